@@ -1,0 +1,92 @@
+"""What every test starts from: one thread, fixed seeds, and real images where they are at hand."""
+
+from __future__ import annotations
+
+import os
+import random
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+
+REPO = Path(__file__).resolve().parent.parent
+ARCHIVE = "cifar10_jpeg.tar.xz"
+IMAGES_PER_CLASS = 40
+# The archive holds 5000 training images of each class, class after class.
+STRIDE = 5000 // IMAGES_PER_CLASS
+
+
+class LabelledImages(NamedTuple):
+    """Images in [0, 1], float32 of shape (N, 3, 32, 32), and their classes, int64 of shape (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_torch_thread():
+    """Sums keep their order, and parallel test workers do not fight over two cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def cifar10_archive() -> Path:
+    folder = Path(os.environ.get("BREVITAS_FTPROP_DATA", REPO.parent / "shared" / "data"))
+    archive = folder / ARCHIVE
+    if not archive.is_file():
+        pytest.skip(f"needs {ARCHIVE} in the folder named by BREVITAS_FTPROP_DATA, not in {folder}")
+    return archive
+
+
+@pytest.fixture(scope="session")
+def _cifar10_bytes(cifar10_archive: Path, pytestconfig: pytest.Config) -> dict[str, Tensor]:
+    cached = pytestconfig.cache.mkdir("cifar10") / f"{IMAGES_PER_CLASS}_per_class.pt"
+    if not cached.is_file():
+        # Workers may extract at the same time; each moves a whole file into place.
+        partial = cached.with_suffix(f".{os.getpid()}")
+        torch.save(_extract(cifar10_archive), partial)
+        partial.replace(cached)
+    return torch.load(cached)
+
+
+@pytest.fixture
+def cifar10(_cifar10_bytes: dict[str, Tensor]) -> LabelledImages:
+    """400 real training images of CIFAR-10, the ten classes taking turns."""
+    return LabelledImages(
+        _cifar10_bytes["images"].to(torch.float32) / 255, _cifar10_bytes["labels"].clone()
+    )
+
+
+def _extract(archive: Path) -> dict[str, Tensor]:
+    by_class: dict[str, list[Tensor]] = {}
+    wanted = 10 * IMAGES_PER_CLASS
+    seen = taken = 0
+    with tarfile.open(archive, mode="r|xz") as members:
+        for member in members:
+            part, *rest = member.name.removeprefix("./").split("/")
+            if part != "train" or not member.isfile():
+                continue
+            if seen % STRIDE == 0:
+                encoded = torch.frombuffer(
+                    bytearray(members.extractfile(member).read()), dtype=torch.uint8
+                )
+                by_class.setdefault(rest[0], []).append(decode_jpeg(encoded, ImageReadMode.RGB))
+                taken += 1
+            seen += 1
+            if taken == wanted:
+                break
+    names = sorted(by_class)
+    images = torch.stack([torch.stack(by_class[name]) for name in names], dim=1).flatten(0, 1)
+    return {"images": images, "labels": torch.arange(len(names)).repeat(IMAGES_PER_CLASS)}
