@@ -1,0 +1,275 @@
+"""Brevitas tensor-quant modules whose gradients follow a target rule.
+
+Each stands where a stock module stands, takes the same injected arguments plus ``rule``,
+``weighting`` and ``staircase``, keeps the same children, and returns the same tuple; forward
+values equal the stock module's.
+"""
+
+import brevitas
+import torch
+from brevitas.core.bit_width import BitWidthConst
+from brevitas.core.function_wrapper import InplaceTensorClampSte, TensorClamp
+from brevitas.core.quant import IntQuant
+from brevitas.core.quant.delay import DelayWrapper
+from brevitas.core.utils import StatelessBuffer
+from torch import Tensor
+from torch.nn import Module
+
+from .ops import binary_sign, check_options, int_staircase, paper_staircase, ternary_step
+
+__all__ = [
+    "TargetPropBinaryQuant",
+    "TargetPropIntQuant",
+    "TargetPropStaircaseQuant",
+    "TargetPropTernaryQuant",
+]
+
+QuantOutput = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
+    """Binary quantizer ``y = s·sign(x)`` with a target rule's gradient.
+
+    It takes the place of ``BinaryQuant`` (rule ``ste``) and ``ClampedBinaryQuant`` (rule
+    ``saturated_ste``); a clamp that clips latent weights in place is kept, a differentiable one
+    is not, since it would saturate a second time.
+
+    Args:
+        scaling_impl: returns the scale, broadcastable to the input.
+        rule: spec of a registered rule.
+        weighting: ``"grad"`` or ``"mean"``.
+        staircase: unused by one step; every target-prop module takes the same options.
+        signed: has to be True.
+        tensor_clamp_impl: the stock module's clamp.
+        quant_delay_steps: forward passes before quantization sets in.
+
+    Returns:
+        Quantized value, scale, zero-point (0), bit width (1).
+
+    Raises:
+        ValueError: for unknown options or an unsigned quantizer.
+
+    >>> from brevitas.core.scaling import ConstScaling
+    >>> quant = TargetPropBinaryQuant(ConstScaling(0.5), rule="soft_hinge")
+    >>> quant(torch.tensor([-0.3, 0.0, 2.0]))[0]
+    tensor([-0.5000,  0.5000,  0.5000])
+
+    References:
+        :func:`brevitas_ftprop.ops.binary_sign`.
+    """
+
+    def __init__(
+        self,
+        scaling_impl: Module,
+        rule: str,
+        weighting: str = "grad",
+        staircase: str = "single",
+        signed: bool = True,
+        tensor_clamp_impl: Module | None = None,
+        quant_delay_steps: int = 0,
+    ):
+        super().__init__()
+        if not signed:
+            raise ValueError("a binary quantizer has levels ±scale: signed has to be True")
+        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
+        self.weighting = brevitas.jit.Attribute(weighting, str)
+        self.staircase = brevitas.jit.Attribute(staircase, str)
+        self.scaling_impl = scaling_impl
+        self.bit_width = BitWidthConst(1)
+        self.zero_point = StatelessBuffer(torch.tensor(0.0))
+        self.delay_wrapper = DelayWrapper(quant_delay_steps)
+        self.tensor_clamp_impl = TensorClamp() if tensor_clamp_impl is None else tensor_clamp_impl
+        self.clips_latent: bool = isinstance(tensor_clamp_impl, InplaceTensorClampSte)
+
+    @brevitas.jit.script_method
+    def forward(self, x: Tensor) -> QuantOutput:
+        scale = self.scaling_impl(x)
+        latent = x
+        if self.clips_latent:
+            latent = self.tensor_clamp_impl(x, -scale, scale)
+        y = binary_sign(latent, scale, self.rule, self.weighting)
+        y = self.delay_wrapper(x, y)
+        return y, scale, self.zero_point(), self.bit_width()
+
+
+class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
+    """Ternary quantizer ``y = s·sign(x)·[|x| > θ·s]`` with a target rule's gradient.
+
+    It takes the place of ``TernaryQuant``, whose own gradient (0 in the dead zone, 1 outside)
+    no target rule reproduces.
+
+    Args:
+        scaling_impl: returns the scale, broadcastable to the input.
+        threshold: θ > 0, in units of the scale.
+        rule: spec of a registered rule.
+        weighting: ``"grad"`` or ``"mean"``.
+        staircase: ``"single"`` or ``"sum"``.
+        quant_delay_steps: forward passes before quantization sets in.
+
+    Returns:
+        Quantized value, scale, zero-point (0), bit width (2).
+
+    Raises:
+        ValueError: for unknown options or a threshold that is not positive.
+
+    >>> from brevitas.core.scaling import ConstScaling
+    >>> quant = TargetPropTernaryQuant(ConstScaling(1.0), 0.5, rule="hinge")
+    >>> quant(torch.tensor([-0.6, 0.5, 2.0]))[0]
+    tensor([-1.,  0.,  1.])
+
+    References:
+        :func:`brevitas_ftprop.ops.ternary_step`.
+    """
+
+    __constants__ = ("threshold",)
+
+    def __init__(
+        self,
+        scaling_impl: Module,
+        threshold: float,
+        rule: str,
+        weighting: str = "grad",
+        staircase: str = "single",
+        quant_delay_steps: int | None = None,
+    ):
+        super().__init__()
+        if not threshold > 0:
+            raise ValueError(f"a ternary quantizer's threshold must be positive, not {threshold}")
+        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
+        self.weighting = brevitas.jit.Attribute(weighting, str)
+        self.staircase = brevitas.jit.Attribute(staircase, str)
+        self.scaling_impl = scaling_impl
+        self.threshold = threshold
+        self.bit_width = BitWidthConst(2)
+        self.zero_point = StatelessBuffer(torch.tensor(0.0))
+        self.delay_wrapper = DelayWrapper(quant_delay_steps)
+
+    @brevitas.jit.script_method
+    def forward(self, x: Tensor) -> QuantOutput:
+        scale = self.scaling_impl(x)
+        y = ternary_step(x, scale, self.threshold, self.rule, self.weighting, self.staircase)
+        y = self.delay_wrapper(x, y)
+        return y, scale, self.zero_point(), self.bit_width()
+
+
+class TargetPropIntQuant(IntQuant):
+    """Integer quantizer of 2 to 32 bits with a target rule's gradient.
+
+    It takes the place of ``IntQuant`` inside ``RescalingIntQuant``, so that scale, zero-point
+    and bit width stay Brevitas' own; rounding stays the injected ``float_to_int_impl``.
+
+    Args:
+        narrow_range, signed, input_view_impl, float_to_int_impl, tensor_clamp_impl,
+            quant_delay_steps: as for ``brevitas.core.quant.IntQuant``.
+        rule: spec of a registered rule; ``saturated_ste`` equals stock with ``TensorClamp``,
+            ``ste`` equals stock with ``TensorClampSte``.
+        weighting: ``"grad"`` or ``"mean"``.
+        staircase: ``"single"`` or ``"sum"``.
+
+    Raises:
+        ValueError: for unknown options.
+
+    >>> from brevitas.core.function_wrapper import Identity, RoundSte
+    >>> quant = TargetPropIntQuant(True, True, Identity(), RoundSte(), rule="hinge")
+    >>> x, scale, bits = torch.tensor([0.04, -5.0]), torch.tensor(0.1), torch.tensor(4.0)
+    >>> quant(scale, torch.tensor(0.0), bits, x)
+    tensor([ 0.0000, -0.7000])
+
+    References:
+        :func:`brevitas_ftprop.ops.int_staircase`.
+    """
+
+    def __init__(
+        self,
+        narrow_range: bool,
+        signed: bool,
+        input_view_impl: Module,
+        float_to_int_impl: Module,
+        rule: str,
+        weighting: str = "grad",
+        staircase: str = "single",
+        tensor_clamp_impl: Module | None = None,
+        quant_delay_steps: int = 0,
+    ):
+        super().__init__(
+            narrow_range,
+            signed,
+            input_view_impl,
+            float_to_int_impl,
+            TensorClamp() if tensor_clamp_impl is None else tensor_clamp_impl,
+            quant_delay_steps,
+        )
+        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
+        self.weighting = brevitas.jit.Attribute(weighting, str)
+        self.staircase = brevitas.jit.Attribute(staircase, str)
+
+    @brevitas.jit.script_method
+    def to_int(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:
+        v = self.input_view_impl(x) / scale + zero_point
+        return int_staircase(
+            v,
+            self.float_to_int_impl(v.detach()),
+            self.min_int(bit_width),
+            self.max_int(bit_width),
+            self.rule,
+            self.weighting,
+            self.staircase,
+        )
+
+
+class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
+    """The paper's staircase activation ``clamp(ceil(x·(n-1)), 0, n)/n`` as a Brevitas quantizer.
+
+    Its integers are 0…n with scale 1/n, unsigned, of ceil(log2(n+1)) bits; its thresholds lie
+    at k/(n-1), which no uniform quantizer with that scale has.
+
+    Args:
+        steps: n, an integer from 2 to 255.
+        rule: spec of a registered rule.
+        weighting: ``"grad"`` or ``"mean"``.
+        staircase: ``"single"`` or ``"sum"``.
+        quant_delay_steps: forward passes before quantization sets in.
+
+    Returns:
+        Quantized value, scale (1/n), zero-point (0), bit width.
+
+    Raises:
+        ValueError: for unknown options or a number of steps out of range.
+
+    >>> quant = TargetPropStaircaseQuant(3, rule="soft_hinge")
+    >>> y, scale, zero_point, bit_width = quant(torch.tensor([-1.0, 0.0, 0.3, 0.5, 0.7, 2.0]))
+    >>> (y / scale).round().tolist(), bit_width.item()
+    ([0.0, 0.0, 1.0, 1.0, 2.0, 3.0], 2.0)
+
+    References:
+        Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4;
+        :func:`brevitas_ftprop.ops.paper_staircase`.
+    """
+
+    __constants__ = ("steps",)
+
+    def __init__(
+        self,
+        steps: int,
+        rule: str,
+        weighting: str = "grad",
+        staircase: str = "single",
+        quant_delay_steps: int = 0,
+    ):
+        super().__init__()
+        if steps != int(steps) or not 2 <= steps <= 255:
+            raise ValueError(f"a staircase has 2 to 255 steps, not {steps}")
+        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
+        self.weighting = brevitas.jit.Attribute(weighting, str)
+        self.staircase = brevitas.jit.Attribute(staircase, str)
+        self.steps = int(steps)
+        self.scale = StatelessBuffer(torch.tensor(1.0 / steps))
+        self.zero_point = StatelessBuffer(torch.tensor(0.0))
+        self.bit_width = BitWidthConst(int(steps).bit_length())
+        self.delay_wrapper = DelayWrapper(quant_delay_steps)
+
+    @brevitas.jit.script_method
+    def forward(self, x: Tensor) -> QuantOutput:
+        y = paper_staircase(x, self.steps, self.rule, self.weighting, self.staircase)
+        y = self.delay_wrapper(x, y)
+        return y, self.scale(), self.zero_point(), self.bit_width()

@@ -1,0 +1,52 @@
+"""Target-prop quantizers in plain torch operations: torch-QCDQ and ``quant_inference_mode``."""
+
+from typing import Any
+
+import torch
+from brevitas.export.common.handler.base import BaseHandler
+from torch import Tensor
+
+from ..levels import level_function
+from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
+
+
+class PlainActHandler(BaseHandler):
+    """Quantize to an integer type and back, as the frozen quantizer does."""
+
+    handled_layer = TargetPropActQuantProxy
+
+    def prepare_for_export(self, module: Any) -> None:
+        if module.is_quant_enabled:
+            self.function = level_function(module)
+            self.bit_width = module.bit_width()
+
+    def inner_forward(self, x: Tensor) -> Tensor:
+        # float32 holds every integer of up to 8 bits, so the integer type changes no value.
+        integers = self.function.levels(x)
+        if self.function.bit_width <= 8:
+            integers = integers.to(torch.int8 if self.function.signed else torch.uint8)
+        return self.function.dequantize(integers.to(x.dtype))
+
+    def forward(self, x: Tensor, unused_scale: Tensor | None = None) -> tuple[Tensor, ...]:
+        return self._with_metadata(self.inner_forward(x))
+
+    def _with_metadata(self, y: Tensor) -> tuple[Tensor, ...]:
+        return y, self.function.scale, self.function.zero_point, self.bit_width
+
+
+class PlainWeightHandler(PlainActHandler):
+    """The same for weights, unless ``quant_inference_mode`` has cached the quantized weight."""
+
+    handled_layer = TargetPropWeightQuantProxy
+
+    def prepare_for_export(self, module: Any) -> None:
+        super().prepare_for_export(module)
+        if module.is_quant_enabled:
+            cached = module._cached_weight
+            metadata_only = module.cache_inference_quant_weight_metadata_only
+            self.cached_weight = None if cached is None or metadata_only else cached.value
+
+    def forward(self, x: Tensor, unused_scale: Tensor | None = None) -> tuple[Tensor, ...]:
+        if self.cached_weight is None:
+            return super().forward(x)
+        return self._with_metadata(self.cached_weight)

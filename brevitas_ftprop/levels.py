@@ -1,0 +1,237 @@
+"""What a frozen quantizer computes: pre-activation → integer level → value.
+
+The one description that export, inference and verification share, so that they cannot disagree;
+it is built from target-prop and from stock Brevitas proxies alike.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from brevitas.core.function_wrapper import CeilSte, FloorSte, RoundSte, RoundToZeroSte
+from brevitas.core.quant import (
+    BinaryQuant,
+    ClampedBinaryQuant,
+    IntQuant,
+    RescalingIntQuant,
+    TernaryQuant,
+)
+from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+from torch import Tensor
+
+from .core import (
+    TargetPropBinaryQuant,
+    TargetPropIntQuant,
+    TargetPropStaircaseQuant,
+    TargetPropTernaryQuant,
+)
+
+__all__ = ["LevelFunction", "level_function", "tensor_quant_of"]
+
+ROUNDINGS: dict[type, Callable[[Tensor], Tensor]] = {
+    RoundSte: torch.round,
+    CeilSte: torch.ceil,
+    FloorSte: torch.floor,
+    RoundToZeroSte: torch.trunc,
+}
+
+
+@dataclass(frozen=True)
+class LevelFunction:
+    """A quantizer with its scale, zero-point and bit width frozen.
+
+    ``levels(x)`` is monotone in ``x`` and gives integers out of ``level_values``;
+    ``dequantize(q) = (q - zero_point)·scale`` gives the quantizer's output.
+
+    Attributes:
+        step: real input → integer level, in plain torch operations (traceable, exportable).
+        level_values: the integers it can give, ascending ((-1, 1) for sign).
+        scale: float tensor, broadcastable to the input.
+        zero_point: integer-valued float tensor, broadcastable to the input.
+        bit_width: 1 to 32.
+        signed: whether the integers are of a signed type.
+        uniform: whether ``levels`` is round-half-even of ``x/scale + zero_point``, clamped:
+            what a QONNX ``Quant`` node and ``QuantizeLinear`` compute.
+
+    >>> from brevitas.nn import QuantReLU
+    >>> from brevitas.quant import Uint8ActPerTensorFloatMaxInit
+    >>> act = QuantReLU(act_quant=Uint8ActPerTensorFloatMaxInit, bit_width=2, max_val=3.0)
+    >>> function = level_function(act.act_quant)
+    >>> function.levels(torch.tensor([0.5, 0.6, 9.0]))
+    tensor([0., 1., 3.])
+    >>> function.thresholds()
+    tensor([[0.5000, 1.5000, 2.5000]])
+    """
+
+    step: Callable[[Tensor], Tensor] = field(repr=False)
+    level_values: tuple[int, ...]
+    scale: Tensor
+    zero_point: Tensor
+    bit_width: int
+    signed: bool
+    uniform: bool
+
+    def levels(self, x: Tensor) -> Tensor:
+        """Integer level of each element, in the dtype of ``x``."""
+        return self.step(x)
+
+    def dequantize(self, levels: Tensor) -> Tensor:
+        """Value of each level, ``(q - zero_point)·scale``."""
+        return (levels - self.zero_point) * self.scale
+
+    @property
+    def channels(self) -> int:
+        """Number of channels with thresholds of their own; 1 for per-tensor scales."""
+        return max(self.scale.numel(), self.zero_point.numel())
+
+    def thresholds(self) -> Tensor:
+        """Smallest float32 input that reaches each level but the first.
+
+        Found by bisection on ``levels`` itself, so rounding ties and float errors of the scaling
+        are in it; an activation's ``levels(x)`` equals ``level_values`` indexed by the number of
+        thresholds ≤ x.
+
+        Returns:
+            float32 tensor of shape (channels, len(level_values) - 1); +inf where a level is
+            never reached.
+        """
+        targets = torch.tensor(self.level_values[1:], dtype=torch.float32)
+        # Channels lie on axis 1, as in the activations that the scale broadcasts to.
+        trailing = max(self.scale.dim(), self.zero_point.dim(), 2) - 2
+        targets = targets.reshape(-1, 1, *(1,) * trailing)
+        shape = (targets.shape[0], self.channels, *(1,) * trailing)
+        largest = _to_ordered(torch.tensor(torch.finfo(torch.float32).max)).item()
+        below = torch.full(shape, -largest - 1, dtype=torch.int64)
+        reached = torch.full(shape, largest + 1, dtype=torch.int64)
+        with torch.no_grad():
+            while bool((reached - below > 1).any()):
+                middle = (below + reached) // 2
+                is_reached = self.levels(_from_ordered(middle)) >= targets
+                reached = torch.where(is_reached, middle, reached)
+                below = torch.where(is_reached, below, middle)
+        return _from_ordered(reached).reshape(shape[:2]).T.contiguous()
+
+
+def _to_ordered(x: Tensor) -> Tensor:
+    """Index of a float32 on the number line (±0 both at 0): neighbours differ by one."""
+    bits = x.view(torch.int32).to(torch.int64)
+    return torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+
+def _from_ordered(index: Tensor) -> Tensor:
+    bits = torch.where(index < 0, -index | 0x80000000, index)
+    bits = torch.where(bits > 0x7FFFFFFF, bits - (1 << 32), bits)
+    return bits.to(torch.int32).view(torch.float32)
+
+
+def tensor_quant_of(proxy: Any) -> Any:
+    """The tensor-quant module of an activation or weight proxy, None where it is disabled.
+
+    >>> from brevitas.nn import QuantIdentity
+    >>> type(tensor_quant_of(QuantIdentity().act_quant)).__name__
+    'RescalingIntQuant'
+    """
+    fused = getattr(proxy, "fused_activation_quant_proxy", None)
+    if fused is not None:
+        return fused.tensor_quant if proxy.is_quant_enabled else None
+    return proxy.tensor_quant if proxy.is_quant_enabled else None
+
+
+def level_function(proxy: Any) -> LevelFunction:
+    """Freeze what an activation or weight proxy computes in inference.
+
+    Args:
+        proxy: a target-prop or stock proxy of an integer, binary, ternary or staircase
+            quantizer, as found at ``layer.act_quant`` or ``layer.weight_quant``.
+
+    Raises:
+        TypeError: for quantizers of other types (float, groupwise, decoupled, dynamic).
+        ValueError: if quantization is disabled or still delayed.
+
+    >>> from brevitas.nn import QuantIdentity
+    >>> from brevitas.quant import SignedBinaryActPerTensorConst
+    >>> act = QuantIdentity(act_quant=SignedBinaryActPerTensorConst)
+    >>> level_function(act.act_quant).level_values
+    (-1, 1)
+    """
+    if not isinstance(proxy, ActQuantProxyFromInjector | WeightQuantProxyFromInjector):
+        raise TypeError(
+            f"{type(proxy).__name__} is not an integer activation or weight proxy of Brevitas"
+        )
+    quant = tensor_quant_of(proxy)
+    if quant is None:
+        raise ValueError(f"{type(proxy).__name__} does not quantize (it is disabled)")
+    holder = getattr(quant, "int_quant", quant)
+    delay = getattr(getattr(holder, "delay_wrapper", None), "delay_impl", None)
+    remaining = getattr(delay, "quant_delay_steps", 0)
+    if remaining > 0:
+        raise ValueError(
+            f"quantization is delayed for another {remaining} steps: train past quant_delay_steps "
+            "first"
+        )
+    with torch.no_grad():
+        scale, zero_point, bits = _metadata(proxy, quant)
+    bit_width = round(float(bits))
+    if isinstance(quant, BinaryQuant | ClampedBinaryQuant | TargetPropBinaryQuant):
+        return LevelFunction(_sign, (-1, 1), scale, zero_point, 1, True, False)
+    if isinstance(quant, TernaryQuant | TargetPropTernaryQuant):
+        step = _ternary(quant.threshold * scale)
+        return LevelFunction(step, (-1, 0, 1), scale, zero_point, 2, True, False)
+    if isinstance(quant, TargetPropStaircaseQuant):
+        values = tuple(range(quant.steps + 1))
+        step = _staircase(quant.steps)
+        return LevelFunction(step, values, scale, zero_point, bit_width, False, False)
+    if type(quant) is RescalingIntQuant and type(holder) in (IntQuant, TargetPropIntQuant):
+        rounding = ROUNDINGS.get(type(holder.float_to_int_impl))
+        if rounding is not None:
+            lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
+            return LevelFunction(
+                _uniform(rounding, scale, zero_point, lo, hi),
+                tuple(range(lo, hi + 1)),
+                scale,
+                zero_point,
+                bit_width,
+                bool(holder.signed),
+                rounding is torch.round,
+            )
+    raise TypeError(
+        f"no integer levels are known for {type(quant).__name__} with {type(holder).__name__}: "
+        "only binary, ternary, staircase and integer quantizers of Brevitas have them"
+    )
+
+
+def _metadata(proxy: Any, quant: Any) -> tuple[Tensor, Tensor, Tensor]:
+    if isinstance(proxy, WeightQuantProxyFromInjector):
+        weight = proxy.tracked_module_list[0].weight
+        _, scale, zero_point, bit_width = quant(weight)
+    else:
+        scale, zero_point, bit_width = proxy.scale(), proxy.zero_point(), proxy.bit_width()
+    return scale.detach(), zero_point.detach(), bit_width.detach()
+
+
+def _sign(x: Tensor) -> Tensor:
+    return (x >= 0).to(x.dtype) * 2 - 1
+
+
+def _ternary(threshold: Tensor) -> Callable[[Tensor], Tensor]:
+    def step(x: Tensor) -> Tensor:
+        return (x > threshold).to(x.dtype) - (x < -threshold).to(x.dtype)
+
+    return step
+
+
+def _staircase(steps: int) -> Callable[[Tensor], Tensor]:
+    def step(x: Tensor) -> Tensor:
+        return torch.ceil(x * (steps - 1)).clamp(0, steps)
+
+    return step
+
+
+def _uniform(
+    rounding: Callable[[Tensor], Tensor], scale: Tensor, zero_point: Tensor, lo: int, hi: int
+) -> Callable[[Tensor], Tensor]:
+    def step(x: Tensor) -> Tensor:
+        return rounding(x / scale + zero_point).clamp(lo, hi)
+
+    return step

@@ -1,0 +1,129 @@
+"""Quantizer proxies that carry a target rule, readable and changeable on a live model."""
+
+from typing import Any
+
+from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+
+from .levels import tensor_quant_of
+from .ops import check_options
+
+__all__ = [
+    "TargetPropActQuantProxy",
+    "TargetPropProxy",
+    "TargetPropWeightQuantProxy",
+    "rule_holder",
+]
+
+
+def rule_holder(tensor_quant: Any) -> Any:
+    """The module inside a tensor-quant that holds the rule: ``int_quant``, or itself."""
+    return getattr(tensor_quant, "int_quant", tensor_quant)
+
+
+class TargetPropProxy:
+    """The rule of a quantizer proxy and its options.
+
+    ``rule``, ``weighting`` and ``staircase`` can be read and set at any time; a new value holds
+    from the next forward pass on and survives the re-initialisation that
+    ``load_state_dict`` does.
+
+    >>> from brevitas.nn import QuantIdentity
+    >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
+    >>> act = QuantIdentity(act_quant=TargetPropSignedBinaryActPerTensorConst)
+    >>> act.act_quant.rule
+    'soft_hinge'
+    >>> act.act_quant.rule = "SSTE"
+    >>> act.act_quant.rule
+    'saturated_ste'
+    """
+
+    quant_injector: Any
+
+    @property
+    def rule(self) -> str:
+        """Spec of the target rule."""
+        return self._option("rule")
+
+    @rule.setter
+    def rule(self, rule: str) -> None:
+        self._set_options(rule=rule)
+
+    @property
+    def weighting(self) -> str:
+        """Weight of each unit's loss: ``"grad"`` (|g|) or ``"mean"`` (1/N)."""
+        return self._option("weighting")
+
+    @weighting.setter
+    def weighting(self, weighting: str) -> None:
+        self._set_options(weighting=weighting)
+
+    @property
+    def staircase(self) -> str:
+        """Form of the rule on more than two levels: ``"single"`` or ``"sum"``."""
+        return self._option("staircase")
+
+    @staircase.setter
+    def staircase(self, staircase: str) -> None:
+        self._set_options(staircase=staircase)
+
+    def _option(self, name: str) -> str:
+        tensor_quant = tensor_quant_of(self)
+        if tensor_quant is None:
+            return getattr(self.quant_injector, name)
+        return getattr(rule_holder(tensor_quant), name)
+
+    def _set_options(self, **options: str) -> None:
+        new = {name: self._option(name) for name in ("rule", "weighting", "staircase")} | options
+        new["rule"] = check_options(new["rule"], new["weighting"], new["staircase"])
+        self._check_weighting(new["weighting"])
+        self.quant_injector = self.quant_injector.let(**new)
+        tensor_quant = tensor_quant_of(self)
+        if tensor_quant is not None:
+            for name, value in new.items():
+                setattr(rule_holder(tensor_quant), name, value)
+
+    def _check_weighting(self, weighting: str) -> None:
+        pass
+
+    def extra_repr(self) -> str:
+        return f"rule={self.rule}, weighting={self.weighting}, staircase={self.staircase}"
+
+
+class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
+    """Activation proxy whose quantizer's gradient follows a target rule.
+
+    >>> from brevitas.nn import QuantIdentity
+    >>> from brevitas_ftprop.quant import TargetPropInt8ActPerTensorFloat
+    >>> act = QuantIdentity(act_quant=TargetPropInt8ActPerTensorFloat, bit_width=2, rule="hinge")
+    >>> print(str(act.act_quant).splitlines()[1].strip())
+    rule=hinge, weighting=grad, staircase=single
+    """
+
+
+class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
+    """Weight proxy whose quantizer's gradient follows a target rule.
+
+    Weights take ``weighting="grad"`` only: the first dimension of a weight is the number of
+    output channels, not a batch.
+
+    Raises:
+        ValueError: for 1/N weighting.
+
+    >>> from brevitas.nn import QuantLinear
+    >>> from brevitas_ftprop.quant import TargetPropInt8WeightPerTensorFloat
+    >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropInt8WeightPerTensorFloat,
+    ...                  weight_bit_width=4, weight_rule="ste")
+    >>> fc.weight_quant.rule
+    'ste'
+    """
+
+    def init_tensor_quant(self, preserve_state_dict: bool = False) -> None:
+        self._check_weighting(self.quant_injector.weighting)
+        super().init_tensor_quant(preserve_state_dict)
+
+    def _check_weighting(self, weighting: str) -> None:
+        if weighting == "mean":
+            raise ValueError(
+                'weighting="mean" is for activations: a weight\'s first dimension is not a '
+                'batch; use weighting="grad" for weights'
+            )

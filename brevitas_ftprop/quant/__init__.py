@@ -1,0 +1,11 @@
+"""Ready-made quantizers, in Brevitas' naming grammar behind ``TargetProp``.
+
+Each is the Brevitas quantizer of the same name with a target rule's gradient, ``soft_hinge``
+unless ``rule=`` says otherwise.
+"""
+
+from . import activation, weight
+from .activation import *  # noqa: F403
+from .weight import *  # noqa: F403
+
+__all__ = [*activation.__all__, *weight.__all__]
