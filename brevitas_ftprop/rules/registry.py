@@ -1,0 +1,179 @@
+"""Finding rules by name: the registry, and the grammar of rule strings."""
+
+import keyword
+import math
+import re
+from dataclasses import fields
+from typing import TypeVar
+
+import torch
+
+from .rule import Rule
+
+RULES: dict[str, type[Rule]] = {}
+
+_SPEC = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+RuleType = TypeVar("RuleType", bound=type[Rule])
+
+
+def register(rule: RuleType) -> RuleType:
+    """Class decorator that makes a rule known by its name and aliases.
+
+    The rule is tried on a small tensor of each float dtype, so that a mistake shows here and not
+    in the first backward pass.
+
+    Raises:
+        TypeError: if what is decorated is not a subclass of :class:`Rule`.
+        ValueError: if a name is no identifier or is taken already, if the rule cannot be made
+            without arguments, if ``kinks`` are not ascending finite numbers, or if slope or loss
+            fail, change the shape or dtype, change their argument or are not finite on the trial.
+
+    >>> @register
+    ... class MyRule(Rule):
+    ...     name = "my_rule"
+    ...
+    ...     def slope(self, m):
+    ...         return 1 / (1 + m * m)
+    >>> get_rule("my_rule")
+    get_rule('my_rule')
+    >>> del RULES["my_rule"]
+    """
+    if not (isinstance(rule, type) and issubclass(rule, Rule) and rule is not Rule):
+        raise TypeError(f"@register needs a subclass of Rule, not {rule!r}")
+    _check_names(rule)
+    _try_out(rule)
+    RULES[rule.name] = rule
+    return rule
+
+
+def get_rule(spec: str | Rule, **params: float) -> Rule:
+    """Find a rule by name, by the reference implementation's name, or by its spec.
+
+    Args:
+        spec: ``"name"``, ``"Alias"`` or either with parameters, ``"name(param=value, ...)"``;
+            a :class:`Rule` is returned as it is.
+        **params: parameters that replace those of a rule or alias.
+
+    Raises:
+        TypeError: if ``spec`` is neither a string nor a :class:`Rule`, or a parameter is not
+            a number.
+        ValueError: for an unknown name (the valid ones are listed), a rule that is not
+            registered, an unreadable spec, an unknown parameter or one given twice, or a value
+            out of its range.
+
+    >>> get_rule("SoftHinge") == get_rule("soft_hinge")
+    True
+    >>> get_rule("saturated_ste(width=1.5)").width
+    1.5
+    >>> get_rule("Sigmoid3_2", y_scale=1)
+    get_rule('sigmoid(x_scale=3.0)')
+    """
+    if isinstance(spec, Rule):
+        if RULES.get(spec.name) is not type(spec):
+            raise ValueError(f"{spec} is not registered; decorate its class with @register")
+        rule = type(spec)
+        given = {parameter.name: getattr(spec, parameter.name) for parameter in fields(spec)}
+    elif isinstance(spec, str):
+        name, written = _parse(spec)
+        rule, given = _find(name)
+        twice = sorted(written.keys() & params.keys())
+        if twice:
+            raise ValueError(f"{spec!r} sets {', '.join(twice)} already; give it once")
+        given |= written
+    else:
+        raise TypeError(f"a rule is a name such as 'hinge' or a Rule instance, not {spec!r}")
+    given |= params
+    known = [parameter.name for parameter in fields(rule)]
+    for parameter in given:
+        if parameter not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ValueError(f"{rule.name} has no parameter {parameter!r}; {takes}")
+    return rule(**given)
+
+
+def _parse(spec: str) -> tuple[str, dict[str, float]]:
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise ValueError(f"cannot read the rule {spec!r}; write 'name' or 'name(param=value)'")
+    name, arguments = match.groups()
+    params: dict[str, float] = {}
+    for argument in (arguments or "").split(",") if (arguments or "").strip() else ():
+        key, _, value = (part.strip() for part in argument.partition("="))
+        if key in params:
+            raise ValueError(f"{spec!r} sets {key} twice")
+        try:
+            params[key] = float(value)
+        except ValueError:
+            raise ValueError(
+                f"cannot read {argument.strip()!r} in the rule {spec!r}; write param=number"
+            ) from None
+    return name, params
+
+
+def _find(name: str) -> tuple[type[Rule], dict[str, float]]:
+    if name in RULES:
+        return RULES[name], {}
+    for rule in RULES.values():
+        if name in rule.aliases:
+            return rule, dict(rule.aliases[name])
+    aliases = sorted(alias for rule in RULES.values() for alias in rule.aliases)
+    raise ValueError(
+        f"unknown rule {name!r}; valid are {', '.join(sorted(RULES))}, "
+        f"and as aliases {', '.join(aliases)}"
+    )
+
+
+def _check_names(rule: type[Rule]) -> None:
+    if not hasattr(rule, "name"):
+        raise ValueError(f"{rule.__name__} needs a name; set name = ... in the class")
+    taken = {name: name for name in RULES}
+    for owner in RULES.values():
+        taken |= dict.fromkeys(owner.aliases, owner.name)
+    for name in (rule.name, *rule.aliases):
+        if not (isinstance(name, str) and name.isidentifier()) or keyword.iskeyword(name):
+            raise ValueError(f"a rule's name must be a Python identifier, not {name!r}")
+        if name in taken:
+            raise ValueError(
+                f"the name {name!r} is taken by the rule {taken[name]!r}; choose another one"
+            )
+        taken[name] = rule.name
+
+
+def _try_out(rule: type[Rule]) -> None:
+    for parameter in fields(rule):
+        if not isinstance(parameter.default, int | float):
+            raise ValueError(
+                f"every parameter of a rule needs a number as its default, unlike "
+                f"{rule.name}'s {parameter.name}; write name and the like without annotation"
+            )
+    for params in ({}, *rule.aliases.values()):
+        instance = rule(**params)
+        kinks = instance.kinks
+        if not all(map(math.isfinite, kinks)) or list(kinks) != sorted(set(kinks)):
+            raise ValueError(f"the kinks of {rule.name} must be finite and ascending, not {kinks}")
+        functions = (instance.slope, instance.loss) if instance.has_loss else (instance.slope,)
+        for function in functions:
+            for dtype in _DTYPES:
+                _try_function(f"{rule.name}.{function.__name__}", function, dtype)
+
+
+def _try_function(what: str, function, dtype: torch.dtype) -> None:
+    m = torch.tensor([[-2.0, 0.0, 0.5], [1.0, 2.0, 3.0]], dtype=dtype, device="cpu")
+    argument = m.clone()
+    try:
+        result = function(argument)
+    except Exception as error:
+        raise ValueError(f"{what} fails on a {dtype} tensor: {error}") from error
+    if not isinstance(result, torch.Tensor):
+        raise ValueError(f"{what} must return a tensor, not {result!r}")
+    if result.shape != m.shape or result.dtype != dtype:
+        raise ValueError(
+            f"{what} must keep shape and dtype: given {tuple(m.shape)} {dtype}, "
+            f"it returned {tuple(result.shape)} {result.dtype}"
+        )
+    if not torch.equal(argument, m):
+        raise ValueError(f"{what} must not change its argument in place")
+    if not result.isfinite().all():
+        raise ValueError(f"{what} must be finite: margins {m.tolist()} gave {result.tolist()}")

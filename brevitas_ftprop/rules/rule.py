@@ -1,0 +1,140 @@
+"""The target rule: a layer loss as a function of the margin, and its slope."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any, ClassVar, TypeAlias, dataclass_transform
+
+from torch import Tensor
+
+Aliases: TypeAlias = Mapping[str, Mapping[str, float]]
+
+# Narrow enough that float16 holds each parameter, its reciprocal and the product of any two.
+SMALLEST, LARGEST = 0.01, 100.0
+
+
+def positive(*, default: float) -> float:
+    """Declare a rule's parameter that must lie in [0.01, 100].
+
+    >>> class Steep(Rule):
+    ...     name = "steep"
+    ...     factor: float = positive(default=3.0)
+    >>> Steep(factor=-1)
+    Traceback (most recent call last):
+        ...
+    ValueError: steep: factor must lie in [0.01, 100.0], not -1.0
+    """
+    return field(default=default, metadata={"positive": True})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(positive,))
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Rule:
+    """A loss ``l(m)`` on the margin ``m = t·z`` of a unit, and its slope ``s(m) = -l'(m)``.
+
+    A subclass is a rule of its own: it sets ``name`` and defines :meth:`slope`, and where it can
+    :meth:`loss`. Its parameters are annotated class attributes (``width: float = 1.0``, or
+    :func:`positive`), keyword-only and always finite. Rules are immutable, compare and hash by
+    :attr:`spec`, and can be pickled.
+
+    ``loss`` and ``slope`` take a tensor of any shape in float64, float32, bfloat16 or float16 and
+    return the same shape and dtype, finite wherever the margin is: what the dtype cannot hold
+    becomes its largest value. Constants are rounded to the dtype of the margin. Where the margin
+    is NaN the slope is NaN, or 0 if a comparison decides whether the gradient passes (1 for a
+    constant slope).
+
+    Attributes:
+        name: what :func:`~brevitas_ftprop.rules.get_rule` finds the rule by.
+        aliases: further names, each with the parameters that it stands for; not inherited.
+        even: whether ``s(-m) = s(m)``, so that the slope does not depend on the target's sign.
+        kinks: the margins at which the slope jumps, ascending. What the slope is *at* a kink
+            is part of the rule.
+        clamp_width: half-width of the clamp that the rule is the derivative of, where it is one:
+            a learned scale then also moves the clamp's ends, as in stock Brevitas.
+
+    Read ``even``, ``kinks`` and ``clamp_width`` from an instance: they may depend on its
+    parameters.
+
+    Raises:
+        TypeError: if a parameter is not a number.
+        ValueError: if a parameter is not finite or out of its range.
+
+    >>> class Cubic(Rule):
+    ...     name = "cubic"
+    ...     power: float = 3.0
+    ...
+    ...     def slope(self, m):
+    ...         return (1 - m).clamp(0, 2) ** (self.power - 1)
+    >>> Cubic(power=4).spec, Cubic().has_loss
+    ('cubic(power=4.0)', False)
+    """
+
+    name: ClassVar[str]
+    aliases: ClassVar[Aliases] = {}
+    even: ClassVar[bool] = False
+    kinks: ClassVar[tuple[float, ...]] = ()
+    clamp_width: ClassVar[float | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "aliases" not in vars(cls):
+            cls.aliases = {}
+        dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        for parameter in fields(self):
+            value = getattr(self, parameter.name)
+            what = f"{self.name}: {parameter.name}"
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise TypeError(f"{what} must be a number, not {value!r}")
+            value = float(value)
+            if not math.isfinite(value):
+                raise ValueError(f"{what} must be finite, not {value}")
+            if parameter.metadata.get("positive") and not SMALLEST <= value <= LARGEST:
+                raise ValueError(f"{what} must lie in [{SMALLEST}, {LARGEST}], not {value}")
+            object.__setattr__(self, parameter.name, value)
+
+    def loss(self, m: Tensor) -> Tensor:
+        """Layer loss at margin ``m``; differentiable, and the slope is minus its derivative.
+
+        Raises:
+            NotImplementedError: if the rule is defined by its slope alone.
+        """
+        raise NotImplementedError(f"{self.name} is defined by its slope alone and has no loss")
+
+    def slope(self, m: Tensor) -> Tensor:
+        """Share of the incoming gradient that passes at margin ``m``, ``-l'(m)``."""
+        raise NotImplementedError(f"{type(self).__name__} must define slope(m)")
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether the rule defines a loss."""
+        return type(self).loss is not Rule.loss
+
+    @property
+    def spec(self) -> str:
+        """Canonical string that :func:`~brevitas_ftprop.rules.get_rule` turns into this rule.
+
+        Parameters that have their default value are left out.
+        """
+        changed = [
+            f"{parameter.name}={getattr(self, parameter.name)!r}"
+            for parameter in fields(self)
+            if getattr(self, parameter.name) != parameter.default
+        ]
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rule):
+            return NotImplemented
+        return type(self) is type(other) and self.spec == other.spec
+
+    def __hash__(self) -> int:
+        return hash(self.spec)
+
+    def __str__(self) -> str:
+        return self.spec
+
+    def __repr__(self) -> str:
+        return f"get_rule({self.spec!r})"

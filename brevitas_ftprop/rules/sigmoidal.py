@@ -1,0 +1,121 @@
+"""Losses shaped like a sigmoid, whose slope is a smooth bump around 0."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .registry import register
+from .rule import Aliases, Rule, positive
+
+
+def sigmoid_derivative(v: Tensor) -> Tensor:
+    """Derivative of the logistic sigmoid, ``sech²(v/2)/4``, exactly even and never overflowing.
+
+    Its relative error stays at a few roundings in the tails, where ``1 - tanh²`` loses all
+    digits.
+
+    >>> sigmoid_derivative(torch.tensor([-1e38, 0.0, 20.0]))
+    tensor([0.0000e+00, 2.5000e-01, 2.0612e-09])
+    """
+    decay = torch.exp(-v.abs())
+    return decay / (1 + decay).square()
+
+
+@register
+class Sigmoid(Rule):
+    """Sigmoid loss.
+
+    Loss ``y/(1 + exp(x·m))``, slope ``x·y·sech²(x·m/2)/4``; no kinks. ``Sigmoid2_2`` has the
+    slope of the soft hinge.
+
+    Args:
+        x_scale: the x, in [0.01, 100].
+        y_scale: the y, in [0.01, 100].
+
+    >>> import torch
+    >>> Sigmoid().slope(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([0.2100, 0.5000, 0.2100])
+
+    References:
+        Reference names: Sigmoid (x = 2, y = 1), Sigmoid2_2, Sigmoid3_2 (x, y).
+    """
+
+    name = "sigmoid"
+    aliases: ClassVar[Aliases] = {
+        "Sigmoid": {},
+        "Sigmoid2_2": {"x_scale": 2.0, "y_scale": 2.0},
+        "Sigmoid3_2": {"x_scale": 3.0, "y_scale": 2.0},
+    }
+    even = True
+    x_scale: float = positive(default=2.0)
+    y_scale: float = positive(default=1.0)
+
+    def loss(self, m: Tensor) -> Tensor:
+        return self.y_scale * torch.sigmoid(-self.x_scale * m)
+
+    def slope(self, m: Tensor) -> Tensor:
+        return self.x_scale * self.y_scale * sigmoid_derivative(self.x_scale * m)
+
+
+@register
+class SoftHinge(Rule):
+    """Soft hinge, the paper's loss: a hinge truncated smoothly at both ends.
+
+    Loss ``1 - tanh(x·m)``, slope ``x·sech²(x·m)``; no kinks.
+
+    Args:
+        x_scale: the x, in [0.01, 100].
+
+    >>> import torch
+    >>> SoftHinge().slope(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([0.4200, 1.0000, 0.4200])
+
+    References:
+        Friesen & Domingos, ICLR 2018, arXiv:1710.11573. Reference names: SoftHinge,
+        SoftHinge2 (x = 2; a loss only).
+    """
+
+    name = "soft_hinge"
+    aliases: ClassVar[Aliases] = {"SoftHinge": {}, "SoftHinge2": {"x_scale": 2.0}}
+    even = True
+    x_scale: float = positive(default=1.0)
+
+    def loss(self, m: Tensor) -> Tensor:
+        return 1 - torch.tanh(self.x_scale * m)
+
+    def slope(self, m: Tensor) -> Tensor:
+        return 4 * self.x_scale * sigmoid_derivative(2 * self.x_scale * m)
+
+
+@register
+class LecunTanh(Rule):
+    """Soft hinge with the scales of LeCun's scaled tanh, as the reference writes them.
+
+    Loss ``1 - y·tanh(x·m)``, slope ``x·y·sech²(x·m)``; no kinks. As in the reference the 1 is not
+    scaled, so the loss falls to 1 - y < 0, and y is 1.7519, where LeCun et al. have 1.7159.
+
+    Args:
+        x_scale: the x, in [0.01, 100].
+        y_scale: the y, in [0.01, 100].
+
+    >>> import torch
+    >>> LecunTanh().slope(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([0.7713, 1.1679, 0.7713])
+
+    References:
+        LeCun, Bottou, Orr & Müller, Efficient BackProp, 1998, section 4.4. Reference name:
+        LeCunTanh.
+    """
+
+    name = "lecun_tanh"
+    aliases: ClassVar[Aliases] = {"LeCunTanh": {}}
+    even = True
+    x_scale: float = positive(default=2 / 3)
+    y_scale: float = positive(default=1.7519)
+
+    def loss(self, m: Tensor) -> Tensor:
+        return 1 - self.y_scale * torch.tanh(self.x_scale * m)
+
+    def slope(self, m: Tensor) -> Tensor:
+        return 4 * self.x_scale * self.y_scale * sigmoid_derivative(2 * self.x_scale * m)
