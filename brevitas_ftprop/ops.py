@@ -4,7 +4,6 @@ Rules cross this boundary as strings, so that TorchScript (``BREVITAS_JIT=1``) c
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -20,7 +19,6 @@ Op = TypeVar("Op", bound=Callable[..., Tensor])
 
 __all__ = ["binary_sign", "check_options", "int_staircase", "paper_staircase", "ternary_step"]
 
-_rule = lru_cache(maxsize=None)(get_rule)
 
 
 def _called_from_script(function: Op) -> Op:
@@ -71,7 +69,7 @@ class _BinarySign(Function):
     @once_differentiable
     def backward(ctx, grad):
         x, scale = ctx.saved_tensors
-        rule = _rule(ctx.rule)
+        rule = get_rule(ctx.rule)
         grad_x = grad_scale = None
         if ctx.needs_input_grad[0]:
             grad_x = unit_gradient(grad, x / scale, rule, ctx.weighting) * scale
@@ -140,7 +138,7 @@ class _IntStaircase(Function):
     @once_differentiable
     def backward(ctx, grad):
         z, lo, hi, rounded = ctx.saved_tensors
-        rule = _rule(ctx.rule)
+        rule = get_rule(ctx.rule)
         grad_v = grad_lo = grad_hi = None
         if ctx.needs_input_grad[0]:
             if ctx.form == "single":
@@ -211,7 +209,7 @@ class _TernaryStep(Function):
     @once_differentiable
     def backward(ctx, grad):
         x, scale = ctx.saved_tensors
-        rule = _rule(ctx.rule)
+        rule = get_rule(ctx.rule)
         grad_x = grad_scale = None
         if ctx.needs_input_grad[0]:
             # In units in which the two thresholds lie at ±½, as an integer quantizer's do.
@@ -271,7 +269,7 @@ class _PaperStaircase(Function):
     @once_differentiable
     def backward(ctx, grad):
         (x,) = ctx.saved_tensors
-        steps, rule = ctx.steps, _rule(ctx.rule)
+        steps, rule = ctx.steps, get_rule(ctx.rule)
         if ctx.form == "single":
             u = clip_margin(2 * x - 1, x < 0, x > 1)
             grad_x = unit_gradient(grad, u, rule, ctx.weighting)
