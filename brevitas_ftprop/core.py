@@ -218,23 +218,25 @@ class TargetPropIntQuant(IntQuant):
 
 
 class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
-    """The paper's staircase activation ``clamp(ceil(x·(n-1)), 0, n)/n`` as a Brevitas quantizer.
+    """The paper's staircase activation ``M·clamp(ceil(x·(n-1)), 0, n)/n`` as a Brevitas quantizer.
 
-    Its integers are 0…n with scale 1/n, unsigned, of ceil(log2(n+1)) bits; its thresholds lie
-    at k/(n-1), which no uniform quantizer with that scale has.
+    Its integers are 0…n with scale M/n, unsigned, of ceil(log2(n+1)) bits; its thresholds lie
+    at k/(n-1) whatever M is, which no uniform quantizer has.
 
     Args:
         steps: n, an integer from 2 to 255.
+        max_val: M > 0, the highest level; 1 in the paper, ``n/2**bits`` for a power-of-two scale.
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         staircase: ``"single"`` or ``"sum"``.
         quant_delay_steps: forward passes before quantization sets in.
 
     Returns:
-        Quantized value, scale (1/n), zero-point (0), bit width.
+        Quantized value, scale (M/n), zero-point (0), bit width.
 
     Raises:
-        ValueError: for unknown options or a number of steps out of range.
+        ValueError: for unknown options, a number of steps out of range, or a highest level that
+            is not positive.
 
     >>> quant = TargetPropStaircaseQuant(3, rule="soft_hinge")
     >>> y, scale, zero_point, bit_width = quant(torch.tensor([-1.0, 0.0, 0.3, 0.5, 0.7, 2.0]))
@@ -246,7 +248,7 @@ class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
         :func:`brevitas_ftprop.ops.paper_staircase`.
     """
 
-    __constants__ = ("steps",)
+    __constants__ = ("steps", "max_val")
 
     def __init__(
         self,
@@ -254,22 +256,26 @@ class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
         rule: str,
         weighting: str = "grad",
         staircase: str = "single",
+        max_val: float = 1.0,
         quant_delay_steps: int = 0,
     ):
         super().__init__()
         if steps != int(steps) or not 2 <= steps <= 255:
             raise ValueError(f"a staircase has 2 to 255 steps, not {steps}")
+        if not 0 < max_val < float("inf"):
+            raise ValueError(f"a staircase's highest level must be positive, not {max_val}")
         self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
         self.weighting = brevitas.jit.Attribute(weighting, str)
         self.staircase = brevitas.jit.Attribute(staircase, str)
         self.steps = int(steps)
-        self.scale = StatelessBuffer(torch.tensor(1.0 / steps))
+        self.max_val = float(max_val)
+        self.scale = StatelessBuffer(torch.tensor(max_val / steps))
         self.zero_point = StatelessBuffer(torch.tensor(0.0))
         self.bit_width = BitWidthConst(int(steps).bit_length())
         self.delay_wrapper = DelayWrapper(quant_delay_steps)
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        y = paper_staircase(x, self.steps, self.rule, self.weighting, self.staircase)
+        y = paper_staircase(x, self.steps, self.max_val, self.rule, self.weighting, self.staircase)
         y = self.delay_wrapper(x, y)
         return y, self.scale(), self.zero_point(), self.bit_width()

@@ -20,7 +20,6 @@ Op = TypeVar("Op", bound=Callable[..., Tensor])
 __all__ = ["binary_sign", "check_options", "int_staircase", "paper_staircase", "ternary_step"]
 
 
-
 def _called_from_script(function: Op) -> Op:
     """Have TorchScript call the function in Python instead of compiling it."""
     return torch.jit.ignore(function)  # pyright: ignore[reportArgumentType, reportReturnType]
@@ -260,10 +259,11 @@ def ternary_step(
 
 class _PaperStaircase(Function):
     @staticmethod
-    def forward(ctx, x, steps, rule, weighting, form):
+    def forward(ctx, x, steps, max_val, rule, weighting, form):
         ctx.save_for_backward(x)
-        ctx.steps, ctx.rule, ctx.weighting, ctx.form = steps, rule, weighting, form
-        return torch.ceil(x * (steps - 1)).clamp(0, steps) / steps
+        ctx.steps, ctx.max_val = steps, max_val
+        ctx.rule, ctx.weighting, ctx.form = rule, weighting, form
+        return torch.ceil(x * (steps - 1)).clamp(0, steps) * max_val / steps
 
     @staticmethod
     @once_differentiable
@@ -276,20 +276,24 @@ class _PaperStaircase(Function):
         else:
             thresholds = [k / (steps - 1) for k in range(steps)]
             grad_x = staircase_gradient(grad, x, thresholds, 1 / steps, rule, ctx.weighting)
-        return grad_x.to(x.dtype), None, None, None, None
+        return (grad_x * ctx.max_val).to(x.dtype), None, None, None, None, None
 
 
 @_called_from_script
-def paper_staircase(x: Tensor, steps: int, rule: str, weighting: str, form: str) -> Tensor:
+def paper_staircase(
+    x: Tensor, steps: int, max_val: float, rule: str, weighting: str, form: str
+) -> Tensor:
     """The paper's staircase activation ("qReLU") with a target rule's gradient.
 
-    Forward ``clamp(ceil(x·(n-1)), 0, n)/n``: levels k/n, thresholds k/(n-1) (n=3 is the paper's
-    2-bit activation, n=5 its 3-bit one). Backward, in the *single* form, ``w·t·l'(t·(2x-1))``;
-    in the *sum* form ``1/n·Σ_k w·t·l'(t·(x - k/(n-1)))``, the reference's own sum.
+    Forward ``M·clamp(ceil(x·(n-1)), 0, n)/n``: levels M·k/n, thresholds k/(n-1) (M=1; n=3 is the
+    paper's 2-bit activation, n=5 its 3-bit one). Backward M times, in the *single* form,
+    ``w·t·l'(t·(2x-1))``; in the *sum* form ``1/n·Σ_k w·t·l'(t·(x - k/(n-1)))``, the reference's
+    own sum.
 
     Args:
         x: pre-activation, any shape and float dtype.
         steps: n ≥ 2.
+        max_val: M > 0, the highest level; 1 in the paper.
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         form: ``"single"`` or ``"sum"``.
@@ -298,7 +302,7 @@ def paper_staircase(x: Tensor, steps: int, rule: str, weighting: str, form: str)
         ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow.
 
     >>> x = torch.tensor([-0.1, 0.0, 0.2, 0.5, 0.9, 1.5], requires_grad=True)
-    >>> y = paper_staircase(x, 3, "saturated_ste", "grad", "single")
+    >>> y = paper_staircase(x, 3, 1.0, "saturated_ste", "grad", "single")
     >>> (3 * y).round().int().tolist()
     [0, 0, 1, 1, 2, 3]
     >>> y.sum().backward(); x.grad.tolist()
@@ -309,4 +313,4 @@ def paper_staircase(x: Tensor, steps: int, rule: str, weighting: str, form: str)
         ``activations.py`` (``Staircase``).
     """
     _refuse_scaled_loss(x, weighting)
-    return _PaperStaircase.apply(x, steps, rule, weighting, form)
+    return _PaperStaircase.apply(x, steps, max_val, rule, weighting, form)

@@ -37,7 +37,9 @@ __all__ = [
     "TargetPropSignedBinaryActPerTensorFloat",
     "TargetPropSignedTernaryActPerTensorConst",
     "TargetPropStaircase3ActPerTensorConst",
+    "TargetPropStaircase3ActPerTensorFixedPoint",
     "TargetPropStaircase5ActPerTensorConst",
+    "TargetPropStaircase5ActPerTensorFixedPoint",
     "TargetPropUint8ActPerChannelFloat",
     "TargetPropUint8ActPerTensorConst",
     "TargetPropUint8ActPerTensorFixedPoint",
@@ -110,6 +112,29 @@ class TargetPropStaircase5ActPerTensorConst(TargetPropStaircase3ActPerTensorCons
     """
 
     steps = 5
+
+
+class TargetPropStaircase3ActPerTensorFixedPoint(TargetPropStaircase3ActPerTensorConst):
+    """The paper's 2-bit activation with levels k/4 instead of k/3: a power-of-two scale.
+
+    The thresholds stay 0, 1/2, 1. Before a layer with a batch norm the network is the same
+    function; its sums are exact in float32.
+
+    >>> from brevitas.nn import QuantIdentity
+    >>> act = QuantIdentity(act_quant=TargetPropStaircase3ActPerTensorFixedPoint)
+    """
+
+    max_val = 3 / 4
+
+
+class TargetPropStaircase5ActPerTensorFixedPoint(TargetPropStaircase5ActPerTensorConst):
+    """The paper's 3-bit activation with levels k/8 instead of k/5: a power-of-two scale.
+
+    >>> from brevitas.nn import QuantIdentity
+    >>> act = QuantIdentity(act_quant=TargetPropStaircase5ActPerTensorFixedPoint)
+    """
+
+    max_val = 5 / 8
 
 
 class TargetPropInt8ActPerTensorFloat(TargetPropInt, TargetPropAct, Int8ActPerTensorFloat):
