@@ -1,7 +1,40 @@
-"""Target-propagation quantizers for Brevitas."""
+"""Target-propagation gradients for Brevitas quantizers, and ONNX that computes what was trained.
+
+Importing the package registers its quantizer proxies with Brevitas' export and inference managers.
+
+>>> import brevitas.nn as qnn, torch
+>>> from brevitas.quant import SignedBinaryActPerTensorConst
+>>> import brevitas_ftprop
+>>> model = torch.nn.Sequential(qnn.QuantIdentity(SignedBinaryActPerTensorConst))
+>>> report = brevitas_ftprop.swap_quantizers(model, "soft_hinge")
+>>> model[0].act_quant.rule
+'soft_hinge'
+
+References:
+    Friesen & Domingos, Deep Learning as a Mixed Convex-Combinatorial Optimization Problem,
+    ICLR 2018, arXiv:1710.11573.
+"""
+
+from . import handlers, quant
+from .convert import SwapReport, restore_quantizers, swap_quantizers
+from .export import VerifyReport, export_qcdq, export_qonnx, verify_export
+from .rules import RULES, Rule, get_rule, register
 
 __version__ = "0.1.0"
 
-from . import handlers as handlers
-from .convert import SwapReport, restore_quantizers, swap_quantizers
-from .quant import *  # noqa: F403
+__all__ = [
+    "RULES",
+    "Rule",
+    "SwapReport",
+    "VerifyReport",
+    "__version__",
+    "export_qcdq",
+    "export_qonnx",
+    "get_rule",
+    "handlers",
+    "quant",
+    "register",
+    "restore_quantizers",
+    "swap_quantizers",
+    "verify_export",
+]
