@@ -1,0 +1,19 @@
+"""Export to QONNX and QCDQ files, and proof that they compute what was trained."""
+
+from .errors import ExportError, VerificationError
+from .qcdq import export_qcdq
+from .qonnx import export_qonnx
+from .verification.report import Excused, OutputReport, QuantizerReport, VerifyReport
+from .verify import verify_export
+
+__all__ = [
+    "Excused",
+    "ExportError",
+    "OutputReport",
+    "QuantizerReport",
+    "VerificationError",
+    "VerifyReport",
+    "export_qcdq",
+    "export_qonnx",
+    "verify_export",
+]

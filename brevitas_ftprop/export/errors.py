@@ -1,0 +1,11 @@
+"""The two ways in which exporting and verifying refuse to go on."""
+
+__all__ = ["ExportError", "VerificationError"]
+
+
+class ExportError(RuntimeError):
+    """The model could not be exported; the model and the file system are as they were."""
+
+
+class VerificationError(RuntimeError):
+    """The file could not be compared with the model, or it computes something else."""

@@ -1,0 +1,83 @@
+"""Export to standard ONNX: QuantizeLinear, Clip and DequantizeLinear nodes, for ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx
+from brevitas.export.onnx.standard.qcdq.manager import StdQCDQONNXDynamoManager, StdQCDQONNXManager
+from onnx import ModelProto
+from torch import Tensor
+from torch.nn import Module
+
+from .checks import check_batch, check_model, check_target
+from .cleaning import clean_graph
+from .errors import ExportError
+from .fences import fence_quantizers
+from .onnx_file import write_atomically
+from .tracing import trace
+
+__all__ = ["export_qcdq"]
+
+# What the dynamo exporter gives by itself; converting down from it fails.
+OPSET = 18
+
+
+def export_qcdq(
+    model: Module,
+    example_input: Tensor,
+    path: str | os.PathLike[str],
+    *,
+    dynamo: bool = True,
+    overwrite: bool = False,
+) -> Path:
+    """Export a Brevitas model to a clean standard-ONNX file with quantize-dequantize nodes.
+
+    The file uses no custom domain and passes ONNX's checker; ONNX Runtime's optimizations are kept
+    from changing its integers (see ``fences``). It names each quantizer's nodes after
+    the PyTorch quantizer, which ``verify_export`` relies on. The model keeps its training flags,
+    caches and values, and the file is written whole or not at all.
+
+    Args:
+        model: float32 model on the CPU with Brevitas layers.
+        example_input: float32 tensor (N, …); N becomes the batch size of the file.
+        path: where to write.
+        dynamo: use the torch.export-based exporter; False uses TorchScript, whose files ONNX
+            Runtime may run wrongly at its higher optimization levels.
+        overwrite: replace an existing file.
+
+    Returns:
+        The path written.
+
+    Raises:
+        TypeError, ValueError: for a model or input that cannot be exported.
+        OSError: if the file exists already, or cannot be written.
+        ExportError: if the exporter fails; names the layer where that is known.
+
+    >>> import tempfile, torch, brevitas.nn as qnn
+    >>> model = torch.nn.Sequential(qnn.QuantIdentity(), qnn.QuantLinear(4, 2, bias=False))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export_qcdq(model, torch.zeros(1, 4), f"{folder}/model.onnx", dynamo=False).name
+    'model.onnx'
+    """
+    check_model(model)
+    check_batch(example_input, name="example_input")
+    target = check_target(path, overwrite=overwrite)
+    manager = StdQCDQONNXDynamoManager if dynamo else StdQCDQONNXManager
+    graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
+    clean_graph(graph)
+    fence_quantizers(graph)
+    _check_standard(graph)
+    write_atomically(graph, target)
+    return target
+
+
+def _check_standard(graph: ModelProto) -> None:
+    custom = sorted({f"{node.domain}::{node.op_type}" for node in graph.graph.node if node.domain})
+    if custom:
+        raise ExportError(f"export failed: not standard ONNX operators: {', '.join(custom)}")
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"export failed: the graph is not valid ONNX: {error}") from error

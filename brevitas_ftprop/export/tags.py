@@ -1,0 +1,147 @@
+"""Which nodes of an ONNX graph belong to which quantizer, kept in the nodes' metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto
+
+from .markers import DOMAIN, END
+
+__all__ = ["CALL", "QUANTIZER", "Site", "is_tagged", "sites_of", "tag_nodes"]
+
+QUANTIZER = "brevitas_ftprop.quantizer"
+CALL = "brevitas_ftprop.call"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call of one quantizer in a graph.
+
+    Attributes:
+        name: the quantizer proxy's name in the PyTorch model.
+        call: 0 for the proxy's first call in a forward pass, 1 for its second, …
+        nodes: positions of its nodes in the graph.
+        source: the tensor that it quantizes; None for weights.
+        result: the tensor that it produces.
+    """
+
+    name: str
+    call: int
+    nodes: tuple[int, ...]
+    source: str | None
+    result: str
+
+
+def tag_nodes(model: ModelProto) -> None:
+    """Turn the markers of a freshly exported graph into node metadata and remove them, in place."""
+    nodes = list(model.graph.node)
+    producers = {output: node for node in nodes for output in node.output}
+    ends = [node for node in nodes if node.domain == DOMAIN and node.op_type == END]
+    calls: dict[str, set[int]] = {}
+    for end in ends:
+        calls.setdefault(_quantizer(end), set()).add(_call(end))
+    for end in ends:
+        # A call whose result goes unused leaves no trace, so calls are counted anew.
+        _tag(end, producers, sorted(calls[_quantizer(end)]).index(_call(end)))
+    _remove_markers(model)
+
+
+def is_tagged(node: NodeProto) -> bool:
+    """Whether a node belongs to a quantizer."""
+    return any(entry.key == QUANTIZER for entry in node.metadata_props)
+
+
+def _tag(end: NodeProto, producers: dict[str, NodeProto], call: int) -> None:
+    pending, seen = list(end.input), set()
+    while pending:
+        node = producers.get(pending.pop())
+        if node is None or id(node) in seen or node.domain == DOMAIN:
+            continue
+        seen.add(id(node))
+        pending += node.input
+        # An exporter may have merged several calls on the same weight: the first one names them.
+        if node.op_type != "Constant" and not is_tagged(node):
+            node.metadata_props.add(key=QUANTIZER, value=_quantizer(end))
+            node.metadata_props.add(key=CALL, value=str(call))
+
+
+def _remove_markers(model: ModelProto) -> None:
+    graph = model.graph
+    renamed = {n.output[0]: n.input[0] for n in graph.node if n.domain == DOMAIN}
+    for name, source in renamed.items():
+        while source in renamed:
+            source = renamed[source]
+        renamed[name] = source
+    kept = [node for node in graph.node if node.domain != DOMAIN]
+    outputs = {output.name for output in graph.output}
+    # A graph output keeps its name: the marked node takes it over.
+    taken_over = {renamed[name]: name for name in outputs if name in renamed}
+    for node in kept:
+        for index, name in enumerate(node.input):
+            source = renamed.get(name, name)
+            node.input[index] = taken_over.get(source, source)
+        for index, name in enumerate(node.output):
+            node.output[index] = taken_over.get(name, name)
+    del graph.node[:]
+    graph.node.extend(kept)
+    infos = [info for info in graph.value_info if info.name not in renamed]
+    del graph.value_info[:]
+    graph.value_info.extend(infos)
+    imports = [entry for entry in model.opset_import if entry.domain != DOMAIN]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+
+
+def sites_of(model: ModelProto) -> list[Site]:
+    """The tagged quantizer calls of a graph, in graph order.
+
+    Raises:
+        ValueError: if a tagged group of nodes does not have one result.
+    """
+    nodes = model.graph.node
+    groups: dict[tuple[str, int], list[int]] = {}
+    for index, node in enumerate(nodes):
+        metadata = {entry.key: entry.value for entry in node.metadata_props}
+        if QUANTIZER in metadata:
+            key = metadata[QUANTIZER], int(metadata.get(CALL, 0))
+            groups.setdefault(key, []).append(index)
+    constant = _constants(model)
+    sites = []
+    for (name, call), members in groups.items():
+        inside = set(members)
+        produced = {output for index in members for output in nodes[index].output}
+        used_outside = {output.name for output in model.graph.output}
+        for index, node in enumerate(nodes):
+            if index not in inside:
+                used_outside.update(node.input)
+        sources = {
+            source
+            for index in members
+            for source in nodes[index].input
+            if source and source not in produced and source not in constant
+        }
+        results = sorted(produced & used_outside)
+        if len(results) != 1 or len(sources) > 1:
+            raise ValueError(
+                f"the nodes of quantizer {name} do not form one step from one input to one output"
+            )
+        source = sources.pop() if sources else None
+        sites.append(Site(name, call, tuple(members), source, results[0]))
+    return sites
+
+
+def _constants(model: ModelProto) -> set[str]:
+    constant = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if all(name in constant for name in node.input if name):
+            constant.update(node.output)
+    return constant
+
+
+def _quantizer(node: NodeProto) -> str:
+    return next(a.s.decode() for a in node.attribute if a.name == "quantizer")
+
+
+def _call(node: NodeProto) -> int:
+    return next(a.i for a in node.attribute if a.name == "call")

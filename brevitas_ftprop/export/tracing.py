@@ -1,0 +1,87 @@
+"""Run one of Brevitas' export managers and take the graph out of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch import Tensor
+from torch.nn import Module
+
+from .errors import ExportError
+from .markers import marking_manager
+from .quiet import silence
+from .state import export_state
+from .tags import tag_nodes
+
+__all__ = ["trace"]
+
+
+def trace(
+    manager: type, model: Module, example_input: Tensor, *, dynamo: bool, opset_version: int
+) -> ModelProto:
+    """Export with a Brevitas manager, quietly, and tag the quantizers' nodes.
+
+    Raises:
+        ExportError: if the exporter fails; names the layer where that is known.
+    """
+    options = {
+        "dynamo": dynamo,
+        "opset_version": opset_version,
+        "input_names": ["input"],
+        "output_names": ["output"],
+    }
+    if dynamo:
+        options["optimize"] = True
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        with export_state(model), torch.no_grad():
+            entered: list[str] = []
+            try:
+                with silence(), _recording_entered(model, entered):
+                    marking_manager(manager, model).export(
+                        model, args=example_input.detach().clone(), export_path=str(file), **options
+                    )
+                    graph = onnx.load(file)
+            except Exception as error:
+                raise _explained(error, entered, dynamo=dynamo) from error
+    tag_nodes(graph)
+    return graph
+
+
+@contextmanager
+def _recording_entered(model: Module, entered: list[str]) -> Iterator[None]:
+    """Keep in ``entered`` the names of the modules whose forward is running."""
+    handles = []
+    for name, module in model.named_modules():
+        if name:
+            handles.append(module.register_forward_pre_hook(lambda m, x, n=name: entered.append(n)))
+            handles.append(module.register_forward_hook(lambda m, x, y: _leave(entered)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _leave(entered: list[str]) -> None:
+    if entered:
+        entered.pop()
+
+
+def _explained(error: BaseException, entered: list[str], *, dynamo: bool) -> ExportError:
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    known = next((link for link in chain if isinstance(link, ExportError)), None)
+    if known is not None:
+        return ExportError(f"export failed: {known}")
+    reason = next((line for line in str(chain[-1]).splitlines() if line.strip()), "")
+    where = f" in {entered[-1]}" if entered else ""
+    hint = "; dynamo=False may be able to trace this model" if dynamo else ""
+    return ExportError(f"export failed{where}: {type(chain[-1]).__name__}: {reason}{hint}")

@@ -1,0 +1,241 @@
+"""Feed a file's quantizers and layers with PyTorch's values, and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from onnx import ModelProto
+from torch import Tensor
+from torch.nn import Module
+
+from ...levels import LevelFunction, level_function, tensor_quant_of
+from ..errors import VerificationError
+from ..quantizers import ACTIVATION, WEIGHT, kind_of
+from ..tags import Site
+from .bounds import evaluate, unbounded_operators
+from .capture import Call, Captured, capture
+from .differences import (
+    adversarial_inputs,
+    compare_alone,
+    compare_free,
+    compare_in_layer,
+    different,
+)
+from .free_run import FreeRun
+from .graphs import (
+    forced,
+    forced_name,
+    input_shape,
+    is_transposed,
+    isolated,
+    source_name,
+)
+from .report import OutputReport, QuantizerReport, VerifyReport
+from .rounding import Bounded
+from .runners import runner_for
+
+__all__ = ["Verification"]
+
+
+class Verification:
+    """Comparison of one file with one model, chunk by chunk of the file's batch size.
+
+    Args:
+        model: in evaluation mode.
+        proxies: its quantizers by name.
+        graph: the file's graph.
+        sites: the quantizers in the file.
+        path: of the file, for messages.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        proxies: dict[str, Module],
+        graph: ModelProto,
+        sites: list[Site],
+        path: Path,
+    ) -> None:
+        self.model, self.proxies, self.graph, self.path = model, proxies, graph, path
+        unknown = sorted({site.name for site in sites} - set(proxies))
+        if unknown:
+            raise VerificationError(
+                f"{path} has a quantizer {unknown[0]} that the model lacks: "
+                "it was exported from another architecture"
+            )
+        kinds = {site: kind_of(proxies[site.name]) for site in sites}
+        self.activations = [site for site in sites if kinds[site] == ACTIVATION]
+        self.weights = [site for site in sites if kinds[site] == WEIGHT]
+        self.reports = {site: QuantizerReport(_label(site), str(kinds[site])) for site in sites}
+        self.functions: dict[str, LevelFunction] = {
+            site.name: level_function(proxies[site.name]) for site in self.activations
+        }
+        self.runner = runner_for(graph)
+        self.input = graph.graph.input[0].name
+        self.output = graph.graph.output[0].name
+        self.report = VerifyReport(quantizers=list(self.reports.values()))
+
+    def run(self, batch: Tensor) -> VerifyReport:
+        """Compare on a batch (N, …), N a multiple of the file's batch size."""
+        size = input_shape(self.graph)[0]
+        chunks = batch.split(size)
+        first = capture(self.model, self.proxies, chunks[0])
+        self._check_calls(first)
+        with self._running():
+            self.free = {
+                level: FreeRun(self.graph, self.activations, runner=self.runner, level=level)
+                for level in self.runner.levels
+            }
+            self.alone = self.runner(self._isolated(self._sources(first)))
+            self.forced_graph = self._forced(first)
+            self.layers = self.runner(self.forced_graph)
+            self.weight_values = self._compare_weights(first)
+            self._compare_adversarial(first)
+        self.report.outputs = [OutputReport(level) for level in self.free]
+        for position, chunk in enumerate(chunks):
+            captured = capture(self.model, self.proxies, chunk) if position else first
+            self._compare_chunk(chunk.contiguous(), captured, first_image=position * size)
+        return self.report
+
+    def _compare_chunk(self, chunk: Tensor, captured: Captured, *, first_image: int) -> None:
+        expected = {site: self._call(captured, site).result for site in self.activations}
+        inputs = {self.input: chunk}
+        inside = {**inputs, **{forced_name(site): value for site, value in expected.items()}}
+        with self._running():
+            alone = self.alone.run(self._sources(captured))
+            in_layer = self.layers.run(inside)
+            free = {level: run(inputs) for level, run in self.free.items()}
+        bounded = evaluate(self.forced_graph, {**inside, **self.weight_values})
+        self.report.unbounded = unbounded_operators(self.forced_graph, bounded)
+        at_risk = {}
+        for site, values in expected.items():
+            compare_alone(self.reports[site], values, alone[site.result])
+            at_risk[site] = compare_in_layer(
+                self.reports[site],
+                self.functions[site.name],
+                values,
+                in_layer[site.result],
+                bounded.get(self._forced_source(site)),
+                first_image=first_image,
+            )
+        beyond = self._beyond(captured.output, bounded.get(self.output))
+        wrong = beyond(in_layer[self.output]) | beyond(captured.output)
+        self.report.output_mismatches += int(wrong.sum())
+        for report in self.report.outputs:
+            output, quantized = free[report.level]
+            compare_free(
+                report,
+                [(_label(s), different(expected[s], q), at_risk[s]) for s, q in quantized.items()],
+                captured.output,
+                output,
+                beyond(output),
+            )
+
+    def _check_calls(self, captured: Captured) -> None:
+        """The file's calls of each activation quantizer are the model's."""
+        in_file: dict[str, int] = {}
+        for site in (*self.activations, *self.weights):
+            in_file[site.name] = max(in_file.get(site.name, 0), site.call + 1)
+        for name, calls in captured.calls.items():
+            count, is_weight = in_file.get(name, 0), kind_of(self.proxies[name]) == WEIGHT
+            if count != len(calls) and not (is_weight and count and _all_same(calls)):
+                raise VerificationError(
+                    f"the model calls {name} {len(calls)} times, {self.path} {count} times: "
+                    "it was exported from another architecture"
+                )
+        for site in self.activations:
+            function, call = self.functions[site.name], self._call(captured, site)
+            value = function.dequantize(function.levels(call.source))
+            if bool(different(call.result, value).any()):
+                raise VerificationError(
+                    f"{site.name} does not compute what its level function says: "
+                    "this quantizer cannot be verified"
+                )
+
+    def _compare_weights(self, captured: Captured) -> dict[str, Tensor]:
+        if not self.weights:
+            return {}
+        found = self.runner(isolated(self.graph, self.weights, {})).run({})
+        for site in self.weights:
+            expected = self._call(captured, site).result
+            if is_transposed(self.graph, site):
+                expected = expected.mT
+            compare_alone(self.reports[site], expected, found[site.result])
+        return found
+
+    def _compare_adversarial(self, captured: Captured) -> None:
+        inputs = {
+            site: adversarial_inputs(self.functions[site.name], self._call(captured, site).source)
+            for site in self.activations
+        }
+        sources = {source_name(site): values for site, values in inputs.items()}
+        found = self.runner(self._isolated(sources)).run(sources)
+        for site, values in inputs.items():
+            with torch.no_grad():
+                expected = tensor_quant_of(self.proxies[site.name])(values)[0]
+            report = self.reports[site]
+            report.adversarial += values.numel()
+            report.adversarial_mismatches += int(different(expected, found[site.result]).sum())
+
+    def _beyond(self, expected: Tensor, bound: Bounded | None) -> Callable[[Tensor], Tensor]:
+        """A function that tells which outputs lie beyond the float32 rounding bound."""
+        # A quantized output is compared among the quantizers, with their excuses.
+        if any(site.result == self.output for site in self.activations):
+            return lambda found: torch.zeros_like(expected, dtype=torch.bool)
+        if bound is None or bound.value.shape != expected.shape:
+            return lambda found: different(expected, found)
+
+        def beyond(found: Tensor) -> Tensor:
+            if found.shape != expected.shape:
+                return torch.ones_like(expected, dtype=torch.bool)
+            return ~((found.double() - bound.value).abs() <= bound.error)
+
+        return beyond
+
+    def _isolated(self, sources: dict[str, Tensor]) -> ModelProto:
+        shapes = {name: tuple(value.shape) for name, value in sources.items()}
+        return isolated(self.graph, self.activations, shapes)
+
+    def _forced(self, captured: Captured) -> ModelProto:
+        shapes = {
+            forced_name(site): tuple(self._call(captured, site).result.shape)
+            for site in self.activations
+        }
+        return forced(self.graph, self.activations, shapes)
+
+    def _forced_source(self, site: Site) -> str:
+        """The tensor that a quantizer reads in the forced graph."""
+        for other in self.activations:
+            if site.source == other.result:
+                return forced_name(other)
+        return str(site.source)
+
+    def _sources(self, captured: Captured) -> dict[str, Tensor]:
+        return {source_name(s): self._call(captured, s).source for s in self.activations}
+
+    def _call(self, captured: Captured, site: Site) -> Call:
+        calls = captured.calls[site.name]
+        # Calls on one and the same weight may be merged in the file.
+        return calls[site.call] if site.call < len(calls) else calls[0]
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise VerificationError(
+                f"{self.path} cannot be run on what this model's quantizers give, is it from "
+                f"another architecture? {type(error).__name__}: {reason}"
+            ) from error
+
+
+def _all_same(calls: list[Call]) -> bool:
+    return all(torch.equal(call.source, calls[0].source) for call in calls[1:])
+
+
+def _label(site: Site) -> str:
+    return f"{site.name}#{site.call}" if site.call else site.name

@@ -1,0 +1,149 @@
+"""Compare what a file's quantizers give with what PyTorch's give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...levels import LevelFunction
+from .report import LISTED, OUTPUT, Excused, OutputReport, QuantizerReport
+from .rounding import Bounded, outward
+
+__all__ = ["adversarial_inputs", "compare_alone", "compare_free", "compare_in_layer", "different"]
+
+LARGE = (1e4, 1e30, torch.finfo(torch.float32).max)
+
+
+def different(expected: Tensor, found: Tensor) -> Tensor:
+    """Where two results differ, as a boolean tensor; everywhere if their shapes do."""
+    if expected.shape != found.shape:
+        return torch.ones_like(expected, dtype=torch.bool)
+    return ~(expected == found)
+
+
+def compare_alone(report: QuantizerReport, expected: Tensor, found: Tensor) -> None:
+    """Level one: same input, so the same values, without excuse."""
+    report.compared += expected.numel()
+    report.quantizer_mismatches += int(different(expected, found).sum())
+
+
+def compare_in_layer(
+    report: QuantizerReport,
+    function: LevelFunction,
+    expected: Tensor,
+    found: Tensor,
+    z: Bounded | None,
+    *,
+    first_image: int,
+) -> Tensor:
+    """Level two: the layer's inputs are the same, so differences need a threshold within the bound.
+
+    Args:
+        report: is added to.
+        function: the quantizer's levels.
+        expected: PyTorch's result.
+        found: the file's.
+        z: the pre-activation with its bound; None excuses nothing.
+        first_image: position of this chunk in the batch.
+
+    Returns:
+        Boolean tensor of the units whose threshold lies within the bound.
+    """
+    wrong = different(expected, found)
+    if z is None or z.value.shape != expected.shape or found.shape != expected.shape:
+        report.layer_mismatches += int(wrong.sum())
+        return torch.zeros_like(wrong)
+    low, high = (function.levels(end) for end in outward(z))
+    at_risk = low != high
+    report.at_risk += int(at_risk.sum())
+    if bool(wrong.any()):
+        ours, theirs = integers(function, expected), integers(function, found)
+        is_level = function.dequantize(theirs) == found
+        attainable = (low <= ours) & (ours <= high) & (low <= theirs) & (theirs <= high)
+        excused = wrong & is_level & attainable
+        report.layer_mismatches += int((wrong & ~excused).sum())
+        report.excused += int(excused.sum())
+        report.list_excused(
+            [
+                Excused(
+                    index=(first_image + where[0], *where[1:]),
+                    z=float(z.value[where]),
+                    bound=float(z.error[where]),
+                    expected=int(ours[where]),
+                    found=int(theirs[where]),
+                )
+                for where in map(tuple, excused.nonzero()[:LISTED].tolist())
+            ]
+        )
+    return at_risk
+
+
+def compare_free(
+    report: OutputReport,
+    quantizers: Sequence[tuple[str, Tensor, Tensor]],
+    expected: Tensor,
+    found: Tensor,
+    beyond: Tensor,
+) -> None:
+    """The file as it is: a difference may only begin where a threshold lies within the bound.
+
+    Args:
+        report: is added to.
+        quantizers: in graph order, the name, the units that differ and the units at risk.
+        expected: PyTorch's output (N, …).
+        found: the file's.
+        beyond: which outputs differ by more than rounding.
+    """
+    images = len(expected)
+    settled = torch.zeros(images, dtype=torch.bool)
+    for name, wrong, at_risk in (*quantizers, (OUTPUT, beyond, torch.zeros_like(beyond))):
+        begins = wrong.reshape(images, -1).any(1) & ~settled
+        without_excuse = (wrong & ~at_risk).reshape(images, -1).any(1) & begins
+        report.mismatches += int(without_excuse.sum())
+        report.excused += int((begins & ~without_excuse).sum())
+        if report.first_difference is None and bool(without_excuse.any()):
+            report.first_difference = name
+        settled |= begins
+    report.images += images
+    if found.shape == expected.shape:
+        difference = float((found - expected).abs().nan_to_num(nan=torch.inf).max())
+        report.max_difference = max(report.max_difference, difference)
+        classes = [output.reshape(images, -1).argmax(1) for output in (found, expected)]
+        report.same_class += int((classes[0] == classes[1]).sum())
+    else:
+        report.max_difference = torch.inf
+
+
+def integers(function: LevelFunction, values: Tensor) -> Tensor:
+    """Integers behind dequantized values."""
+    return torch.round(values / function.scale + function.zero_point)
+
+
+def adversarial_inputs(function: LevelFunction, like: Tensor) -> Tensor:
+    """Inputs at which a wrong quantizer shows: each threshold, its two neighbours, ±0, extremes.
+
+    Args:
+        function: the quantizer's levels.
+        like: an input of the quantizer, (N, C, …) or (N, C).
+
+    Returns:
+        float32 tensor (M, C, 1, …).
+    """
+    thresholds = function.thresholds()
+    infinity = torch.tensor(torch.inf)
+    largest = torch.finfo(torch.float32).max
+    at_edges = torch.cat(
+        [
+            thresholds,
+            torch.nextafter(thresholds, -infinity),
+            torch.nextafter(thresholds, infinity),
+        ],
+        dim=1,
+    ).clamp(-largest, largest)
+    others = torch.tensor([0.0, -0.0, *LARGE, *(-value for value in LARGE)])
+    values = torch.cat([at_edges, others.expand(len(thresholds), -1)], dim=1)
+    channels = like.shape[1] if like.dim() > 1 else 1
+    columns = values.T.expand(-1, channels) if len(thresholds) == 1 else values.T
+    return columns.reshape(*columns.shape, *(1,) * (like.dim() - 2)).contiguous()

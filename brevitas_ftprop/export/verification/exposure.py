@@ -1,0 +1,104 @@
+"""Look at the quantizers' integers inside a graph that runs freely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto, TensorProto
+from torch import Tensor
+
+from ..tags import Site
+
+__all__ = ["Exposure", "expose", "exposures", "results"]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A tensor that tells what a quantizer gave.
+
+    Attributes:
+        site: the quantizer.
+        tensor: what to look at: the integers before a DequantizeLinear, else the result.
+        kind: ONNX element type of the tensor.
+        scale: of the DequantizeLinear; None for results.
+        zero_point: as ``scale``.
+        axis: of the channels, where ``scale`` has one for each.
+    """
+
+    site: Site
+    tensor: str
+    kind: int
+    scale: Tensor | None = None
+    zero_point: Tensor | None = None
+    axis: int = 1
+
+    def result(self, values: Tensor) -> Tensor:
+        """The quantizer's result behind the exposed values."""
+        if self.scale is None or self.zero_point is None:
+            return values
+        shape = [1] * values.dim()
+        shape[self.axis] = -1
+        scale, zero_point = (
+            parameter.reshape(shape) if parameter.numel() > 1 else parameter.reshape(())
+            for parameter in (self.scale, self.zero_point)
+        )
+        return (values.float() - zero_point) * scale
+
+
+def exposures(model: ModelProto, sites: Sequence[Site]) -> list[Exposure]:
+    """What to look at for each quantizer.
+
+    Integers are preferred: ONNX Runtime treats a DequantizeLinear that is a graph output
+    differently.
+    """
+    producers = {output: node for node in model.graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = []
+    for site in sites:
+        node = producers[site.result]
+        parameters = [constants[name] for name in node.input[1:3] if name in constants]
+        if node.op_type != "DequantizeLinear" or len(parameters) < 2:
+            found.append(Exposure(site, site.result, TensorProto.FLOAT))
+            continue
+        scale, zero_point = (onnx.numpy_helper.to_array(parameter) for parameter in parameters)
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        found.append(
+            Exposure(
+                site,
+                node.input[0],
+                parameters[1].data_type,
+                torch.from_numpy(np.array(scale)).float(),
+                torch.from_numpy(np.array(zero_point)).float(),
+                axis,
+            )
+        )
+    return found
+
+
+def expose(model: ModelProto, wanted: Sequence[Exposure]) -> tuple[ModelProto, list[Exposure]]:
+    """A copy of a graph whose exposed tensors are outputs, and the exposures that it still has."""
+    present = {output for node in model.graph.node for output in node.output}
+    outputs = {output.name for output in model.graph.output}
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    kept = [exposure for exposure in wanted if exposure.tensor in present]
+    for exposure in kept:
+        if exposure.tensor not in outputs:
+            outputs.add(exposure.tensor)
+            copy.graph.output.append(
+                onnx.helper.make_tensor_value_info(exposure.tensor, exposure.kind, None)
+            )
+    # QONNX wants a shape told in one place.
+    infos = [info for info in copy.graph.value_info if info.name not in outputs]
+    del copy.graph.value_info[:]
+    copy.graph.value_info.extend(infos)
+    return copy, kept
+
+
+def results(kept: Sequence[Exposure], values: Mapping[str, Tensor]) -> dict[Site, Tensor]:
+    """What each exposed quantizer gave."""
+    return {exposure.site: exposure.result(values[exposure.tensor]) for exposure in kept}
