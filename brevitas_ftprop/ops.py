@@ -263,7 +263,7 @@ class _PaperStaircase(Function):
         ctx.save_for_backward(x)
         ctx.steps, ctx.max_val = steps, max_val
         ctx.rule, ctx.weighting, ctx.form = rule, weighting, form
-        return torch.ceil(x * (steps - 1)).clamp(0, steps) * max_val / steps
+        return torch.ceil(x * (steps - 1)).clamp(0, steps) * (max_val / steps)
 
     @staticmethod
     @once_differentiable

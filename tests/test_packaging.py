@@ -23,7 +23,8 @@ PACKAGE = REPO / "brevitas_ftprop"
 # From the ground up; a layer may import the layers before its own, never one beside it.
 LAYERS = (
     {"rules"},
-    {"kernels", "targets"},
+    {"targets"},
+    {"kernels"},
     {"ops"},
     {"core"},
     {"levels"},

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..rules import Rule
+from ..rules import Rule, saturate
 from ..targets import sign_target, weighted_sign
 
 STAIRCASE_FORMS = ("single", "sum")
@@ -28,7 +28,8 @@ def unit_gradient(grad: Tensor, z: Tensor, rule: Rule, weighting: str) -> Tensor
     References:
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573, algorithm 1.
     """
-    margin = z if rule.even else sign_target(grad) * z
+    # A pre-activation that its scale took beyond the dtype must not meet a target of 0 as inf.
+    margin = z if rule.even else sign_target(grad) * saturate(z)
     return weighted_sign(grad, weighting) * rule.slope(margin)
 
 
@@ -77,4 +78,4 @@ def staircase_gradient(
     total = torch.zeros_like(v)
     for threshold in thresholds:
         total += unit_gradient(grad, v - threshold, rule, weighting)
-    return total * step
+    return saturate(total) * step
