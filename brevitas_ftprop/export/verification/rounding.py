@@ -14,6 +14,8 @@ __all__ = ["UNIT", "Bounded", "UnboundedError", "exactly", "gamma", "outward", "
 UNIT = 2.0**-24
 # Integers up to this are float32 numbers, and so are their sums that stay below.
 LARGEST_EXACT = 2.0**24
+# The smallest positive float32: what a product that underflows may lose.
+SMALLEST = 2.0**-149
 
 
 class UnboundedError(Exception):
@@ -92,18 +94,19 @@ def quantum_exponent(x: Tensor, dims: Sequence[int] | None = None) -> Tensor:
 def sum_error(total: Tensor, terms: int, quantum: Tensor | None) -> Tensor:
     """Rounding error of a float32 sum whose absolute terms add up to ``total``.
 
-    Zero where all terms are multiples of ``2**quantum`` and ``total`` stays within 2²⁴ of them:
-    then every partial sum is a float32 number, whatever the order.
+    Zero where all terms are multiples of ``2**quantum`` ≥ 2⁻¹⁴⁹ and ``total`` stays within 2²⁴ of
+    them: then every partial sum is a float32 number, whatever the order.
 
     Args:
         total: Σ|terms|, float64.
         terms: number of roundings along the longest path.
         quantum: exponent that divides every term, broadcastable to ``total``; None if unknown.
     """
-    error = gamma(terms) * total
+    error = gamma(terms) * total + terms * SMALLEST
     if quantum is None:
         return error
-    return torch.where(total <= LARGEST_EXACT * torch.exp2(quantum), 0.0, error)
+    is_exact = (total <= LARGEST_EXACT * torch.exp2(quantum)) & (torch.exp2(quantum) >= SMALLEST)
+    return torch.where(is_exact, 0.0, error)
 
 
 def outward(x: Bounded) -> tuple[Tensor, Tensor]:
