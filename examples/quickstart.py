@@ -37,13 +37,13 @@ from brevitas_ftprop import VerifyReport, export_qcdq, export_qonnx, get_rule, v
 from brevitas_ftprop.quant import (
     TargetPropInt8WeightPerTensorFixedPoint,
     TargetPropSignedBinaryActPerTensorConst,
-    TargetPropStaircase3ActPerTensorConst,
+    TargetPropStaircase3ActPerTensorFixedPoint,
     TargetPropUint8ActPerTensorFixedPoint,
 )
 
 ACTIVATIONS = {
     "sign": TargetPropSignedBinaryActPerTensorConst,
-    "staircase3": TargetPropStaircase3ActPerTensorConst,
+    "staircase3": TargetPropStaircase3ActPerTensorFixedPoint,
 }
 # The rules that are compared, each with its color in the figure.
 RULES = {"saturated_ste": "C1", "soft_hinge": "C0"}
