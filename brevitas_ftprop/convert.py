@@ -293,7 +293,7 @@ def _restore(proxy: Any) -> None:
 
 
 def _rebuild(target: Any, source: Any, options: dict[str, str]) -> nn.Module:
-    """An instance of ``target`` that has ``source``'s children, options and training mode."""
+    """An instance of ``target`` with ``source``'s children, options, hooks and training mode."""
     arguments: dict[str, Any] = options | {
         name: getattr(source, name)
         for name in (
@@ -313,6 +313,8 @@ def _rebuild(target: Any, source: Any, options: dict[str, str]) -> nn.Module:
     for name, child in source.named_children():
         if hasattr(rebuilt, name):
             setattr(rebuilt, name, child)
+    # The very dictionaries, so that handles which users hold can still remove their hooks.
+    vars(rebuilt).update({name: value for name, value in vars(source).items() if "hook" in name})
     rebuilt.training = source.training
     return rebuilt
 

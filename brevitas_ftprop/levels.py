@@ -18,6 +18,7 @@ from brevitas.core.quant import (
     TernaryQuant,
 )
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+from brevitas.proxy.runtime_quant import _TensorQuantDisabledIdentity
 from torch import Tensor
 
 from .core import (
@@ -126,7 +127,9 @@ def _from_ordered(index: Tensor) -> Tensor:
 
 
 def tensor_quant_of(proxy: Any) -> Any:
-    """The tensor-quant module of an activation or weight proxy, None where it is disabled.
+    """The tensor-quant module of an activation or weight proxy, None where it has none.
+
+    A proxy whose ``disable_quant`` is set has one still.
 
     >>> from brevitas.nn import QuantIdentity
     >>> type(tensor_quant_of(QuantIdentity().act_quant)).__name__
@@ -134,8 +137,9 @@ def tensor_quant_of(proxy: Any) -> Any:
     """
     fused = getattr(proxy, "fused_activation_quant_proxy", None)
     if fused is not None:
-        return fused.tensor_quant if proxy.is_quant_enabled else None
-    return proxy.tensor_quant if proxy.is_quant_enabled else None
+        is_none = isinstance(fused.tensor_quant, _TensorQuantDisabledIdentity)
+        return None if is_none else fused.tensor_quant
+    return getattr(proxy, "tensor_quant", None)
 
 
 def level_function(proxy: Any) -> LevelFunction:
@@ -160,7 +164,7 @@ def level_function(proxy: Any) -> LevelFunction:
             f"{type(proxy).__name__} is not an integer activation or weight proxy of Brevitas"
         )
     quant = tensor_quant_of(proxy)
-    if quant is None:
+    if quant is None or not proxy.is_quant_enabled:
         raise ValueError(f"{type(proxy).__name__} does not quantize (it is disabled)")
     holder = getattr(quant, "int_quant", quant)
     delay = getattr(getattr(holder, "delay_wrapper", None), "delay_impl", None)

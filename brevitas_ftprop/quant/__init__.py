@@ -8,4 +8,6 @@ from . import activation, weight
 from .activation import *  # noqa: F403
 from .weight import *  # noqa: F403
 
-__all__ = [*activation.__all__, *weight.__all__]
+__all__ = []
+__all__ += activation.__all__
+__all__ += weight.__all__
