@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -38,6 +39,14 @@ from .rounding import Bounded
 from .runners import runner_for
 
 __all__ = ["Verification"]
+
+
+@dataclass(frozen=True)
+class _Risk:
+    """Where one chunk's results may differ: units by quantizer, and outputs beyond their bound."""
+
+    at_risk: dict[Site, Tensor]
+    beyond: Callable[[Tensor], Tensor]
 
 
 class Verification:
@@ -81,58 +90,73 @@ class Verification:
     def run(self, batch: Tensor) -> VerifyReport:
         """Compare on a batch (N, …), N a multiple of the file's batch size."""
         size = input_shape(self.graph)[0]
-        chunks = batch.split(size)
+        chunks = [chunk.contiguous() for chunk in batch.split(size)]
         first = capture(self.model, self.proxies, chunks[0])
         self._check_calls(first)
-        with self._running():
-            self.free = {
-                level: FreeRun(self.graph, self.activations, runner=self.runner, level=level)
-                for level in self.runner.levels
-            }
-            self.alone = self.runner(self._isolated(self._sources(first)))
-            self.forced_graph = self._forced(first)
-            self.layers = self.runner(self.forced_graph)
-            self.weight_values = self._compare_weights(first)
-            self._compare_adversarial(first)
-        self.report.outputs = [OutputReport(level) for level in self.free]
-        for position, chunk in enumerate(chunks):
-            captured = capture(self.model, self.proxies, chunk) if position else first
-            self._compare_chunk(chunk.contiguous(), captured, first_image=position * size)
+        # One pass for the layers and one for each optimization level, so that few copies of the
+        # weights are alive at a time.
+        risks = self._compare_layers(chunks, first, size)
+        for level in self.runner.levels:
+            report = OutputReport(level)
+            self.report.outputs.append(report)
+            self._compare_free(report, chunks, risks)
         return self.report
 
-    def _compare_chunk(self, chunk: Tensor, captured: Captured, *, first_image: int) -> None:
-        expected = {site: self._call(captured, site).result for site in self.activations}
-        inputs = {self.input: chunk}
-        inside = {**inputs, **{forced_name(site): value for site, value in expected.items()}}
+    def _compare_layers(self, chunks: Sequence[Tensor], first: Captured, size: int) -> list[_Risk]:
+        """Quantizers alone, and layers fed PyTorch's integers; what may differ behind them."""
         with self._running():
-            alone = self.alone.run(self._sources(captured))
-            in_layer = self.layers.run(inside)
-            free = {level: run(inputs) for level, run in self.free.items()}
-        bounded = evaluate(self.forced_graph, {**inside, **self.weight_values})
-        self.report.unbounded = unbounded_operators(self.forced_graph, bounded)
-        at_risk = {}
-        for site, values in expected.items():
-            compare_alone(self.reports[site], values, alone[site.result])
-            at_risk[site] = compare_in_layer(
-                self.reports[site],
-                self.functions[site.name],
-                values,
-                in_layer[site.result],
-                bounded.get(self._forced_source(site)),
-                first_image=first_image,
-            )
-        beyond = self._beyond(captured.output, bounded.get(self.output))
-        wrong = beyond(in_layer[self.output]) | beyond(captured.output)
-        self.report.output_mismatches += int(wrong.sum())
-        for report in self.report.outputs:
-            output, quantized = free[report.level]
-            compare_free(
-                report,
-                [(_label(s), different(expected[s], q), at_risk[s]) for s, q in quantized.items()],
-                captured.output,
-                output,
-                beyond(output),
-            )
+            alone = self.runner(self._isolated(self._sources(first)))
+            forced_graph = self._forced(first)
+            layers = self.runner(forced_graph)
+            weights = self._compare_weights(first)
+            self._compare_adversarial(first)
+        risks = []
+        for position, chunk in enumerate(chunks):
+            captured = capture(self.model, self.proxies, chunk) if position else first
+            expected = {site: self._call(captured, site).result for site in self.activations}
+            inside = {self.input: chunk}
+            inside |= {forced_name(site): value for site, value in expected.items()}
+            with self._running():
+                by_quantizer = alone.run(self._sources(captured))
+                by_layer = layers.run(inside)
+            bounded = evaluate(forced_graph, {**inside, **weights})
+            self.report.unbounded = unbounded_operators(forced_graph, bounded)
+            at_risk = {}
+            for site, values in expected.items():
+                compare_alone(self.reports[site], values, by_quantizer[site.result])
+                at_risk[site] = compare_in_layer(
+                    self.reports[site],
+                    self.functions[site.name],
+                    values,
+                    by_layer[site.result],
+                    bounded.get(self._forced_source(site)),
+                    first_image=position * size,
+                )
+            beyond = self._beyond(captured.output, bounded.get(self.output))
+            wrong = beyond(by_layer[self.output]) | beyond(captured.output)
+            self.report.output_mismatches += int(wrong.sum())
+            risks.append(_Risk(at_risk, beyond))
+        return risks
+
+    def _compare_free(
+        self, report: OutputReport, chunks: Sequence[Tensor], risks: Sequence[_Risk]
+    ) -> None:
+        """The file as it is, at one optimization level."""
+        with self._running():
+            free = FreeRun(self.graph, self.activations, runner=self.runner, level=report.level)
+        for chunk, risk in zip(chunks, risks, strict=True):
+            captured = capture(self.model, self.proxies, chunk)
+            with self._running():
+                output, quantized = free({self.input: chunk})
+            differences = [
+                (
+                    _label(site),
+                    different(self._call(captured, site).result, found),
+                    risk.at_risk[site],
+                )
+                for site, found in quantized.items()
+            ]
+            compare_free(report, differences, captured.output, output, risk.beyond(output))
 
     def _check_calls(self, captured: Captured) -> None:
         """The file's calls of each activation quantizer are the model's."""

@@ -53,7 +53,8 @@ def exactly(value: Tensor) -> Bounded:
     True
     """
     value = value.double() if value.is_floating_point() else value
-    return Bounded(value, torch.zeros(value.shape, dtype=torch.float64))
+    # One zero for all elements: weights would need twice the memory otherwise.
+    return Bounded(value, torch.zeros((), dtype=torch.float64).expand(value.shape))
 
 
 def gamma(terms: int) -> float:
