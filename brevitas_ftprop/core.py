@@ -214,6 +214,7 @@ class TargetPropIntQuant(IntQuant):
             self.rule,
             self.weighting,
             self.staircase,
+            scale.detach(),
         )
 
 

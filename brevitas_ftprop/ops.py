@@ -122,8 +122,9 @@ def binary_sign(x: Tensor, scale: Tensor, rule: str, weighting: str) -> Tensor:
 
 class _IntStaircase(Function):
     @staticmethod
-    def forward(ctx, v, rounded, lo, hi, rule, weighting, form):
+    def forward(ctx, v, rounded, lo, hi, rule, weighting, form, step):
         ctx.rule, ctx.weighting, ctx.form = rule, weighting, form
+        ctx.step = step if weighting == "mean" else None
         bounds_learn = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
         z = v
         if form == "single":
@@ -145,11 +146,14 @@ class _IntStaircase(Function):
             else:
                 thresholds = [k + 0.5 for k in range(int(lo), int(hi))]
                 grad_v = staircase_gradient(grad, z, thresholds, 0.5, rule, ctx.weighting)
+            if ctx.step is not None:
+                # The incoming gradient is |g|·step; so has the weight that replaces it to be.
+                grad_v = grad_v * ctx.step
             grad_v = grad_v.to(z.dtype)
         if rounded is not None:
             grad_lo = torch.where(rounded < lo, grad, 0.0).sum_to_size(lo.shape).to(lo.dtype)
             grad_hi = torch.where(rounded > hi, grad, 0.0).sum_to_size(hi.shape).to(hi.dtype)
-        return grad_v, None, grad_lo, grad_hi, None, None, None
+        return grad_v, None, grad_lo, grad_hi, None, None, None, None
 
 
 @_called_from_script
@@ -161,6 +165,7 @@ def int_staircase(
     rule: str,
     weighting: str,
     form: str,
+    step: Tensor | None = None,
 ) -> Tensor:
     """Integer staircase of a k-bit quantizer with a target rule's gradient.
 
@@ -178,6 +183,8 @@ def int_staircase(
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         form: ``"single"`` or ``"sum"``.
+        step: value of one integer, the scale, without gradient; 1 if None. The 1/N weight, which
+            is that of the output's gradient, is scaled by it.
 
     Raises:
         ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow.
@@ -194,7 +201,7 @@ def int_staircase(
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4.
     """
     _refuse_scaled_loss(v, weighting)
-    return _IntStaircase.apply(v, rounded, lo, hi, rule, weighting, form)
+    return _IntStaircase.apply(v, rounded, lo, hi, rule, weighting, form, step)
 
 
 class _TernaryStep(Function):

@@ -16,6 +16,7 @@ from brevitas.quant_tensor import IntQuantTensor
 from torch import nn
 
 from brevitas_ftprop import RULES, quant
+from brevitas_ftprop.levels import tensor_quant_of
 
 STEPS = 20
 CHANNELS = 3
@@ -364,6 +365,9 @@ def test_mean_weighting_gives_gradients_of_one_over_the_batch_size(name):
     assert torch.equal(gradient(4, 1.0), gradient(4, 1000.0))
     assert torch.equal(gradient(4, 1.0), gradient(4, -1.0).neg())
     assert gradient(4, 1.0).min() > 0
+    if hasattr(tensor_quant_of(act.act_quant), "int_quant"):
+        # 1/N at any scale: the straight-through gradient with g replaced by its sign over N.
+        torch.testing.assert_close(gradient(4, 1.0), torch.full((4, CHANNELS, 2, 2), 1 / 4))
     assert torch.equal(gradient(8, 1.0), gradient(4, 1.0).repeat(2, 1, 1, 1) / 2)
 
 
