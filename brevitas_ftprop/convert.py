@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,8 +99,8 @@ def swap_quantizers(
         disabled quantizers always are.
 
     Raises:
-        ValueError: for unknown options, 1/N weighting on weights, a model without quantizers, or
-            in export mode.
+        ValueError: for unknown options, 1/N weighting on weights, a pattern that matches nothing,
+            a model without quantizers, or in export mode.
         TypeError: for a quantizer that has no rule (float, groupwise, dynamic, decoupled) or a
             scripted or compiled one. Nothing has been changed then.
 
@@ -122,9 +122,10 @@ def swap_quantizers(
         )
     if weight_rule is not None and not weights:
         raise ValueError("weight_rule is given but weights=False: pass weights=True to use it")
-    selects = _selector(where)
+    proxies = _proxies(model)
+    selects = _selector(where, proxies)
     report, plan = SwapReport(), []
-    for name, proxy in _proxies(model):
+    for name, proxy in proxies.items():
         is_weight = isinstance(proxy, WeightQuantProxyFromInjector)
         reason = _reason_to_keep(proxy)
         if reason is None and not (weights if is_weight else activations):
@@ -167,9 +168,10 @@ def restore_quantizers(model: nn.Module, *, where: Where = None) -> SwapReport:
       1.act_quant  soft_hinge -> ClampedBinaryQuant
       1 kept: not a target-prop quantizer
     """
-    selects = _selector(where)
+    proxies = _proxies(model)
+    selects = _selector(where, proxies)
     report, plan = SwapReport(), []
-    for name, proxy in _proxies(model):
+    for name, proxy in proxies.items():
         if not isinstance(proxy, TARGET_PROP_PROXIES):
             report.kept[name] = "not a target-prop quantizer"
         elif not selects(name, proxy):
@@ -189,22 +191,33 @@ def restore_quantizers(model: nn.Module, *, where: Where = None) -> SwapReport:
     return report
 
 
-def _proxies(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    proxies = [(n, m) for n, m in model.named_modules() if isinstance(m, QuantProxyFromInjector)]
+def _proxies(model: nn.Module) -> dict[str, Any]:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module with Brevitas layers, not {model!r}")
+    proxies = {n: m for n, m in model.named_modules() if isinstance(m, QuantProxyFromInjector)}
     if not proxies:
         raise ValueError(
             f"{type(model).__name__} has no Brevitas quantizers: build it from brevitas.nn layers "
             "or quantize it with brevitas.graph.quantize first"
         )
-    yield from proxies
+    return proxies
 
 
-def _selector(where: Where) -> Callable[[str, nn.Module], bool]:
+def _selector(where: Where, names: Iterable[str]) -> Callable[[str, nn.Module], bool]:
     if where is None:
         return lambda name, proxy: True
     if callable(where):
         return where
-    patterns = [where] if isinstance(where, str) else list(where)
+    patterns = [where] if isinstance(where, str) else where
+    if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
+        raise TypeError(f"where takes a function or name patterns, not {where!r}")
+    patterns = list(patterns)
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(
+                f"where={pattern!r} matches no quantizer; they have names such as "
+                f"{', '.join(list(names)[:3])}"
+            )
     return lambda name, proxy: any(fnmatch.fnmatchcase(name, p) for p in patterns)
 
 
@@ -290,6 +303,7 @@ def _restore(proxy: Any) -> None:
         _replace_tensor_quant(proxy, _rebuild(stock, quant, {}))
     proxy.quant_injector = injector.let(**bindings, proxy_class=stock_proxy)
     proxy.__class__ = stock_proxy
+    vars(proxy).pop("chosen_options", None)
 
 
 def _rebuild(target: Any, source: Any, options: dict[str, str]) -> nn.Module:

@@ -187,18 +187,27 @@ def level_function(proxy: Any) -> LevelFunction:
         step = _staircase(quant.steps)
         return LevelFunction(step, values, scale, zero_point, bit_width, False, False)
     if type(quant) is RescalingIntQuant and type(holder) in (IntQuant, TargetPropIntQuant):
-        rounding = ROUNDINGS.get(type(holder.float_to_int_impl))
-        if rounding is not None:
-            lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
-            return LevelFunction(
-                _uniform(rounding, scale, zero_point, lo, hi),
-                tuple(range(lo, hi + 1)),
-                scale,
-                zero_point,
-                bit_width,
-                bool(holder.signed),
-                rounding is torch.round,
+        if bit_width < 2:
+            raise ValueError(
+                "an integer quantizer of 1 bit is not exported: use 2 bits or more, or a binary "
+                "quantizer"
             )
+        rounding = ROUNDINGS.get(type(holder.float_to_int_impl))
+        if rounding is None:
+            raise TypeError(
+                f"no integer levels are known for the rounding {type(holder.float_to_int_impl)}: "
+                f"only for {', '.join(known.__name__ for known in ROUNDINGS)}"
+            )
+        lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
+        return LevelFunction(
+            _uniform(rounding, scale, zero_point, lo, hi),
+            tuple(range(lo, hi + 1)),
+            scale,
+            zero_point,
+            bit_width,
+            bool(holder.signed),
+            rounding is torch.round,
+        )
     raise TypeError(
         f"no integer levels are known for {type(quant).__name__} with {type(holder).__name__}: "
         "only binary, ternary, staircase and integer quantizers of Brevitas have them"
@@ -207,7 +216,8 @@ def level_function(proxy: Any) -> LevelFunction:
 
 def _metadata(proxy: Any, quant: Any) -> tuple[Tensor, Tensor, Tensor]:
     if isinstance(proxy, WeightQuantProxyFromInjector):
-        weight = proxy.tracked_module_list[0].weight
+        # A copy, since some quantizers clip the latent weight in place.
+        weight = proxy.tracked_module_list[0].weight.detach().clone()
         _, scale, zero_point, bit_width = quant(weight)
     else:
         scale, zero_point, bit_width = proxy.scale(), proxy.zero_point(), proxy.bit_width()

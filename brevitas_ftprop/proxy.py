@@ -69,17 +69,22 @@ class TargetPropProxy:
     def _option(self, name: str) -> str:
         tensor_quant = tensor_quant_of(self)
         if tensor_quant is None:
-            return getattr(self.quant_injector, name)
+            chosen = vars(self).get("chosen_options", {})
+            return chosen.get(name) or getattr(self.quant_injector, name)
         return getattr(rule_holder(tensor_quant), name)
 
     def _set_options(self, **options: str) -> None:
         new = {name: self._option(name) for name in ("rule", "weighting", "staircase")} | options
         new["rule"] = check_options(new["rule"], new["weighting"], new["staircase"])
         self._check_weighting(new["weighting"])
-        self.quant_injector = self.quant_injector.let(**new)
+        # Not bound to the injector: each binding would make its class hierarchy longer.
+        self.chosen_options = new
+        self._apply_options()
+
+    def _apply_options(self) -> None:
         tensor_quant = tensor_quant_of(self)
         if tensor_quant is not None:
-            for name, value in new.items():
+            for name, value in vars(self).get("chosen_options", {}).items():
                 setattr(rule_holder(tensor_quant), name, value)
 
     def _check_weighting(self, weighting: str) -> None:
@@ -98,6 +103,10 @@ class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
     >>> print(str(act.act_quant).splitlines()[1].strip())
     rule=hinge, weighting=grad, staircase=single
     """
+
+    def init_tensor_quant(self) -> None:
+        super().init_tensor_quant()
+        self._apply_options()
 
 
 class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
@@ -120,6 +129,7 @@ class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
     def init_tensor_quant(self, preserve_state_dict: bool = False) -> None:
         self._check_weighting(self.quant_injector.weighting)
         super().init_tensor_quant(preserve_state_dict)
+        self._apply_options()
 
     def _check_weighting(self, weighting: str) -> None:
         if weighting == "mean":

@@ -412,7 +412,6 @@ def test_activations_can_be_left_alone():
         ("relu.*", {"relu.act_quant"}),
         (["image.*", "head.*"], {"image.act_quant", "head.output_quant"}),
         (lambda name, proxy: name.startswith("shared"), {"shared.act_quant"}),
-        ("nothing", set()),
     ],
 )
 def test_where_selects_by_name(where, expected):
@@ -421,6 +420,27 @@ def test_where_selects_by_name(where, expected):
     assert set(report.changed) == expected
     restored = restore_quantizers(model, where=where)
     assert set(restored.changed) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "message"),
+    [
+        ("nothing", ValueError, "matches no quantizer; they have names such as image"),
+        (["relu.*", "nothing"], ValueError, "where='nothing' matches no quantizer"),
+        (3, TypeError, "where takes a function or name patterns, not 3"),
+    ],
+)
+def test_a_selection_that_cannot_be_meant_is_refused(where, error, message):
+    model = mixed()
+    with pytest.raises(error, match=message):
+        swap_quantizers(model, where=where)
+    assert not proxies(model, TARGET_PROP)
+
+
+@pytest.mark.parametrize("model", ["model", None])
+def test_what_is_no_module_is_refused(model):
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
+        swap_quantizers(model)
 
 
 def test_restore_reports_what_it_did():

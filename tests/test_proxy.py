@@ -241,3 +241,12 @@ def test_setting_a_rule_on_a_shared_proxy_changes_every_layer_that_uses_it():
     first.act_quant.rule = "hinge"
     assert second.act_quant is first.act_quant
     assert model[1].act_quant.rule == "hinge"
+
+
+def test_a_rule_can_be_set_at_every_step_without_cost_adding_up():
+    act = QuantIdentity(act_quant=TargetPropSignedBinaryActPerTensorConst).act_quant
+    depth = len(act.quant_injector.__mro__)
+    for step in range(50):
+        act.rule = f"saturated_ste(width={1 + step / 100})"
+    assert len(act.quant_injector.__mro__) == depth
+    assert act.rule == "saturated_ste(width=1.49)"

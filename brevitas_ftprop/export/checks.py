@@ -28,6 +28,9 @@ def check_model(model: Module) -> None:
     if not isinstance(model, Module):
         raise TypeError(f"expected a torch.nn.Module with Brevitas layers, got {_type(model)}")
     for name, module in model.named_modules():
+        # By name: importing torch._dynamo takes seconds.
+        if type(module).__name__ == "OptimizedModule":
+            raise TypeError(f"{name or 'the model'} is compiled: export the module it was made of")
         if isinstance(module, ScriptModule):
             raise TypeError(
                 f"{name or 'the model'} is scripted (BREVITAS_JIT=1 or torch.jit.script): "
@@ -86,7 +89,9 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         IsADirectoryError: if the path is a folder.
         PermissionError: if the folder, or the file to overwrite, cannot be written.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise FileExistsError(f"{target} is not a regular file: give another path")
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder: give the path of a file")
     if not target.parent.is_dir():

@@ -44,6 +44,7 @@ def trace(
             entered: list[str] = []
             try:
                 with silence(), _recording_entered(model, entered):
+                    _check_output(model.eval()(example_input.detach().clone()))
                     marking_manager(manager, model).export(
                         model, args=example_input.detach().clone(), export_path=str(file), **options
                     )
@@ -52,6 +53,14 @@ def trace(
                 raise _explained(error, entered, dynamo=dynamo) from error
     tag_nodes(graph)
     return graph
+
+
+def _check_output(output: object) -> None:
+    if not isinstance(output, Tensor) or isinstance(output, tuple):
+        raise ExportError(
+            f"the model returns a {type(output).__name__}, but files have one plain tensor as "
+            "output: set return_quant_tensor=False on the last layer, or return its value"
+        )
 
 
 @contextmanager

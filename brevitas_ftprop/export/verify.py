@@ -58,6 +58,7 @@ def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) ->
     """
     check_model(model)
     check_batch(batch, name="batch")
+    batch = batch.detach()
     path = Path(path)
     graph, sites = load_tagged(path)
     _check_shape(batch, input_shape(graph), path)

@@ -74,6 +74,9 @@ def handler_for_stock(manager: type[BaseManager], proxy: Any) -> type | None:
         level_function(proxy)
     except TypeError:
         return None
+    except ValueError:
+        # Our handler repeats it when it prepares, with the layer's name around it.
+        pass
     found = next((HANDLERS[base] for base in manager.__mro__ if base in HANDLERS), None)
     return None if found is None else found[is_weight]
 

@@ -157,6 +157,21 @@ def _try_out(rule: type[Rule]) -> None:
         for function in functions:
             for dtype in _DTYPES:
                 _try_function(f"{rule.name}.{function.__name__}", function, dtype)
+        _check_consistency(instance)
+
+
+def _check_consistency(rule: Rule) -> None:
+    # Irregular points, none of them a kink.
+    m = torch.linspace(-3.1, 2.9, 97, dtype=torch.float64)
+    m = m[[all(abs(float(point) - kink) > 1e-6 for kink in rule.kinks) for point in m]]
+    slope = rule.slope(m)
+    if rule.even and not torch.allclose(slope, rule.slope(-m)):
+        raise ValueError(f"{rule.name} is declared even, but its slope at m and -m differs")
+    if rule.has_loss:
+        m.requires_grad_()
+        (derivative,) = torch.autograd.grad(rule.loss(m).sum(), m)
+        if not torch.allclose(slope, -derivative):
+            raise ValueError(f"the slope of {rule.name} is not minus the derivative of its loss")
 
 
 def _try_function(what: str, function, dtype: torch.dtype) -> None:

@@ -54,12 +54,43 @@ def test_a_subclass_of_a_rule_is_a_rule_of_its_own():
     class Half(RULES["saturated_ste"]):
         name = "half_saturated_ste"
 
+        def loss(self, m):
+            return super().loss(m) / 2
+
         def slope(self, m):
             return super().slope(m) / 2
 
     assert get_rule("half_saturated_ste(width=2)").slope(torch.tensor(1.5)) == 0.5
     assert get_rule("SSTE").name == "saturated_ste"
     assert get_rule("half_saturated_ste") != get_rule("saturated_ste")
+
+
+def test_a_rule_that_is_wrongly_declared_even_is_refused():
+    class OneSided(Rule):
+        name = "one_sided"
+        even = True
+
+        def slope(self, m):
+            return (m <= 1).to(m.dtype)
+
+    with pytest.raises(ValueError, match="one_sided is declared even"):
+        register(OneSided)
+    assert "one_sided" not in RULES
+
+
+def test_a_slope_that_is_not_minus_the_derivative_of_the_loss_is_refused():
+    class Wrong(Rule):
+        name = "wrong"
+
+        def loss(self, m):
+            return (1 - m) ** 2
+
+        def slope(self, m):
+            return 1 - m
+
+    with pytest.raises(ValueError, match="slope of wrong is not minus the derivative"):
+        register(Wrong)
+    assert "wrong" not in RULES
 
 
 @pytest.mark.parametrize("name", ["hinge", "SoftHinge"])

@@ -1,0 +1,92 @@
+"""How far float32 rounding may take each layer, told by the model and not by the file under test.
+
+A file could excuse itself: huge constants that cancel out make a huge rounding bound. So the bound
+is computed on a graph that is traced afresh from the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from brevitas.export.onnx.qonnx.manager import QONNXDynamoManager, QONNXManager
+from brevitas.export.onnx.standard.qcdq.manager import StdQCDQONNXDynamoManager, StdQCDQONNXManager
+from onnx import ModelProto
+from torch import Tensor
+from torch.nn import Module
+
+from ..cleaning import clean_graph
+from ..errors import ExportError
+from ..tags import sites_of
+from ..tracing import trace
+from .bounds import evaluate, unbounded_operators
+from .capture import Captured
+from .graphs import forced, forced_name
+from .rounding import Bounded
+
+__all__ = ["Reference"]
+
+# TorchScript first: it is quicker. Formats differ in the quantizers that they refuse.
+TRACERS = (
+    (QONNXManager, False, 20),
+    (StdQCDQONNXManager, False, 18),
+    (QONNXDynamoManager, True, 20),
+    (StdQCDQONNXDynamoManager, True, 18),
+)
+
+
+class Reference:
+    """Pre-activations in float64 with their float32 bounds, layer by layer.
+
+    Args:
+        model: in evaluation mode.
+        example: an input of the batch size to come.
+        activations: the names of the model's activation quantizers.
+    """
+
+    def __init__(self, model: Module, example: Tensor, activations: set[str]) -> None:
+        graph = _traced(model, example)
+        self.unbounded: list[str] = []
+        if graph is None:
+            self.unbounded = ["a model that cannot be traced"]
+            return
+        sites = sites_of(graph)
+        self._activations = [site for site in sites if site.name in activations]
+        self._weights = [site for site in sites if site.name not in activations]
+        self._graph = forced(graph, self._activations, dict.fromkeys(map(forced_name, sites), ()))
+        self._input, self._output = graph.graph.input[0].name, graph.graph.output[0].name
+
+    def bounds(
+        self, chunk: Tensor, captured: Captured
+    ) -> tuple[Mapping[tuple[str, int], Bounded], Bounded | None]:
+        """What each activation quantizer reads, by name and call, and the output; each if bounded.
+
+        Args:
+            chunk: the model's input.
+            captured: what its quantizers gave; every layer is fed with it.
+        """
+        if not hasattr(self, "_graph"):
+            return {}, None
+        known = {self._input: chunk}
+        for site in (*self._activations, *self._weights):
+            calls = captured.calls[site.name]
+            result = calls[min(site.call, len(calls) - 1)].result
+            known[forced_name(site) if site in self._activations else site.result] = result
+        bounded = evaluate(self._graph, known)
+        self.unbounded = unbounded_operators(self._graph, bounded)
+        behind = {site.result: forced_name(site) for site in self._activations}
+        found = {
+            (site.name, site.call): bounded.get(behind.get(str(site.source), str(site.source)))
+            for site in self._activations
+        }
+        return {key: z for key, z in found.items() if z is not None}, bounded.get(self._output)
+
+
+def _traced(model: Module, example: Tensor) -> ModelProto | None:
+    for manager, dynamo, opset in TRACERS:
+        try:
+            graph = trace(manager, model, example, dynamo=dynamo, opset_version=opset)
+        except ExportError:
+            continue
+        clean_graph(graph)
+        return graph
+    return None
