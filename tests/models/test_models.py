@@ -16,6 +16,8 @@ from brevitas_ftprop.quant import (
     TargetPropSignedBinaryActPerTensorConst,
 )
 
+pytestmark = pytest.mark.heavy
+
 STAIRCASE_SCALES = [
     (3, "paper", 1 / 3),
     (5, "paper", 1 / 5),

@@ -18,6 +18,8 @@ from torch import nn
 from brevitas_ftprop import RULES, quant
 from brevitas_ftprop.levels import tensor_quant_of
 
+pytestmark = pytest.mark.heavy
+
 STEPS = 20
 CHANNELS = 3
 ACTS = [name for name in quant.__all__ if "Act" in name]
