@@ -29,10 +29,11 @@ def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) ->
     fed PyTorch's own pre-activations, and inputs at and beside each of its thresholds, must give
     PyTorch's result. Each layer, fed PyTorch's own results of the quantizers before it, must give
     PyTorch's integers; where it does not, the difference is *excused* only if both integers lie
-    within the float32 rounding bound of the pre-activation, recomputed in float64. Finally the
-    file is run as it is, at every optimization level of ONNX Runtime (QCDQ) or by the QONNX
-    executor: in each image the first quantizer that differs may do so only in units whose
-    threshold lies within the bound, and where none differs the outputs must lie within theirs.
+    within the float32 rounding bound of the pre-activation, recomputed in float64 from the model
+    and not from the file. Finally the file is run as it is, at every optimization level of ONNX
+    Runtime (QCDQ) or by the QONNX executor: in each image the first quantizer that differs may do
+    so only in units whose threshold lies within the bound, and where none differs the outputs must
+    lie within theirs.
 
     Args:
         model: the exported model, any training mode; it is run in evaluation mode and restored.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import brevitas.nn as qnn
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -127,3 +128,26 @@ def test_an_integer_quantizer_of_one_bit_is_refused_by_name(export, tmp_path):
     )
     with pytest.raises(ExportError, match=r"0\.act_quant: .*1 bit"):
         export(nn.Sequential(act).eval(), torch.zeros(1, 4), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "torchscript"])
+def test_one_changed_threshold_of_a_staircase_is_found_and_named(dynamo, tmp_path):
+    model = nn.Sequential(
+        qnn.QuantIdentity(act_quant=quant.TargetPropUint8ActPerTensorFixedPoint),
+        nn.BatchNorm2d(3),
+        qnn.QuantIdentity(act_quant=quant.TargetPropStaircase3ActPerTensorConst),
+    )
+    images = torch.rand(4, 3, 6, 6)
+    model(images)
+    path = export_qonnx(model.eval(), images[:1], tmp_path / "model.onnx", dynamo=dynamo)
+    assert verify_export(model, path, images).ok
+    for level in range(3):
+        graph = onnx.load(path)
+        (node,) = (n for n in graph.graph.node if n.op_type == "MultiThreshold")
+        tensor = next(t for t in graph.graph.initializer if t.name == node.input[1])
+        thresholds = onnx.numpy_helper.to_array(tensor).copy()
+        thresholds[0, level] = np.nextafter(thresholds[0, level], np.float32(9))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(thresholds, tensor.name))
+        onnx.save(graph, tmp_path / "changed.onnx")
+        report = verify_export(model, tmp_path / "changed.onnx", images)
+        assert report.first_difference == "2.act_quant", str(report)
