@@ -494,6 +494,7 @@ def test_restore_after_training_and_reloading_in_a_new_process(tmp_path, weights
         capture_output=True,
         text=True,
         check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
 

@@ -85,19 +85,28 @@ CONVERT = """
     """
 
 
-def run(script, jit, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        env=os.environ | {"BREVITAS_JIT": str(int(jit))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    # Brevitas compiles an extension at import. In torch's shared folder it would wait for ever on
+    # the lock of a process that was killed, or load what another version of torch has built.
+    environment = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path_factory.mktemp("extensions"))}
+
+    def run(script, jit, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+            env=environment | {"BREVITAS_JIT": str(int(jit))},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("jit")
     for jit in (False, True):
         run(TRAIN, jit, folder / f"{jit}.pt")
@@ -114,5 +123,5 @@ def test_scripted_quantizers_train_to_the_same_values(trained):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_converting_a_live_scripted_model_is_refused():
+def test_converting_a_live_scripted_model_is_refused(run):
     run(CONVERT, True)

@@ -95,7 +95,12 @@ def modules_after(*statements: str) -> dict:
         )
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPO,
+        timeout=600,
     )
     return json.loads(run.stdout.splitlines()[-1])
 
