@@ -14,6 +14,7 @@ from brevitas.core.quant import (
     RescalingIntQuant,
     TernaryQuant,
 )
+from brevitas.inject import DependencyError
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
 from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import nn
@@ -100,7 +101,7 @@ def swap_quantizers(
 
     Raises:
         ValueError: for unknown options, 1/N weighting on weights, a pattern that matches nothing,
-            a model without quantizers, or in export mode.
+            nothing to convert, a model without quantizers, or in export mode.
         TypeError: for a quantizer that has no rule (float, groupwise, dynamic, decoupled) or a
             scripted or compiled one. Nothing has been changed then.
 
@@ -114,7 +115,9 @@ def swap_quantizers(
     """
     options = {"weighting": weighting, "staircase": staircase}
     act_spec = check_options(rule, weighting, staircase)
-    weight_spec = check_options(weight_rule or rule, weighting, staircase)
+    weight_spec = check_options(rule if weight_rule is None else weight_rule, weighting, staircase)
+    if not (activations or weights):
+        raise ValueError("there is nothing to convert: pass activations=True or weights=True")
     if weights and weighting == "mean":
         raise ValueError(
             'weighting="mean" is for activations: a weight\'s first dimension is not a batch; '
@@ -156,8 +159,9 @@ def restore_quantizers(model: nn.Module, *, where: Where = None) -> SwapReport:
 
     Raises:
         ValueError: for a model without quantizers, or in export mode.
-        TypeError: for the paper's staircases, which stock Brevitas does not have, and for
-            scripted or compiled quantizers. Nothing has been changed then.
+        TypeError: for the paper's staircases, which stock Brevitas does not have, for own
+            quantizers that do not bind ``stock_quant_class``, and for scripted or compiled ones.
+            Nothing has been changed then.
 
     >>> from brevitas.nn import QuantIdentity
     >>> from brevitas.quant import SignedBinaryActPerTensorConst
@@ -183,10 +187,10 @@ def restore_quantizers(model: nn.Module, *, where: Where = None) -> SwapReport:
                     "have; leave it out with where="
                 )
             _check_live(name, proxy)
-            plan.append((name, proxy))
-    for name, proxy in plan:
+            plan.append((name, proxy, _stock_quant_class(name, proxy)))
+    for name, proxy, stock in plan:
         rule = proxy.rule
-        _restore(proxy)
+        _restore(proxy, stock)
         report.changed[name] = f"{rule} -> {_describe(proxy)}"
     return report
 
@@ -212,13 +216,20 @@ def _selector(where: Where, names: Iterable[str]) -> Callable[[str, nn.Module], 
     if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
         raise TypeError(f"where takes a function or name patterns, not {where!r}")
     patterns = list(patterns)
+    if not patterns:
+        raise ValueError("where is empty: leave it out to select every quantizer")
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        if not any(_matches(name, pattern) for name in names):
             raise ValueError(
                 f"where={pattern!r} matches no quantizer; they have names such as "
                 f"{', '.join(list(names)[:3])}"
             )
-    return lambda name, proxy: any(fnmatch.fnmatchcase(name, p) for p in patterns)
+    return lambda name, proxy: any(_matches(name, pattern) for pattern in patterns)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    # A name may hold brackets, which patterns read otherwise.
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def _reason_to_keep(proxy: Any) -> str | None:
@@ -291,17 +302,25 @@ def _convert(proxy: Any, options: dict[str, str]) -> None:
     proxy.__class__ = proxy_class
 
 
-def _restore(proxy: Any) -> None:
+def _stock_quant_class(name: str, proxy: Any) -> type:
+    try:
+        return proxy.quant_injector.stock_quant_class
+    except DependencyError as error:
+        raise TypeError(
+            f"{name} does not say which Brevitas quantizer it stands for: bind stock_quant_class "
+            "in its quantizer class, or leave it out with where="
+        ) from error
+
+
+def _restore(proxy: Any, stock: type) -> None:
     quant, stock_proxy = tensor_quant_of(proxy), STOCK_OF_PROXY[type(proxy)]
-    injector = proxy.quant_injector
-    stock = injector.stock_quant_class
     if isinstance(quant, RescalingIntQuant):
         bindings = {"int_quant": stock}
         quant.int_quant = _rebuild(stock, quant.int_quant, {})
     else:
         bindings = {"tensor_quant": stock}
         _replace_tensor_quant(proxy, _rebuild(stock, quant, {}))
-    proxy.quant_injector = injector.let(**bindings, proxy_class=stock_proxy)
+    proxy.quant_injector = proxy.quant_injector.let(**bindings, proxy_class=stock_proxy)
     proxy.__class__ = stock_proxy
     vars(proxy).pop("chosen_options", None)
 

@@ -102,7 +102,8 @@ class LevelFunction:
         trailing = max(self.scale.dim(), self.zero_point.dim(), 2) - 2
         targets = targets.reshape(-1, 1, *(1,) * trailing)
         shape = (targets.shape[0], self.channels, *(1,) * trailing)
-        largest = _to_ordered(torch.tensor(torch.finfo(torch.float32).max)).item()
+        largest = torch.tensor(torch.finfo(torch.float32).max, dtype=torch.float32)
+        largest = _to_ordered(largest).item()
         below = torch.full(shape, -largest - 1, dtype=torch.int64)
         reached = torch.full(shape, largest + 1, dtype=torch.int64)
         with torch.no_grad():

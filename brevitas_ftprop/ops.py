@@ -44,7 +44,8 @@ def check_options(rule: str | Rule, weighting: str, staircase: str) -> str:
 
 def _refuse_scaled_loss(x: Tensor, weighting: str) -> None:
     # The 1/N weight does not follow a GradScaler's factor, which comes with float16 training:
-    # unscaling the gradients would then shrink these by that factor.
+    # unscaling the gradients would then shrink these by that factor. A backward pass cannot tell a
+    # scaled loss from a large one, so a scaler in another dtype, where none is needed, is not seen.
     if weighting != "mean":
         return
     half = torch.is_autocast_enabled(x.device.type) and (

@@ -36,8 +36,10 @@ from brevitas.quant.mx_quant_ocp import MXFloat8e4m3Act, MXInt8Act, MXInt8Weight
 from torch import nn
 
 from brevitas_ftprop import RULES, quant, restore_quantizers, swap_quantizers
+from brevitas_ftprop.core import TargetPropTernaryQuant
 from brevitas_ftprop.levels import tensor_quant_of
 from brevitas_ftprop.proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
+from brevitas_ftprop.quant.target_prop import TargetPropAct
 
 TARGET_PROP = (TargetPropActQuantProxy, TargetPropWeightQuantProxy)
 STEPS = 20
@@ -676,6 +678,34 @@ def test_a_compiled_model_is_refused_or_converted_in_its_original():
     report = swap_quantizers(model)
     assert report.changed
     assert proxies(model, TARGET_PROP)
+
+
+def test_an_own_quantizer_without_a_stock_class_is_refused_before_anything_is_changed():
+    class Ternary(TargetPropAct, brevitas.quant.SignedTernaryActPerTensorConst):
+        tensor_quant = TargetPropTernaryQuant
+        threshold = 0.5
+
+    model = nn.Sequential(
+        QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorConst),
+        QuantIdentity(act_quant=Ternary),
+    )
+    before = snapshot(model)
+    with pytest.raises(TypeError, match=r"1\.act_quant .* bind stock_quant_class"):
+        restore_quantizers(model)
+    assert snapshot(model) == before
+
+
+def test_an_exact_name_selects_whatever_characters_it_has():
+    model = nn.ModuleDict({"a[0]": QuantIdentity(act_quant=SignedBinaryActPerTensorConst)})
+    assert list(swap_quantizers(model, where="a[0].act_quant").changed) == ["a[0].act_quant"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"activations": False}, {"where": []}, {"weights": True, "weight_rule": ""}]
+)
+def test_options_that_select_nothing_or_name_no_rule_are_refused(options):
+    with pytest.raises(ValueError, match=r"nothing to convert|where is empty|cannot read the rule"):
+        swap_quantizers(mixed(), **options)
 
 
 def test_the_papers_staircases_cannot_be_restored_and_nothing_is_changed():

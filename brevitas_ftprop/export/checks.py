@@ -51,8 +51,8 @@ def check_model(model: Module) -> None:
     for name, proxy in quantizer_proxies(model).items():
         if proxy.export_mode or proxy.export_handler is not None:
             raise ExportError(
-                f"{name} was left in export mode by an earlier Brevitas export that failed: "
-                "build the model anew and load its state dict"
+                f"{name} is in export or inference mode: leave quant_inference_mode; if a failed "
+                "Brevitas export left it so, build the model anew and load its state dict"
             )
     if config._ONGOING_EXPORT is not None:
         raise ExportError(

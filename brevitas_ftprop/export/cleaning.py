@@ -5,10 +5,11 @@ from __future__ import annotations
 import onnx
 from onnx import GraphProto, ModelProto
 
+from .errors import ExportError
 from .quiet import silence
 from .tags import CALL, QUANTIZER
 
-__all__ = ["clean_graph", "clean_qonnx"]
+__all__ = ["check_graph", "clean_graph", "clean_qonnx"]
 
 PRODUCER = "brevitas_ftprop"
 
@@ -31,13 +32,34 @@ def clean_graph(model: ModelProto) -> None:
     model.producer_version = ""
 
 
+def check_graph(model: ModelProto) -> None:
+    """Raise unless a graph is valid ONNX, its tensors' types and shapes included.
+
+    Raises:
+        ExportError: says what is wrong with it.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(f"export failed: the graph is not valid ONNX: {reason}") from error
+
+
 def clean_qonnx(model: ModelProto) -> ModelProto:
-    """QONNX's own cleanup: shapes inferred, constants folded, readable names."""
+    """QONNX's own cleanup: shapes inferred, constants folded, readable names.
+
+    Raises:
+        ExportError: if it fails, for one on an operator that it does not know.
+    """
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.util.cleanup import cleanup_model
 
-    with silence():
-        return cleanup_model(ModelWrapper(model)).model
+    try:
+        with silence():
+            return cleanup_model(ModelWrapper(model)).model
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(f"export failed in QONNX's cleanup: {reason}") from error
 
 
 def _lift_constants(graph: GraphProto) -> None:

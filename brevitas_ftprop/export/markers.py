@@ -35,6 +35,9 @@ def marking_manager(manager: type, model: Module) -> type:
     class MarkingManager(manager):
         @classmethod
         def set_export_handler(cls, module: Any) -> None:
+            # One that several layers share is met once a layer.
+            if isinstance(getattr(module, "export_handler", None), _Marked):
+                return
             super().set_export_handler(module)
             name, kind = names.get(id(module)), kind_of(module)
             if name is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -31,11 +32,17 @@ def write_atomically(model: ModelProto, path: Path) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; this one gets the permissions of any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(partial, 0o666 & ~mask)
+        os.chmod(partial, _permissions(path))
         os.replace(partial, path)
     except BaseException:
         os.unlink(partial)
         raise
+
+
+def _permissions(path: Path) -> int:
+    """Those of the file that is replaced, else those of any new file; mkstemp's are private."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

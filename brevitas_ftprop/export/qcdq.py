@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import onnx
 from brevitas.export.onnx.standard.qcdq.manager import StdQCDQONNXDynamoManager, StdQCDQONNXManager
 from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
 from .checks import check_batch, check_model, check_target
-from .cleaning import clean_graph
+from .cleaning import check_graph, clean_graph
 from .errors import ExportError
 from .fences import fence_quantizers
 from .onnx_file import write_atomically
@@ -77,7 +76,4 @@ def _check_standard(graph: ModelProto) -> None:
     custom = sorted({f"{node.domain}::{node.op_type}" for node in graph.graph.node if node.domain})
     if custom:
         raise ExportError(f"export failed: not standard ONNX operators: {', '.join(custom)}")
-    try:
-        onnx.checker.check_model(graph, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"export failed: the graph is not valid ONNX: {error}") from error
+    check_graph(graph)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from .checks import check_batch, check_model, check_target
-from .cleaning import clean_graph, clean_qonnx
+from .cleaning import check_graph, clean_graph, clean_qonnx
 from .onnx_file import write_atomically
 from .tracing import trace
 
@@ -62,5 +62,6 @@ def export_qonnx(
     clean_graph(graph)
     graph = clean_qonnx(graph)
     clean_graph(graph)
+    check_graph(graph)
     write_atomically(graph, target)
     return target

@@ -20,10 +20,10 @@ def export_state(model: Module) -> Iterator[None]:
     """Restore the model and Brevitas' export globals on every way out of the block.
 
     Restored are every attribute of every module (training flags, export mode and handlers,
-    cached values, caching and quant-tensor flags, hooks), the submodules, the values and
-    ``requires_grad`` of parameters and buffers, and of Brevitas the ongoing export, the managers'
-    function caches and the handlers' class attributes. Stock Brevitas restores them only after a
-    successful export.
+    cached values, caching and quant-tensor flags, hooks; not what a list among them holds), the
+    submodules, the values and ``requires_grad`` of parameters and buffers, and of Brevitas the
+    ongoing export, the managers' function caches and the handlers' class attributes. Stock Brevitas
+    restores them only after a successful export.
 
     >>> model = torch.nn.Linear(2, 2)
     >>> with export_state(model):
@@ -42,19 +42,21 @@ def export_state(model: Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, attributes in modules:
-            _restore_attributes(module, attributes)
-        with torch.no_grad():
-            for tensor, requires_grad, value in tensors:
-                tensor.requires_grad_(requires_grad)
-                if not _same_bits(tensor, value):
-                    tensor.copy_(value)
         config._ONGOING_EXPORT = ongoing
         for manager, (cache, pending, flags) in managers:
             manager._fn_cache[:] = cache
             manager._fn_to_cache[:] = pending
             for handler, flag in flags:
                 handler._export_q_node = flag
+        for module, attributes in modules:
+            _restore_attributes(module, attributes)
+        with torch.no_grad():
+            for tensor, requires_grad, value in tensors:
+                # Tensors made in inference mode refuse both, and need neither.
+                if tensor.requires_grad != requires_grad:
+                    tensor.requires_grad_(requires_grad)
+                if not _same_bits(tensor, value):
+                    tensor.copy_(value)
 
 
 def _attributes(module: Module) -> dict[str, Any]:

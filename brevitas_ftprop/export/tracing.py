@@ -40,17 +40,19 @@ def trace(
         options["optimize"] = True
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        with export_state(model), torch.no_grad():
+        with export_state(model), torch.no_grad(), torch.autocast("cpu", enabled=False):
             entered: list[str] = []
+            is_tracing = False
             try:
                 with silence(), _recording_entered(model, entered):
                     _check_output(model.eval()(example_input.detach().clone()))
+                    is_tracing = True
                     marking_manager(manager, model).export(
                         model, args=example_input.detach().clone(), export_path=str(file), **options
                     )
                     graph = onnx.load(file)
             except Exception as error:
-                raise _explained(error, entered, dynamo=dynamo) from error
+                raise _explained(error, entered, hints=dynamo and is_tracing) from error
     tag_nodes(graph)
     return graph
 
@@ -61,6 +63,8 @@ def _check_output(output: object) -> None:
             f"the model returns a {type(output).__name__}, but files have one plain tensor as "
             "output: set return_quant_tensor=False on the last layer, or return its value"
         )
+    if output.dim() == 0:
+        raise ExportError("the model returns a scalar, but files have one output for each image")
 
 
 @contextmanager
@@ -83,7 +87,7 @@ def _leave(entered: list[str]) -> None:
         entered.pop()
 
 
-def _explained(error: BaseException, entered: list[str], *, dynamo: bool) -> ExportError:
+def _explained(error: BaseException, entered: list[str], *, hints: bool) -> ExportError:
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
@@ -92,5 +96,5 @@ def _explained(error: BaseException, entered: list[str], *, dynamo: bool) -> Exp
         return ExportError(f"export failed: {known}")
     reason = next((line for line in str(chain[-1]).splitlines() if line.strip()), "")
     where = f" in {entered[-1]}" if entered else ""
-    hint = "; dynamo=False may be able to trace this model" if dynamo else ""
+    hint = "; dynamo=False may be able to trace this model" if hints else ""
     return ExportError(f"export failed{where}: {type(chain[-1]).__name__}: {reason}{hint}")

@@ -25,7 +25,8 @@ __all__ = ["verify_export"]
 def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) -> VerifyReport:
     """Run an exported file beside its PyTorch model and compare every quantizer's integers.
 
-    Each weight quantizer must give PyTorch's integers and scale. Each activation quantizer alone,
+    Each quantizer's QONNX node must declare its integer type. Each weight quantizer must give
+    PyTorch's integers and scale. Each activation quantizer alone,
     fed PyTorch's own pre-activations, and inputs at and beside each of its thresholds, must give
     PyTorch's result. Each layer, fed PyTorch's own results of the quantizers before it, must give
     PyTorch's integers; where it does not, the difference is *excused* only if both integers lie
@@ -64,7 +65,7 @@ def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) ->
     graph, sites = load_tagged(path)
     _check_shape(batch, input_shape(graph), path)
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
-    with export_state(model):
+    with export_state(model), torch.autocast("cpu", enabled=False):
         model.eval()
         return Verification(model, proxies, graph, sites, path).run(batch)
 

@@ -29,8 +29,10 @@ def unit_gradient(grad: Tensor, z: Tensor, rule: Rule, weighting: str) -> Tensor
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573, algorithm 1.
     """
     # A pre-activation that its scale took beyond the dtype must not meet a target of 0 as inf.
-    margin = z if rule.even else sign_target(grad) * saturate(z)
-    return weighted_sign(grad, weighting) * rule.slope(margin)
+    margin = z if rule.even else saturate(z) * sign_target(grad)
+    # In this order the result has the memory layout of z, as stock Brevitas' has, so that sums over
+    # it add up in the same order.
+    return rule.slope(margin) * weighted_sign(grad, weighting)
 
 
 def clip_margin(u: Tensor, below: Tensor, above: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import keyword
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import TypeVar
 
@@ -22,7 +23,8 @@ def register(rule: RuleType) -> RuleType:
     """Class decorator that makes a rule known by its name and aliases.
 
     The rule is tried on a small tensor of each float dtype, so that a mistake shows here and not
-    in the first backward pass.
+    in the first backward pass. A class of ``__main__`` that is defined once more, as a notebook
+    does, takes its own place.
 
     Raises:
         TypeError: if what is decorated is not a subclass of :class:`Rule`.
@@ -42,7 +44,7 @@ def register(rule: RuleType) -> RuleType:
     """
     if not (isinstance(rule, type) and issubclass(rule, Rule) and rule is not Rule):
         raise TypeError(f"@register needs a subclass of Rule, not {rule!r}")
-    _check_names(rule)
+    _check_names(rule, [known for known in RULES.values() if not _is_run_again(known, rule)])
     _try_out(rule)
     RULES[rule.name] = rule
     return rule
@@ -125,12 +127,18 @@ def _find(name: str) -> tuple[type[Rule], dict[str, float]]:
     )
 
 
-def _check_names(rule: type[Rule]) -> None:
+def _is_run_again(known: type[Rule], rule: type[Rule]) -> bool:
+    """Whether a cell of a notebook that defines a rule is run once more."""
+    names = {(each.__module__, each.__qualname__) for each in (known, rule)}
+    return names == {("__main__", rule.__qualname__)}
+
+
+def _check_names(rule: type[Rule], others: Iterable[type[Rule]]) -> None:
     if not hasattr(rule, "name"):
         raise ValueError(f"{rule.__name__} needs a name; set name = ... in the class")
-    taken = {name: name for name in RULES}
-    for owner in RULES.values():
-        taken |= dict.fromkeys(owner.aliases, owner.name)
+    taken = {}
+    for owner in others:
+        taken |= dict.fromkeys((owner.name, *owner.aliases), owner.name)
     for name in (rule.name, *rule.aliases):
         if not (isinstance(name, str) and name.isidentifier()) or keyword.iskeyword(name):
             raise ValueError(f"a rule's name must be a Python identifier, not {name!r}")

@@ -39,7 +39,9 @@ def weighted_sign(grad: Tensor, weighting: str) -> Tensor:
     """``-w·t``, the sign of the gradient times the weight of the unit's loss.
 
     With ``"grad"`` the weight is |g|, so the result is ``g`` itself; with ``"mean"`` it is
-    1/N, N being the first dimension (the batch size).
+    1/N, N being the first dimension (the batch size). It takes the place of the gradient of the
+    quantizer's output, so that what a quantizer makes of that gradient (a binary one multiplies it
+    by its scale, an integer one does not) holds for both. It does not follow the scale of the loss.
 
     >>> weighted_sign(torch.tensor([2.0, -0.5]), "mean")
     tensor([ 0.5000, -0.5000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import stat
@@ -22,6 +23,7 @@ from brevitas_ftprop.export import ExportError, export_qcdq, export_qonnx, verif
 from brevitas_ftprop.export.quantizers import quantizer_proxies
 from brevitas_ftprop.export.tags import sites_of
 from brevitas_ftprop.export.verification.runners import LEVELS, OrtRunner
+from brevitas_ftprop.quant import TargetPropInt8WeightPerTensorFloat
 
 EXAMPLE = torch.zeros(1, 4)
 
@@ -108,6 +110,13 @@ def test_the_file_has_the_permissions_of_any_new_file(make_small, tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(other.stat().st_mode)
 
 
+def test_a_replaced_file_keeps_its_permissions(make_small, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.touch(0o600)
+    export_qcdq(make_small(), EXAMPLE, path, dynamo=False, overwrite=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_missing_folder_is_refused(make_small, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         export_qcdq(make_small(), EXAMPLE, tmp_path / "missing" / "model.onnx")
@@ -148,7 +157,7 @@ def test_a_model_that_cannot_be_exported_is_refused(
 def test_a_model_left_in_export_mode_by_brevitas_is_refused(make_small, tmp_path):
     model = make_small()
     model[0].act_quant._export_mode = True
-    with pytest.raises(ExportError, match=r"0.act_quant was left in export mode"):
+    with pytest.raises(ExportError, match=r"0.act_quant is in export or inference mode"):
         export_qcdq(model, EXAMPLE, tmp_path / "model.onnx")
 
 
@@ -171,6 +180,62 @@ def test_an_example_input_that_cannot_be_used_is_refused(example, error, make_sm
 def test_a_shape_that_does_not_fit_names_the_layer(make_small, tmp_path):
     with pytest.raises(ExportError, match="export failed in 1"):
         export_qcdq(make_small(), torch.zeros(1, 5), tmp_path / "model.onnx", dynamo=False)
+
+
+def test_a_failing_forward_pass_is_not_put_down_to_the_exporter(make_small, tmp_path):
+    with pytest.raises(ExportError) as caught:
+        export_qcdq(make_small(), torch.zeros(1, 5), tmp_path / "model.onnx", dynamo=True)
+    assert "dynamo=False" not in str(caught.value)
+
+
+@pytest.mark.parametrize("export", [export_qonnx, export_qcdq])
+def test_a_scalar_output_is_refused(export, tmp_path):
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = qnn.QuantLinear(4, 2, bias=False)
+
+        def forward(self, x):
+            return self.layer(x).sum()
+
+    with pytest.raises(ExportError, match="returns a scalar"):
+        export(Sum(), EXAMPLE, tmp_path / "model.onnx", dynamo=False)
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+def test_a_layer_that_qonnx_does_not_know_is_refused_and_nothing_is_written(dynamo, tmp_path):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = qnn.QuantLSTM(4, 3, weight_bit_width=4)
+
+        def forward(self, x):
+            return self.lstm(x)[0]
+
+    model, example = Recurrent(), torch.randn(2, 1, 4)
+    model(example)
+    with pytest.raises(ExportError, match="export failed"):
+        export_qonnx(model.eval(), example, tmp_path / "model.onnx", dynamo=dynamo)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shared_weight_quantizer_is_named_once(tmp_path):
+    first = qnn.QuantLinear(4, 4, False, weight_quant=TargetPropInt8WeightPerTensorFloat)
+    second = qnn.QuantLinear(4, 4, False, weight_quant=first.weight_quant)
+    with pytest.raises(ExportError) as caught:
+        export_qcdq(nn.Sequential(first, second).eval(), EXAMPLE, tmp_path / "model.onnx")
+    assert str(caught.value).count("0.weight_quant") == 1
+
+
+def test_autocast_and_inference_mode_around_an_export_change_nothing(make_small, tmp_path):
+    model = make_small()
+    with torch.autocast("cpu", torch.bfloat16):
+        path = export_qcdq(model, EXAMPLE, tmp_path / "autocast.onnx", dynamo=False)
+        assert verify_export(model, path, torch.randn(8, 4)).ok
+    with torch.inference_mode():
+        copied = copy.deepcopy(model)
+        path = export_qcdq(copied, EXAMPLE, tmp_path / "inference.onnx", dynamo=False)
+    assert verify_export(model, path, torch.randn(8, 4)).ok
 
 
 class Twice(nn.Module):

@@ -353,6 +353,38 @@ def test_a_file_of_another_architecture_is_refused(make_small, tmp_path):
             verify_export(other, path, torch.zeros(1, 4))
 
 
+@pytest.mark.parametrize("export", [export_qonnx, export_qcdq])
+def test_a_model_that_quantizes_weights_only_is_verified(export, tmp_path):
+    model = nn.Sequential(
+        qnn.QuantLinear(4, 3, bias=False, weight_bit_width=4), nn.ReLU(), nn.Linear(3, 2)
+    ).eval()
+    path = export(model, torch.zeros(2, 4), tmp_path / "model.onnx", dynamo=False)
+    report = verify_export(model, path, torch.randn(6, 4))
+    assert report.ok, str(report)
+    assert [quantizer.kind for quantizer in report.quantizers] == ["weight"]
+    with torch.no_grad():
+        model[0].weight.neg_()
+    assert verify_export(model, path, torch.randn(6, 4)).first_difference == "0.weight_quant"
+
+
+def test_float64_as_default_dtype_changes_nothing(exported, make_images):
+    batch = make_images(2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        report = verify_export(exported.model, exported.path, batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert report.ok, str(report)
+
+
+def test_a_file_without_an_input_shape_is_refused(exported, make_images, tmp_path):
+    graph = onnx.load(exported.path)
+    del graph.graph.input[0].type.tensor_type.shape.dim[:]
+    onnx.save(graph, tmp_path / "shapeless.onnx")
+    with pytest.raises(VerificationError, match="damaged"):
+        verify_export(exported.model, tmp_path / "shapeless.onnx", make_images(2))
+
+
 def test_sites_are_found_again_after_a_round_trip(exported):
     graph = onnx.load(exported.path)
     again = onnx.load_from_string(graph.SerializeToString())

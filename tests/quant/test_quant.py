@@ -210,6 +210,26 @@ def test_activation_trains_bit_equal_to_stock(name, bits):
     step_both(twins, [None, None], (x, x), STEPS)
 
 
+@pytest.mark.parametrize("layout", ["channels_last input", "transposed gradient"])
+@pytest.mark.parametrize("name", WITH_STOCK)
+def test_activation_in_another_memory_layout_trains_bit_equal_to_stock(name, layout):
+    twins = act_twins(name)
+    for index in range(6):
+        x = adversarial(torch.tensor(0.35))
+        if layout == "channels_last input":
+            x = x.contiguous(memory_format=torch.channels_last)
+        weight = torch.randn(4, 8, CHANNELS, 6)
+        results = []
+        for twin in twins:
+            own = x.clone().requires_grad_()
+            y = value_of(twin(own))
+            (y.permute(0, 3, 1, 2) * weight).sum().backward()
+            results.append((own.grad, *(p.grad for p in twin.parameters())))
+            twin.zero_grad()
+        for position, pair in enumerate(zip(*results, strict=True)):
+            assert_same(*pair, (index, position))
+
+
 @pytest.mark.parametrize("name", [n for n in WITH_STOCK if "Uint8" in n])
 def test_quant_relu_trains_bit_equal_to_stock(name):
     stock, lacking = stock_of(name)

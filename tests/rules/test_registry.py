@@ -107,6 +107,17 @@ def test_registering_a_taken_name_raises_and_changes_nothing(name):
     assert before == RULES
 
 
+def test_a_notebook_cell_that_defines_a_rule_can_be_run_again():
+    def cell(factor):
+        body = {"name": "of_a_cell", "slope": lambda self, m: torch.ones_like(m) * factor}
+        return register(type("OfACell", (Rule,), body | {"__module__": "__main__"}))
+
+    cell(1.0)
+    again = cell(2.0)
+    assert RULES["of_a_cell"] is again
+    assert get_rule("of_a_cell").slope(torch.zeros(1)).item() == 2
+
+
 def test_registering_a_taken_alias_raises():
     class Other(Rule):
         name = "other"

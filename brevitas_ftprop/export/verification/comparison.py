@@ -17,6 +17,7 @@ from ..errors import VerificationError
 from ..quantizers import ACTIVATION, WEIGHT, kind_of
 from ..tags import Site
 from .capture import Call, Captured, capture
+from .declared import declares_otherwise
 from .differences import (
     adversarial_inputs,
     compare_alone,
@@ -96,6 +97,7 @@ class Verification:
         chunks = [chunk.contiguous() for chunk in batch.split(size)]
         first = capture(self.model, self.proxies, chunks[0])
         self._check_calls(first)
+        self._compare_declared()
         # One pass for the layers and one for each optimization level, so that few copies of the
         # weights are alive at a time.
         risks = self._compare_layers(chunks, first, size)
@@ -107,8 +109,11 @@ class Verification:
 
     def _compare_layers(self, chunks: Sequence[Tensor], first: Captured, size: int) -> list[_Risk]:
         """Quantizers alone, and layers fed PyTorch's integers; what may differ behind them."""
+        alone = None
         with self._running():
-            alone = self.runner(self._isolated(self._sources(first)))
+            # A graph needs an output; a model may quantize weights only.
+            if self.activations:
+                alone = self.runner(self._isolated(self._sources(first)))
             layers = self.runner(self._forced(first))
             self._compare_weights(first)
             self._compare_adversarial(first)
@@ -120,7 +125,7 @@ class Verification:
             inside = {self.input: chunk}
             inside |= {forced_name(site): value for site, value in expected.items()}
             with self._running():
-                by_quantizer = alone.run(self._sources(captured))
+                by_quantizer = alone.run(self._sources(captured)) if alone else {}
                 by_layer = layers.run(inside)
             bounds, output_bound = reference.bounds(chunk, captured)
             at_risk = {}
@@ -183,6 +188,15 @@ class Verification:
                     "this quantizer cannot be verified"
                 )
 
+    def _compare_declared(self) -> None:
+        for site, report in self.reports.items():
+            try:
+                function = level_function(self.proxies[site.name])
+            except TypeError:
+                # Stock weight quantizers that only Brevitas' own handlers know.
+                continue
+            report.declared_mismatches = int(declares_otherwise(self.graph, site, function))
+
     def _compare_weights(self, captured: Captured) -> None:
         if not self.weights:
             return
@@ -194,6 +208,8 @@ class Verification:
             compare_alone(self.reports[site], expected, found[site.result])
 
     def _compare_adversarial(self, captured: Captured) -> None:
+        if not self.activations:
+            return
         inputs = {
             site: adversarial_inputs(self.functions[site.name], self._call(captured, site).source)
             for site in self.activations
@@ -248,8 +264,8 @@ class Verification:
         except Exception as error:
             reason = str(error).partition("\n")[0]
             raise VerificationError(
-                f"{self.path} cannot be run on what this model's quantizers give, is it from "
-                f"another architecture? {type(error).__name__}: {reason}"
+                f"{self.path} cannot be run on what this model's quantizers give (a file of "
+                f"another architecture cannot): {type(error).__name__}: {reason}"
             ) from error
 
 

@@ -132,7 +132,7 @@ def adversarial_inputs(function: LevelFunction, like: Tensor) -> Tensor:
         float32 tensor (M, C, 1, …).
     """
     thresholds = function.thresholds()
-    infinity = torch.tensor(torch.inf)
+    infinity = torch.tensor(torch.inf, dtype=torch.float32)
     largest = torch.finfo(torch.float32).max
     at_edges = torch.cat(
         [
@@ -142,7 +142,8 @@ def adversarial_inputs(function: LevelFunction, like: Tensor) -> Tensor:
         ],
         dim=1,
     ).clamp(-largest, largest)
-    others = torch.tensor([0.0, -0.0, *LARGE, *(-value for value in LARGE)])
+    others = [0.0, -0.0, *LARGE, *(-value for value in LARGE)]
+    others = torch.tensor(others, dtype=torch.float32)
     values = torch.cat([at_edges, others.expand(len(thresholds), -1)], dim=1)
     channels = like.shape[1] if like.dim() > 1 else 1
     columns = values.T.expand(-1, channels) if len(thresholds) == 1 else values.T

@@ -42,6 +42,8 @@ def load_tagged(path: Path) -> tuple[ModelProto, list[Site]]:
             f"{path} has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs; "
             "files with one input and one output can be verified"
         )
+    if not input_shape(model):
+        raise VerificationError(f"{path} is damaged: its input has no shape")
     return model, sites
 
 

@@ -47,6 +47,8 @@ class QuantizerReport:
             without excuse.
         excused: units that differ there within the float32 rounding bound.
         at_risk: units whose threshold lies within the bound, whether they differ or not.
+        declared_mismatches: 1 if its QONNX node declares another integer type than the quantizer
+            has, from which a compiler would build other hardware.
         listed: the first of the excused units.
     """
 
@@ -59,12 +61,18 @@ class QuantizerReport:
     layer_mismatches: int = 0
     excused: int = 0
     at_risk: int = 0
+    declared_mismatches: int = 0
     listed: list[Excused] = field(default_factory=list)
 
     @property
     def mismatches(self) -> int:
         """All differences that nothing excuses."""
-        return self.quantizer_mismatches + self.adversarial_mismatches + self.layer_mismatches
+        return (
+            self.declared_mismatches
+            + self.quantizer_mismatches
+            + self.adversarial_mismatches
+            + self.layer_mismatches
+        )
 
     def list_excused(self, units: list[Excused]) -> None:
         """Add to the listing, up to its limit."""
@@ -168,7 +176,7 @@ class VerifyReport:
             edges = "-" if q.kind == "weight" else q.adversarial_mismatches
             lines.append(
                 f"{q.name:{width}}  {q.compared:>9} {q.quantizer_mismatches:>7} {edges:>13} "
-                f"{layer:>8} {q.excused:>7}"
+                f"{layer:>8} {q.excused:>7}{'  another integer type' * q.declared_mismatches}"
             )
         for o in self.outputs:
             lines.append(
