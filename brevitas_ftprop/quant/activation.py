@@ -68,18 +68,23 @@ class PerChannelScaling(ExtendedInjector):
 class TargetPropSignedBinaryActPerTensorConst(
     TargetPropBinary, TargetPropAct, SignedBinaryActPerTensorConst
 ):
-    """Sign activation in {-s, s}, s fixed (1 by default).
+    """Sign activation ``y = s·sign(x)`` with sign(±0) = 1, s fixed (``max_val``, 1 by default).
 
+    >>> import torch
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropSignedBinaryActPerTensorConst)
+    >>> act(torch.tensor([-0.3, 0.0, 2.0]))
+    tensor([-1.,  1.,  1.])
     """
 
 
 class TargetPropSignedBinaryActPerTensorFloat(TargetPropSignedBinaryActPerTensorConst):
-    """Sign activation in {-s, s}, s learned from 1 (or ``max_val``) on.
+    """Sign activation ``y = s·sign(x)``, s learned from ``max_val`` (1 by default) on.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropSignedBinaryActPerTensorFloat, rule="hinge")
+    >>> len(list(act.parameters()))
+    1
     """
 
     scaling_impl_type = ScalingImplType.PARAMETER
@@ -88,76 +93,101 @@ class TargetPropSignedBinaryActPerTensorFloat(TargetPropSignedBinaryActPerTensor
 class TargetPropSignedTernaryActPerTensorConst(
     TargetPropInt, TargetPropAct, SignedTernaryActPerTensorConst
 ):
-    """Ternary activation in {-s, 0, s}, thresholds ±s/2, s fixed (1 by default).
+    """Ternary activation ``y = s·clamp(round(x/s), -1, 1)``, s fixed (``max_val``, 1 by default).
 
+    >>> import torch
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropSignedTernaryActPerTensorConst)
+    >>> act(torch.tensor([-0.6, 0.5, 2.0]))
+    tensor([-1.,  0.,  1.])
     """
 
 
 class TargetPropStaircase3ActPerTensorConst(TargetPropStaircase, TargetPropAct, ActQuantSolver):
-    """The paper's 2-bit activation: levels 0, 1/3, 2/3, 1 at thresholds 0, 1/2, 1.
+    """The paper's 2-bit activation ``y = clamp(ceil(2x), 0, 3)/3``: thresholds 0, 1/2, 1.
 
+    >>> import torch
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropStaircase3ActPerTensorConst)
+    >>> act(torch.tensor([0.0, 0.3, 0.5, 0.7, 2.0])) * 3
+    tensor([0., 1., 1., 2., 3.])
+
+    References:
+        Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4.
     """
 
     steps = 3
 
 
 class TargetPropStaircase5ActPerTensorConst(TargetPropStaircase3ActPerTensorConst):
-    """The paper's 3-bit activation: levels k/5 at thresholds k/4.
+    """The paper's 3-bit activation ``y = clamp(ceil(4x), 0, 5)/5``: thresholds k/4.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropStaircase5ActPerTensorConst)
+    >>> act.act_quant.bit_width().item()
+    3.0
+
+    References:
+        Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4.
     """
 
     steps = 5
 
 
 class TargetPropStaircase3ActPerTensorFixedPoint(TargetPropStaircase3ActPerTensorConst):
-    """The paper's 2-bit activation with levels k/4 instead of k/3: a power-of-two scale.
+    """The paper's 2-bit activation with levels k/4, ``y = clamp(ceil(2x), 0, 3)/4``.
 
-    The thresholds stay 0, 1/2, 1. Before a layer with a batch norm the network is the same
-    function; its sums are exact in float32.
+    Its scale is a power of two, so that sums are exact in float32. The thresholds stay 0, 1/2, 1;
+    before a layer with a batch norm the network is the same function.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropStaircase3ActPerTensorFixedPoint)
+    >>> act.act_quant.scale().item()
+    0.25
     """
 
     max_val = 3 / 4
 
 
 class TargetPropStaircase5ActPerTensorFixedPoint(TargetPropStaircase5ActPerTensorConst):
-    """The paper's 3-bit activation with levels k/8 instead of k/5: a power-of-two scale.
+    """The paper's 3-bit activation with levels k/8, ``y = clamp(ceil(4x), 0, 5)/8``.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropStaircase5ActPerTensorFixedPoint)
+    >>> act.act_quant.scale().item()
+    0.125
     """
 
     max_val = 5 / 8
 
 
 class TargetPropInt8ActPerTensorFloat(TargetPropInt, TargetPropAct, Int8ActPerTensorFloat):
-    """Signed activation, scale learned from run-time statistics on.
+    """Signed activation ``y = s·clamp(round(x/s), -2^(b-1), 2^(b-1) - 1)``,
+    b bits, s learned from run-time statistics on.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropInt8ActPerTensorFloat, bit_width=2)
+    >>> act.act_quant.bit_width().item()
+    2.0
     """
 
 
 class TargetPropUint8ActPerTensorFloat(TargetPropInt, TargetPropAct, Uint8ActPerTensorFloat):
-    """Unsigned activation, scale learned from run-time statistics on.
+    """Unsigned activation ``y = s·clamp(round(x/s), 0, 2^b - 1)``, b bits,
+    s learned from run-time statistics on.
 
     >>> from brevitas.nn import QuantReLU
     >>> act = QuantReLU(act_quant=TargetPropUint8ActPerTensorFloat, bit_width=2)
+    >>> act.act_quant.rule
+    'soft_hinge'
     """
 
 
 class TargetPropInt8ActPerTensorFloatMinMaxInit(
     TargetPropInt, TargetPropAct, Int8ActPerTensorFloatMinMaxInit
 ):
-    """Signed activation, scale learned from ``min_val`` and ``max_val`` on.
+    """Signed activation ``y = s·clamp(round(x/s), -2^(b-1), 2^(b-1) - 1)``,
+    s learned from ``max(-min_val, max_val)/2^(b-1)`` on.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropInt8ActPerTensorFloatMinMaxInit, bit_width=4,
@@ -168,7 +198,8 @@ class TargetPropInt8ActPerTensorFloatMinMaxInit(
 class TargetPropUint8ActPerTensorFloatMaxInit(
     TargetPropInt, TargetPropAct, Uint8ActPerTensorFloatMaxInit
 ):
-    """Unsigned activation, scale learned from ``max_val`` on.
+    """Unsigned activation ``y = s·clamp(round(x/s), 0, 2^b - 1)``,
+    s learned from ``max_val/(2^b - 1)`` on.
 
     >>> from brevitas.nn import QuantReLU
     >>> act = QuantReLU(act_quant=TargetPropUint8ActPerTensorFloatMaxInit, bit_width=4, max_val=2.0)
@@ -178,7 +209,8 @@ class TargetPropUint8ActPerTensorFloatMaxInit(
 class TargetPropInt8ActPerTensorConst(
     TargetPropInt, TargetPropAct, IntQuant, PerTensorConstScaling, ActQuantSolver
 ):
-    """Signed activation, scale fixed by ``min_val`` and ``max_val``.
+    """Signed activation ``y = s·clamp(round(x/s), -2^(b-1), 2^(b-1) - 1)``,
+    s = ``max(-min_val, max_val)/2^(b-1)`` fixed.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropInt8ActPerTensorConst, bit_width=4,
@@ -191,17 +223,21 @@ class TargetPropInt8ActPerTensorConst(
 class TargetPropUint8ActPerTensorConst(
     TargetPropInt, TargetPropAct, UintQuant, PerTensorConstScaling, ActQuantSolver
 ):
-    """Unsigned activation, scale fixed by ``max_val``.
+    """Unsigned activation ``y = s·clamp(round(x/s), 0, 2^b - 1)``,
+    s = ``max_val/(2^b - 1)`` fixed.
 
+    >>> import torch
     >>> from brevitas.nn import QuantReLU
     >>> act = QuantReLU(act_quant=TargetPropUint8ActPerTensorConst, bit_width=2, max_val=3.0)
+    >>> act(torch.tensor([-1.0, 0.5, 1.5, 9.0]))
+    tensor([0., 0., 2., 3.])
     """
 
     bit_width = 8
 
 
 class TargetPropInt8ActPerChannelFloat(PerChannelScaling, TargetPropInt8ActPerTensorFloat):
-    """Signed activation, one scale a channel, learned from run-time statistics on.
+    """As ``TargetPropInt8ActPerTensorFloat``, with a scale s for each channel.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropInt8ActPerChannelFloat, bit_width=4,
@@ -211,7 +247,7 @@ class TargetPropInt8ActPerChannelFloat(PerChannelScaling, TargetPropInt8ActPerTe
 
 
 class TargetPropUint8ActPerChannelFloat(PerChannelScaling, TargetPropUint8ActPerTensorFloat):
-    """Unsigned activation, one scale a channel, learned from run-time statistics on.
+    """As ``TargetPropUint8ActPerTensorFloat``, with a scale s for each channel.
 
     >>> from brevitas.nn import QuantReLU
     >>> act = QuantReLU(act_quant=TargetPropUint8ActPerChannelFloat, bit_width=4,
@@ -223,7 +259,7 @@ class TargetPropUint8ActPerChannelFloat(PerChannelScaling, TargetPropUint8ActPer
 class TargetPropInt8ActPerTensorFixedPoint(
     TargetPropInt, TargetPropAct, Int8ActPerTensorFixedPoint
 ):
-    """Signed activation, power-of-two scale learned from run-time statistics on.
+    """As ``TargetPropInt8ActPerTensorFloat``, with s a power of two.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropInt8ActPerTensorFixedPoint, bit_width=4)
@@ -233,7 +269,7 @@ class TargetPropInt8ActPerTensorFixedPoint(
 class TargetPropUint8ActPerTensorFixedPoint(
     TargetPropInt, TargetPropAct, Uint8ActPerTensorFixedPoint
 ):
-    """Unsigned activation, power-of-two scale learned from run-time statistics on.
+    """As ``TargetPropUint8ActPerTensorFloat``, with s a power of two.
 
     >>> from brevitas.nn import QuantReLU
     >>> act = QuantReLU(act_quant=TargetPropUint8ActPerTensorFixedPoint, bit_width=4)
@@ -243,7 +279,8 @@ class TargetPropUint8ActPerTensorFixedPoint(
 class TargetPropShiftedUint8ActPerTensorFloat(
     TargetPropInt, TargetPropAct, ShiftedUint8ActPerTensorFloat
 ):
-    """Unsigned activation with a zero-point; both learned from run-time statistics on.
+    """Unsigned activation ``y = s·(clamp(round(x/s + z), 0, 2^b - 1) - z)``, its scale s and
+    zero-point z learned from run-time statistics on.
 
     >>> from brevitas.nn import QuantIdentity
     >>> act = QuantIdentity(act_quant=TargetPropShiftedUint8ActPerTensorFloat, bit_width=4)

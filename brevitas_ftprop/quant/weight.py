@@ -41,7 +41,7 @@ __all__ = [
 class TargetPropSignedBinaryWeightPerTensorConst(
     TargetPropBinary, TargetPropWeight, SignedBinaryWeightPerTensorConst
 ):
-    """Binary weights in {-s, s}, s fixed (0.1 by default).
+    """Binary weights ``s·sign(w)``, s fixed (``scaling_const``, 0.1 by default).
 
     As in stock Brevitas, every forward pass clips the latent weights to ±s in place.
 
@@ -51,10 +51,12 @@ class TargetPropSignedBinaryWeightPerTensorConst(
 
 
 class TargetPropSignedBinaryWeightPerTensorUnit(TargetPropSignedBinaryWeightPerTensorConst):
-    """Binary weights in {-1, 1}, latent weights left as they are: the form for hardware.
+    """Binary weights ``sign(w)``, latent weights left as they are: the form for hardware.
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropSignedBinaryWeightPerTensorUnit)
+    >>> fc.quant_weight().scale.item()
+    1.0
     """
 
     tensor_clamp_impl = TensorClampSte
@@ -62,7 +64,7 @@ class TargetPropSignedBinaryWeightPerTensorUnit(TargetPropSignedBinaryWeightPerT
 
 
 class TargetPropSignedBinaryWeightPerChannelFloat(TargetPropSignedBinaryWeightPerTensorUnit):
-    """Binary weights in {-s, s}, s the mean magnitude of each output channel.
+    """Binary weights ``s·sign(w)``, s the mean of |w| over each output channel.
 
     >>> from brevitas.nn import QuantConv2d
     >>> conv = QuantConv2d(3, 8, 3, weight_quant=TargetPropSignedBinaryWeightPerChannelFloat)
@@ -80,7 +82,7 @@ class TargetPropSignedBinaryWeightPerChannelFloat(TargetPropSignedBinaryWeightPe
 class TargetPropSignedTernaryWeightPerTensorConst(
     TargetPropInt, TargetPropWeight, SignedTernaryWeightPerTensorConst
 ):
-    """Ternary weights in {-s, 0, s}, thresholds ±s/2, s fixed (0.1 by default).
+    """Ternary weights ``s·clamp(round(w/s), -1, 1)``, s fixed (``scaling_const``, 0.1 by default).
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropSignedTernaryWeightPerTensorConst)
@@ -88,17 +90,19 @@ class TargetPropSignedTernaryWeightPerTensorConst(
 
 
 class TargetPropInt8WeightPerTensorFloat(TargetPropInt, TargetPropWeight, Int8WeightPerTensorFloat):
-    """Signed narrow weights, scale from the largest magnitude.
+    """Signed weights ``s·clamp(round(w/s), -m, m)``, m = 2^(b-1) - 1, b bits, s = max |w|/m.
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropInt8WeightPerTensorFloat)
+    >>> fc.quant_weight().bit_width.item()
+    8.0
     """
 
 
 class TargetPropInt8WeightPerChannelFloat(
     TargetPropInt, TargetPropWeight, Int8WeightPerChannelFloat
 ):
-    """Signed narrow weights, scale from the largest magnitude of each output channel.
+    """As ``TargetPropInt8WeightPerTensorFloat``, with a scale s for each output channel.
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropInt8WeightPerChannelFloat)
@@ -106,7 +110,7 @@ class TargetPropInt8WeightPerChannelFloat(
 
 
 class TargetPropSignedTernaryWeightPerChannelFloat(TargetPropInt8WeightPerChannelFloat):
-    """Ternary weights in {-s, 0, s}, s the largest magnitude of each output channel.
+    """Ternary weights ``s·clamp(round(w/s), -1, 1)``, s the largest |w| of each output channel.
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropSignedTernaryWeightPerChannelFloat)
@@ -118,7 +122,7 @@ class TargetPropSignedTernaryWeightPerChannelFloat(TargetPropInt8WeightPerChanne
 class TargetPropInt8WeightPerTensorFixedPoint(
     TargetPropInt, TargetPropWeight, Int8WeightPerTensorFixedPoint
 ):
-    """Signed narrow weights with a power-of-two scale.
+    """As ``TargetPropInt8WeightPerTensorFloat``, with s a power of two.
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropInt8WeightPerTensorFixedPoint)
@@ -128,7 +132,7 @@ class TargetPropInt8WeightPerTensorFixedPoint(
 class TargetPropInt8WeightPerChannelFixedPoint(
     TargetPropInt, TargetPropWeight, Int8WeightPerChannelFixedPoint
 ):
-    """Signed narrow weights with a power-of-two scale for each output channel.
+    """As ``TargetPropInt8WeightPerTensorFloat``, with s a power of two for each output channel.
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropInt8WeightPerChannelFixedPoint)
@@ -138,7 +142,7 @@ class TargetPropInt8WeightPerChannelFixedPoint(
 class TargetPropShiftedUint8WeightPerTensorFloat(
     TargetPropInt, TargetPropWeight, ShiftedUint8WeightPerTensorFloat
 ):
-    """Unsigned weights with a zero-point, both from the weights' range.
+    """Unsigned weights ``s·(clamp(round(w/s + z), 0, 2^b - 1) - z)``, s and z from their range.
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropShiftedUint8WeightPerTensorFloat)
@@ -148,7 +152,7 @@ class TargetPropShiftedUint8WeightPerTensorFloat(
 class TargetPropShiftedUint8WeightPerChannelFloat(
     TargetPropInt, TargetPropWeight, ShiftedUint8WeightPerChannelFloat
 ):
-    """Unsigned weights with a zero-point for each output channel, both from the weights' range.
+    """As ``TargetPropShiftedUint8WeightPerTensorFloat``, with s and z for each output channel.
 
     >>> from brevitas.nn import QuantLinear
     >>> fc = QuantLinear(4, 2, False, weight_quant=TargetPropShiftedUint8WeightPerChannelFloat)
