@@ -28,13 +28,26 @@ from .core import (
     TargetPropTernaryQuant,
 )
 
-__all__ = ["LevelFunction", "level_function", "tensor_quant_of"]
+__all__ = [
+    "ROUNDINGS_BY_NAME",
+    "LevelFunction",
+    "level_function",
+    "tensor_quant_of",
+    "uniform_step",
+]
 
 ROUNDINGS: dict[type, Callable[[Tensor], Tensor]] = {
     RoundSte: torch.round,
     CeilSte: torch.ceil,
     FloorSte: torch.floor,
     RoundToZeroSte: torch.trunc,
+}
+# As QONNX's Quant nodes name them.
+ROUNDINGS_BY_NAME = {
+    "ROUND": torch.round,
+    "CEIL": torch.ceil,
+    "FLOOR": torch.floor,
+    "ROUND_TO_ZERO": torch.trunc,
 }
 
 
@@ -201,7 +214,7 @@ def level_function(proxy: Any) -> LevelFunction:
             )
         lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
         return LevelFunction(
-            _uniform(rounding, scale, zero_point, lo, hi),
+            uniform_step(rounding, scale, zero_point, lo, hi),
             tuple(range(lo, hi + 1)),
             scale,
             zero_point,
@@ -243,9 +256,15 @@ def _staircase(steps: int) -> Callable[[Tensor], Tensor]:
     return step
 
 
-def _uniform(
+def uniform_step(
     rounding: Callable[[Tensor], Tensor], scale: Tensor, zero_point: Tensor, lo: int, hi: int
 ) -> Callable[[Tensor], Tensor]:
+    """The step ``clamp(rounding(x/scale + zero_point), lo, hi)`` of an integer quantizer.
+
+    >>> uniform_step(torch.round, torch.tensor(0.5), torch.tensor(0.0), 0, 3)(torch.tensor([0.6, 9]))
+    tensor([1., 3.])
+    """
+
     def step(x: Tensor) -> Tensor:
         return rounding(x / scale + zero_point).clamp(lo, hi)
 

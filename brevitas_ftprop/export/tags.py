@@ -8,10 +8,12 @@ from onnx import ModelProto, NodeProto
 
 from .markers import DOMAIN, END
 
-__all__ = ["CALL", "QUANTIZER", "Site", "is_tagged", "sites_of", "tag_nodes"]
+__all__ = ["CALL", "QUANTIZER", "READ_BEHIND_POOL", "Site", "is_tagged", "sites_of", "tag_nodes"]
 
 QUANTIZER = "brevitas_ftprop.quantizer"
 CALL = "brevitas_ftprop.call"
+# On a quantizer's node: its integers in the model are those that the pool behind it gives.
+READ_BEHIND_POOL = "brevitas_ftprop.read_behind_pool"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""FINN's own builder: its configuration, its estimates, and the files to go on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .report import FinnReport
+
+__all__ = ["build_config", "describe_layers", "write_build_files"]
+
+RESOURCES = ("LUT", "BRAM_18K", "URAM", "DSP")
+# From the unfolded partition to a driver; the first five were run here.
+BUILD_STEPS = (
+    "step_specialize_layers",
+    "step_apply_folding_config",
+    "step_minimize_bit_width",
+    "step_transpose_decomposition",
+    "step_generate_estimate_reports",
+    "step_assign_ddr_weight_offsets",
+    "step_generate_hardware",
+    "step_create_stitched_ip",
+    "step_measure_rtlsim_performance",
+    "step_out_of_context_synthesis",
+    "step_prepare_synthesis",
+    "step_synthesize_bitfile",
+    "step_make_driver",
+    "step_deployment_package",
+)
+
+
+def build_config(folder: Path, fpga_part: str, target_fps: int, clock_ns: float) -> Any:
+    """FINN's configuration for conversion and estimates in ``folder``."""
+    from finn.builder.build_dataflow_config import DataflowBuildConfig, DataflowOutputType
+
+    return DataflowBuildConfig(
+        output_dir=folder,
+        synth_clk_period_ns=clock_ns,
+        fpga_part=fpga_part,
+        target_fps=target_fps,
+        generate_outputs=[DataflowOutputType.ESTIMATE_REPORTS],
+        standalone_thresholds=True,
+        save_intermediate_models=True,
+    )
+
+
+def describe_layers(report: FinnReport, partition: Any, folder: Path) -> None:
+    """Read FINN's estimates into the report, layer by layer in graph order."""
+    cycles, resources, performance = (
+        json.loads((folder / "report" / f"estimate_{name}.json").read_text())
+        for name in ("layer_cycles", "layer_resources", "network_performance")
+    )
+    for node in partition.graph.node:
+        used = resources.get(node.name, {})
+        report.layers[node.name] = {"cycles": cycles.get(node.name, 0)} | {
+            kind: used.get(kind, 0) for kind in RESOURCES
+        }
+    report.resources = {kind: resources["total"].get(kind, 0) for kind in RESOURCES}
+    report.performance = performance
+
+
+def write_build_files(folder: Path, config: Any) -> None:
+    """``folding.json`` and ``build.yaml``: ``finn build build.yaml 6_partition.onnx`` goes on."""
+    import dataclasses
+
+    from finn.builder.build_dataflow_config import DataflowOutputType
+
+    folding = folder / "report" / "auto_folding_config.json"
+    (folder / "folding.json").write_text(folding.read_text())
+    going_on = dataclasses.replace(
+        config,
+        output_dir=Path("build"),
+        target_fps=None,
+        folding_config_file=Path("folding.json"),
+        steps=list(BUILD_STEPS),
+        generate_outputs=[DataflowOutputType.ESTIMATE_REPORTS, DataflowOutputType.STITCHED_IP],
+    )
+    (folder / "build.yaml").write_text(going_on.to_yaml())

@@ -1,0 +1,308 @@
+"""One call from a trained model to a folded dataflow partition, checked at every step."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ..checks import check_batch, check_model
+from ..errors import ExportError, VerificationError
+from ..qonnx import export_qonnx
+from ..quiet import silence
+from ..state import export_state
+from ..verify import verify_export
+from .environment import prepare_finn
+from .output_folder import check_folder, output_folder
+from .report import FinnReport, StepReport
+
+if TYPE_CHECKING:
+    from .oracle import Oracle
+    from .steps import Edges
+
+__all__ = ["export_finn"]
+
+IMAGES = ("float", "uint8")
+RESULTS = ("logits", "class")
+RANDOM_IMAGES = 4
+
+
+def export_finn(
+    model: Module,
+    example_input: Tensor,
+    out_dir: str | os.PathLike[str],
+    *,
+    fpga_part: str = "xczu7ev-ffvc1156-2-e",
+    target_fps: int = 1000,
+    clock_ns: float = 5.0,
+    batch: Tensor | None = None,
+    images: str = "float",
+    mean: Sequence[float] = (0.5, 0.5, 0.5),
+    std: Sequence[float] = (0.25, 0.25, 0.25),
+    result: str = "logits",
+    dynamo: bool = True,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> FinnReport:
+    """Compile a model to a FINN dataflow partition, every step compared with PyTorch.
+
+    QONNX export, forms that FINN maps exactly, FINN's conversion, streamlining, hardware layers,
+    partition, folding, estimates. Behind each step the graph runs beside PyTorch on the batch; all
+    quantizers' integers and the outputs are compared as by ``verify_export``, and the first step
+    that differs stops the flow.
+
+    The folder holds each step's model (``1_qonnx.onnx`` …), FINN's estimates (``report/``),
+    ``build.yaml`` and ``folding.json`` with which FINN's own builder goes on where Vivado is
+    installed, ``report.json``, ``report.md`` and a figure of the pipeline, ``dataflow.png``.
+
+    Args:
+        model: float32 model on the CPU with Brevitas layers.
+        example_input: one image as the model takes it, float32 (1, C, H, W).
+        out_dir: folder to write; it appears when it is complete. A run that fails leaves its files
+            in ``<out_dir>.unfinished``.
+        fpga_part: for the estimates and the form of the layers.
+        target_fps: frames a second to fold the layers for.
+        clock_ns: clock period in nanoseconds.
+        batch: images to compare on, float32 (N, C, H, W), or integers from 0 to 255 with
+            ``images="uint8"``; the example, zeros and random images by default.
+        images: what the accelerator takes: the ``"float"`` images of the model (a Transpose to
+            channels last is left to software), or ``"uint8"`` pixels, channels last, whose
+            normalization ``(x/255 - mean)/std`` and 8-bit quantizer become its first layer.
+        mean, std: of that normalization, one number a channel.
+        result: ``"logits"`` or the ``"class"`` index.
+        dynamo: which exporter writes the QONNX file.
+        overwrite: replace a folder that an earlier run has written.
+        progress: show the steps on the terminal.
+
+    Returns:
+        The report; also in the folder.
+
+    Raises:
+        ImportError: if finn-plus is not installed; says how to install it.
+        TypeError, ValueError: for a model, batch or option that cannot be used.
+        OSError: if the folder exists already or cannot be written.
+        ExportError: if a step fails or leaves layers to software; names step and layer.
+        VerificationError: if a step computes something else; names step and node.
+
+    References:
+        Umuroglu et al., FINN, FPGA 2017, arXiv:1612.07119; finn-plus 1.6.1.
+    """
+    check_model(model)
+    check_batch(example_input, name="example_input")
+    for value, valid, what in ((images, IMAGES, "images"), (result, RESULTS, "result")):
+        if value not in valid:
+            raise ValueError(f"{what} must be one of {', '.join(valid)}, not {value!r}")
+    if not (target_fps > 0 and clock_ns > 0):
+        raise ValueError("target_fps and clock_ns must be positive")
+    seen, given = _inputs(example_input, batch, images, mean, std)
+    target = check_folder(out_dir, overwrite=overwrite)
+    prepare_finn()
+    from .builder import build_config
+    from .steps import Edges
+
+    edges = Edges(images, result, mean, std)
+    report = FinnReport(fpga_part, clock_ns, target_fps, _described(edges, example_input))
+    with output_folder(target) as folder:
+        config = build_config(folder, fpga_part, target_fps, clock_ns)
+        flow = _Flow(model, example_input, seen, given, folder, edges, config, report)
+        try:
+            flow.run(dynamo=dynamo, progress=progress)
+            report.status = "complete"
+        except (ExportError, VerificationError) as error:
+            report.error = str(error)
+            raise type(error)(f"{error}; the files so far are in {folder}") from error
+        finally:
+            (folder / "report.json").write_text(report.to_json())
+            (folder / "report.md").write_text(report.to_markdown())
+    return report
+
+
+@dataclass
+class _Flow:
+    model: Module
+    example: Tensor
+    seen: Tensor
+    given: np.ndarray
+    folder: Path
+    edges: Edges
+    config: Any
+    report: FinnReport
+
+    def run(self, *, dynamo: bool, progress: bool) -> None:
+        from qonnx.core.modelwrapper import ModelWrapper
+
+        from .builder import describe_layers, write_build_files
+        from .figure import draw_dataflow
+        from .oracle import Oracle
+        from .steps import STEPS
+
+        with _progress(len(STEPS) + 1, show=progress) as begin:
+            begin("qonnx")
+            started = time.perf_counter()
+            path = self.folder / "1_qonnx.onnx"
+            export_qonnx(self.model, self.example, path, dynamo=dynamo)
+            with export_state(self.model):
+                oracle = Oracle(self.model.eval(), self.seen)
+            graph = ModelWrapper(str(path))
+            self._check_file(path, graph, time.perf_counter() - started)
+            for number, (name, step) in enumerate(STEPS.items(), start=2):
+                begin(name)
+                started = time.perf_counter()
+                try:
+                    with silence():
+                        graph = step(graph, self.edges, self.config)
+                except Exception as error:
+                    raise ExportError(
+                        f"step {name} failed: {type(error).__name__}: {error}"
+                    ) from error
+                seconds = time.perf_counter() - started
+                path = self.folder / f"{number}_{name}.onnx"
+                graph.save(str(path))
+                self._check(name, path, graph, oracle, seconds)
+        describe_layers(self.report, graph, self.folder)
+        write_build_files(self.folder, self.config)
+        draw_dataflow(self.report, self.folder / "dataflow.png")
+
+    def _check_file(self, path: Path, graph: Any, seconds: float) -> None:
+        from .steps import software_nodes
+
+        step = StepReport("qonnx", path.name, len(graph.graph.node), software_nodes(graph), seconds)
+        self.report.steps.append(step)
+        found = verify_export(self.model, path, self.seen)
+        (output,) = found.outputs
+        step.images, step.same_class = output.images, output.same_class
+        step.max_difference, step.excused = output.max_difference, found.excused
+        step.compared = sum(quantizer.compared for quantizer in found.quantizers)
+        step.mismatches, step.first_difference = found.mismatches, found.first_difference
+        _raise_if_different(step)
+
+    def _check(self, name: str, path: Path, graph: Any, oracle: Oracle, seconds: float) -> None:
+        from .steps import software_nodes
+
+        step = StepReport(name, path.name, len(graph.graph.node), software_nodes(graph), seconds)
+        self.report.steps.append(step)
+        if name == "hardware":
+            _require_hardware(graph, step)
+        self._compare(step, graph, oracle)
+        _raise_if_different(step)
+
+    def _compare(self, step: StepReport, graph: Any, oracle: Oracle) -> None:
+        from qonnx.core.onnx_exec import execute_onnx
+
+        from .steps import executable
+
+        graph = executable(graph)
+        entry = graph.graph.input[0].name
+        shape = tuple(graph.get_tensor_shape(entry))
+        for index in range(len(self.given)):
+            image = self.given[index : index + 1].astype(np.float32)
+            if image.shape != shape:
+                image = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+            try:
+                with silence():
+                    context = execute_onnx(graph, {entry: image}, return_full_exec_context=True)
+            except Exception as error:
+                raise ExportError(
+                    f"the graph of step {step.name} cannot be run: {type(error).__name__}: {error}"
+                ) from error
+            oracle.compare(step, index, graph, context)
+
+
+def _raise_if_different(step: StepReport) -> None:
+    if not step.ok:
+        raise VerificationError(
+            f"step {step.name} computes something else than PyTorch, first at "
+            f"{step.first_difference}: {step.mismatches} integers and {step.wrong_outputs} "
+            "outputs differ"
+        )
+
+
+def _require_hardware(graph: Any, step: StepReport) -> None:
+    allowed = {n.name for n in graph.graph.node if n.op_type == "Transpose"}
+    first = graph.graph.node[0].name
+    left = [name for name in step.software_nodes if name != first or name not in allowed]
+    if left:
+        kinds = {node.name: node.op_type for node in graph.graph.node}
+        raise ExportError(
+            f"FINN has no hardware layer for {', '.join(f'{n} ({kinds[n]})' for n in left)}: "
+            "check_deployable tells what to change"
+        )
+
+
+def _inputs(
+    example: Tensor, batch: Tensor | None, images: str, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Tensor, np.ndarray]:
+    """What the model sees, and what the accelerator is given."""
+    generator = torch.Generator().manual_seed(0)
+    if images == "float":
+        if batch is None:
+            random = torch.randn(RANDOM_IMAGES, *example.shape[1:], generator=generator)
+            batch = torch.cat([example[:1], torch.zeros_like(example[:1]), random])
+        check_batch(batch, name="batch")
+        _check_shape(batch, example)
+        return batch, batch.numpy()
+    from .passes.edges import normalized
+
+    if batch is None:
+        shape = (RANDOM_IMAGES, *example.shape[1:])
+        batch = torch.randint(0, 256, shape, generator=generator)
+        batch = torch.cat([torch.zeros_like(batch[:1]), torch.full_like(batch[:1], 255), batch])
+    if not isinstance(batch, Tensor) or bool(
+        ((batch < 0) | (batch > 255) | (batch % 1 != 0)).any()
+    ):
+        raise ValueError('images="uint8" needs a batch of integers from 0 to 255')
+    _check_shape(batch, example)
+    pixels = batch.numpy().astype(np.float32)
+    return torch.from_numpy(normalized(pixels, mean, std)), pixels
+
+
+def _check_shape(batch: Tensor, example: Tensor) -> None:
+    if example.shape[0] != 1:
+        raise ValueError(
+            f"a dataflow accelerator takes one image at a time: example_input has "
+            f"{example.shape[0]}, give it one"
+        )
+    if batch.shape[1:] != example.shape[1:]:
+        raise ValueError(
+            f"the batch has shape {tuple(batch.shape)}, but the example's images "
+            f"{tuple(example.shape[1:])}"
+        )
+
+
+def _described(edges: Edges, example: Tensor) -> dict[str, str]:
+    channels, height, width = (*example.shape[1:], 1, 1)[:3]
+    entry = f"float32 images (1, {channels}, {height}, {width})"
+    if edges.images == "uint8":
+        entry = f"uint8 pixels (1, {height}, {width}, {channels})"
+    elif example.dim() == 4:
+        entry += "; the Transpose to channels last before the accelerator is left to software"
+    return {"input": entry, "output": "class index" if edges.result == "class" else "logits"}
+
+
+@contextmanager
+def _progress(total: int, *, show: bool) -> Iterator[Any]:
+    """A function that names the step that begins, on a progress bar."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # Refreshed by hand: FINN's steps run with the terminal silenced.
+    with Progress(console=Console(stderr=True), auto_refresh=False, disable=not show) as bar:
+        task = bar.add_task("", total=total)
+        begun = 0
+
+        def begin(name: str) -> None:
+            nonlocal begun
+            bar.update(task, description=name, completed=begun, refresh=True)
+            begun += 1
+
+        yield begin
+        bar.update(task, description="done", completed=total, refresh=True)

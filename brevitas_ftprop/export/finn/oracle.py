@@ -1,0 +1,144 @@
+"""What PyTorch computes on a batch, and how far a graph of any step may differ from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ...levels import level_function
+from ..errors import VerificationError
+from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
+from ..verification.capture import capture
+from ..verification.differences import integers
+from ..verification.reference import Reference
+from ..verification.rounding import Bounded, outward
+from .report import StepReport
+from .tracking import Unit, units_of
+
+__all__ = ["Oracle"]
+
+# For outputs behind an operator without a rounding bound.
+UNBOUNDED_RTOL, UNBOUNDED_ATOL = 1e-5, 1e-6
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image's results in PyTorch.
+
+    Attributes:
+        output: the logits.
+        bound: of the logits; None if unknown.
+        levels: of each quantizer call, from 0 for the lowest to 1 for the highest level.
+        at_risk: of each quantizer call, the units whose threshold lies within the rounding bound.
+    """
+
+    output: Tensor
+    bound: Bounded | None
+    levels: dict[Key, np.ndarray]
+    at_risk: dict[Key, np.ndarray]
+
+
+class Oracle:
+    """PyTorch's integers and logits on a batch, image by image.
+
+    As in ``verify_export``, a unit may differ only where its pre-activation, in float64, lies
+    within the float32 rounding bound of a threshold; in each image the first quantizer that differs
+    is judged, since all behind it follows from it.
+
+    Args:
+        model: in evaluation mode.
+        batch: what the model takes, float32 (N, …).
+
+    Raises:
+        VerificationError: if a pre-activation is not finite.
+    """
+
+    def __init__(self, model: Module, batch: Tensor) -> None:
+        proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
+        every = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
+        functions = {name: level_function(proxy) for name, proxy in proxies.items()}
+        reference = Reference(model, batch[:1], set(proxies))
+        self.images: list[_Image] = []
+        for image in batch.split(1):
+            captured = capture(model, every, image)
+            bounds, output_bound = reference.bounds(image, captured)
+            levels, at_risk = {}, {}
+            for name, function in functions.items():
+                lowest = function.level_values[0]
+                for call, seen in enumerate(captured.calls[name]):
+                    ours = integers(function, seen.result) - lowest
+                    levels[name, call] = ours.numpy() / (function.level_values[-1] - lowest)
+                    z = bounds.get((name, call))
+                    risky = torch.zeros_like(seen.result, dtype=torch.bool)
+                    if z is not None and z.value.shape == seen.result.shape:
+                        low, high = (function.levels(end) for end in outward(z))
+                        risky = low != high
+                    at_risk[name, call] = risky.numpy()
+            self.images.append(_Image(captured.output, output_bound, levels, at_risk))
+
+    def compare(self, report: StepReport, index: int, graph: Any, context: dict[str, Any]) -> None:
+        """Compare one image's tensors in a step's graph, and add to the report.
+
+        Args:
+            report: of the step.
+            index: of the image in the batch.
+            graph: the step's qonnx model.
+            context: all of its tensors, by name.
+        """
+        image, units = self.images[index], units_of(graph)
+        known = {(unit.name, unit.call) for unit in units}
+        report.untracked = [
+            f"{name}#{call}" for name, call in image.levels if (name, call) not in known
+        ]
+        for unit in units:
+            if self._differs(report, image, unit, context[unit.tensor]):
+                return
+        self._compare_output(report, image, context[graph.graph.output[0].name])
+
+    def _differs(self, report: StepReport, image: _Image, unit: Unit, found: np.ndarray) -> bool:
+        expected, at_risk = image.levels[unit.name, unit.call], image.at_risk[unit.name, unit.call]
+        levels = unit.levels(found)
+        if levels.size != expected.size:
+            raise VerificationError(
+                f"{unit.node} gives {levels.shape}, but {unit.name} gives {expected.shape}"
+            )
+        levels = levels.reshape(expected.shape)
+        # Quotients of small integers by the same number: equal integers give equal quotients.
+        wrong = levels != expected
+        report.compared += wrong.size
+        report.excused += int((wrong & at_risk).sum())
+        mismatches = int((wrong & ~at_risk).sum())
+        report.mismatches += mismatches
+        if mismatches and report.first_difference is None:
+            report.first_difference = f"{unit.node} ({unit.name})"
+        return bool(wrong.any())
+
+    def _compare_output(self, report: StepReport, image: _Image, found: np.ndarray) -> None:
+        report.images += 1
+        logits = image.output.reshape(-1)
+        values = torch.from_numpy(np.array(found, np.float32)).reshape(-1)
+        if values.numel() != logits.numel():
+            best = int(logits.argmax())
+            is_same = int(values[0]) == best or bool(logits[int(values[0])] == logits[best])
+            report.same_class += is_same
+            report.wrong_outputs += not is_same
+            if not is_same and report.first_difference is None:
+                report.first_difference = "output"
+            return
+        report.same_class += int(values.argmax() == logits.argmax())
+        report.max_difference = max(report.max_difference, float((values - logits).abs().max()))
+        if image.bound is None:
+            wrong = ~torch.isclose(values, logits, rtol=UNBOUNDED_RTOL, atol=UNBOUNDED_ATOL)
+        else:
+            bound = image.bound
+            wrong = ~((values.double() - bound.value.reshape(-1)).abs() <= bound.error.reshape(-1))
+        report.wrong_outputs += int(wrong.sum())
+        if bool(wrong.any()) and report.first_difference is None:
+            report.first_difference = "output"

@@ -1,0 +1,156 @@
+"""Which of FINN's streamlining transformations run in which order.
+
+FINN's own order is made for its example networks; on these graphs it computes something else
+without saying so, or leaves nodes behind. What decides is whether the graph forks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["has_joins", "streamlining"]
+
+# Scales reach the sums one block a round.
+ROUNDS = 4
+
+
+def has_joins(model: Any) -> bool:
+    """Whether a graph has residual sums: an operator that joins two computed tensors."""
+    known = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Add" and not known.intersection(node.input):
+            return True
+    return False
+
+
+def streamlining(model: Any) -> list[Any]:
+    """FINN's transformations that streamline a graph of MultiThresholds, in order.
+
+    Args:
+        model: a qonnx ``ModelWrapper`` behind ``ConvertQONNXtoFINN``.
+
+    References:
+        finn-plus 1.6.1, ``finn.transformation.streamline`` and
+        ``finn.builder.custom_step_library.resnet`` (the transformations, not the orders).
+    """
+    order = _residual() if has_joins(model) else _chain()
+    return [*order, *_tail()]
+
+
+def _chain() -> list[Any]:
+    from finn.transformation.streamline import Streamline, absorb
+    from finn.transformation.streamline.reorder import MakeMaxPoolNHWC
+    from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
+
+    return [
+        Streamline(),
+        LowerConvsToMatMul(),
+        MakeMaxPoolNHWC(),
+        absorb.AbsorbTransposeIntoMultiThreshold(),
+        MakeMaxPoolNHWC(),
+        absorb.AbsorbConsecutiveTransposes(),
+        Streamline(),
+    ]
+
+
+def _residual() -> list[Any]:
+    from finn.transformation.streamline import absorb, collapse_repeated, reorder
+    from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
+    from qonnx.transformation.batchnorm_to_affine import BatchNormToAffine
+    from qonnx.transformation.composed import ComposedTransformation
+    from qonnx.transformation.double_to_single_float import DoubleToSingleFloat
+    from qonnx.transformation.general import ConvertDivToMul, ConvertSubToAdd
+    from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
+    from qonnx.transformation.remove import RemoveIdentityOps
+
+    a_round = [
+        absorb.AbsorbScalarMulAddIntoTopK(),
+        ConvertSubToAdd(),
+        ConvertDivToMul(),
+        RemoveIdentityOps(),
+        collapse_repeated.CollapseRepeatedMul(),
+        BatchNormToAffine(),
+        reorder.MoveAddPastMul(),
+        reorder.MoveScalarAddPastMatMul(),
+        reorder.MoveAddPastConv(),
+        reorder.MoveScalarMulPastMatMul(),
+        reorder.MoveScalarMulPastConv(),
+        reorder.MoveScalarLinearPastInvariants(),
+        reorder.MoveAddPastMul(),
+        collapse_repeated.CollapseRepeatedAdd(),
+        collapse_repeated.CollapseRepeatedMul(),
+        absorb.AbsorbAddIntoMultiThreshold(),
+        absorb.FactorOutMulSignMagnitude(),
+        absorb.AbsorbMulIntoMultiThreshold(),
+        absorb.Absorb1BitMulIntoMatMul(),
+        absorb.Absorb1BitMulIntoConv(),
+        RoundAndClipThresholds(),
+        reorder.MoveLinearPastEltwiseAdd(),
+        reorder.MoveLinearPastFork(),
+    ]
+    return [
+        reorder.MoveMulPastMaxPool(),
+        absorb.AbsorbScalarBiasIntoMultiThreshold(),
+        *[step for _ in range(ROUNDS) for step in (*a_round, *_names())],
+        DoubleToSingleFloat(),
+        LowerConvsToMatMul(),
+        reorder.MakeMaxPoolNHWC(),
+        absorb.AbsorbConsecutiveTransposes(),
+        absorb.AbsorbTransposeIntoMultiThreshold(),
+        reorder.MakeMaxPoolNHWC(),
+        absorb.AbsorbConsecutiveTransposes(),
+        *_names(),
+        ComposedTransformation(
+            [
+                reorder.MoveTransposePastJoinAdd(),
+                reorder.MoveTransposePastFork(),
+                reorder.MoveTransposePastEltwise(),
+                absorb.AbsorbConsecutiveTransposes(),
+                absorb.AbsorbTransposeIntoMultiThreshold(),
+                reorder.MakeMaxPoolNHWC(),
+            ]
+        ),
+        absorb.AbsorbConsecutiveTransposes(),
+    ]
+
+
+def _tail() -> list[Any]:
+    """Thresholds to integers, and the scales behind a global pool to the end of the graph."""
+    from finn.transformation.fpgadataflow.convert_to_hw.global_acc_pool import (
+        InferGlobalAccPoolLayer,
+    )
+    from finn.transformation.streamline import absorb, collapse_repeated, reorder
+    from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
+
+    return [
+        absorb.AbsorbTransposeIntoMultiThreshold(),
+        absorb.AbsorbConsecutiveTransposes(),
+        *_names(),
+        RoundAndClipThresholds(),
+        InferGlobalAccPoolLayer(),
+        reorder.MoveScalarLinearPastInvariants(),
+        absorb.AbsorbTransposeIntoFlatten(),
+        reorder.MoveScalarLinearPastInvariants(),
+        reorder.MoveScalarMulPastMatMul(),
+        *_names(),
+        collapse_repeated.CollapseRepeatedMul(),
+        absorb.AbsorbScalarMulAddIntoTopK(),
+        *_names(),
+    ]
+
+
+def _names() -> Sequence[Any]:
+    from qonnx.transformation import general
+    from qonnx.transformation.infer_data_layouts import InferDataLayouts
+    from qonnx.transformation.infer_datatypes import InferDataTypes
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    return (
+        general.RemoveUnusedTensors(),
+        general.GiveUniqueNodeNames(),
+        general.SortGraph(),
+        InferShapes(),
+        InferDataLayouts(),
+        InferDataTypes(),
+    )

@@ -1,0 +1,21 @@
+"""QONNX transformations that bring a graph into the forms which FINN maps exactly.
+
+Each stands alone and can be applied to graphs of other exporters too. None needs FINN.
+"""
+
+from .average_pool import AveragePoolToGlobal
+from .edges import ChannelsLastInput, Uint8Input
+from .padded_pool import UnsignedPaddedPool
+from .pool_order import ThresholdBeforePool
+from .pooled_fork import RethresholdPooledFork
+from .thresholds import QuantToThresholds
+
+__all__ = [
+    "AveragePoolToGlobal",
+    "ChannelsLastInput",
+    "QuantToThresholds",
+    "RethresholdPooledFork",
+    "ThresholdBeforePool",
+    "Uint8Input",
+    "UnsignedPaddedPool",
+]

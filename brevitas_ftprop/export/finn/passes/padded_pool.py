@@ -1,0 +1,59 @@
+"""Max pools whose padding would be mistaken for a value."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.transformation.base import Transformation
+
+from ...tags import READ_BEHIND_POOL
+from .graph_edits import is_padded, multi_threshold, replace
+
+__all__ = ["UnsignedPaddedPool"]
+
+
+class UnsignedPaddedPool(Transformation):
+    """Let a padded ``MaxPool`` behind a signed ``MultiThreshold`` work on unsigned integers.
+
+    FINN pads with 0, ONNX with minus infinity: the same to unsigned integers, not to signed ones.
+    The thresholds lose their bias, and thresholds ``[0.5, 1.5, …]`` behind the pool add it again.
+
+    References:
+        finn-plus 1.6.1, ``FMPadding`` (pads with 0 only).
+    """
+
+    def apply(self, model):
+        for pool in model.graph.node:
+            if pool.op_type != "MaxPool" or not is_padded(pool):
+                continue
+            quantizer = model.find_producer(pool.input[0])
+            if quantizer is None or quantizer.op_type != "MultiThreshold":
+                continue
+            lowest = int(getCustomOp(quantizer).get_nodeattr("out_bias"))
+            if lowest < 0 and not model.is_fork_node(quantizer):
+                _rewrite(model, quantizer, pool, lowest)
+                return model, True
+        return model, False
+
+
+def _rewrite(model, quantizer: NodeProto, pool: NodeProto, lowest: int) -> None:
+    thresholds = model.get_initializer(quantizer.input[1])
+    # A sign's two equal thresholds are one step, up by two: one is enough before the pool.
+    is_sign = thresholds.shape[1] == 2 and bool((thresholds[:, 0] == thresholds[:, 1]).all())
+    distinct = thresholds[:, :1] if is_sign else thresholds
+    reached, pooled = (model.make_new_valueinfo_name() for _ in range(2))
+    model.set_tensor_shape(reached, model.get_tensor_shape(pool.input[0]))
+    model.set_tensor_shape(pooled, model.get_tensor_shape(pool.output[0]))
+    again = np.repeat(np.arange(distinct.shape[1]) + 0.5, 1 + is_sign)[None]
+    first = multi_threshold(model, quantizer.input[0], reached, distinct, 0, like=quantizer)
+    second = multi_threshold(model, pooled, pool.output[0], again, lowest, like=quantizer)
+    is_read_behind = any(entry.key == READ_BEHIND_POOL for entry in quantizer.metadata_props)
+    del (first if is_read_behind else second).metadata_props[:]
+    kept = [entry for entry in second.metadata_props if entry.key != READ_BEHIND_POOL]
+    del second.metadata_props[:]
+    second.metadata_props.extend(kept)
+    moved = NodeProto()
+    moved.CopyFrom(pool)
+    moved.input[0], moved.output[0] = reached, pooled
+    replace(model, [quantizer, pool], [first, moved, second])

@@ -1,0 +1,60 @@
+"""Pools whose result goes two ways."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.transformation.base import Transformation
+
+from .graph_edits import constant, multi_threshold, replace, scalar
+
+__all__ = ["RethresholdPooledFork"]
+
+
+class RethresholdPooledFork(Transformation):
+    """Quantize once more behind a ``MaxPool`` whose result forks into a residual block.
+
+    FINN moves scales past a pool, but not layouts past one whose result forks. A ``MultiThreshold``
+    at ``[0.5, 1.5, …]`` behind the pool changes no integer and takes the layout. The pool has to
+    follow an unsigned ``MultiThreshold``, with or without its scale.
+    """
+
+    def apply(self, model):
+        for pool in model.graph.node:
+            if pool.op_type != "MaxPool" or not model.is_fork_node(pool):
+                continue
+            quantizer, scale = _quantizer_before(model, pool.input[0])
+            if quantizer is None:
+                continue
+            steps = model.get_initializer(quantizer.input[1]).shape[1]
+            shape, result = model.get_tensor_shape(pool.output[0]), pool.output[0]
+            names = [model.make_new_valueinfo_name() for _ in range(2)]
+            for name in names:
+                model.set_tensor_shape(name, shape)
+            pooled, integers = names
+            moved = onnx.NodeProto()
+            moved.CopyFrom(pool)
+            moved.output[0] = pooled
+            thresholds = (np.arange(steps) + 0.5)[None] * scale
+            again = multi_threshold(model, pooled, integers, thresholds, 0, like=quantizer)
+            del again.metadata_props[:]
+            rescale = onnx.helper.make_node(
+                "Mul", [integers, constant(model, np.float32(scale))], [result]
+            )
+            replace(model, [pool], [moved, again, rescale])
+            return model, True
+        return model, False
+
+
+def _quantizer_before(model, name: str):
+    node, scale = model.find_producer(name), 1.0
+    if node is not None and node.op_type == "Mul":
+        factor = scalar(model, node.input[1])
+        if factor is None:
+            return None, scale
+        node, scale = model.find_producer(node.input[0]), factor
+    if node is None or node.op_type != "MultiThreshold":
+        return None, scale
+    is_unsigned = getCustomOp(node).get_nodeattr("out_bias") == 0
+    return (node if is_unsigned else None), scale

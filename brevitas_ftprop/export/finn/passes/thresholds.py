@@ -1,0 +1,105 @@
+"""Activation quantizers as the exact thresholds that they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import torch
+from onnx import NodeProto
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.transformation.base import Transformation
+
+from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_step
+from .graph_edits import constant, multi_threshold, replace
+
+__all__ = ["QuantToThresholds"]
+
+
+class QuantToThresholds(Transformation):
+    """Turn ``Quant`` and ``BipolarQuant`` nodes on activations into ``MultiThreshold`` nodes.
+
+    FINN does this too, but reads neither the rounding mode (its thresholds are those of ROUND, and
+    misplace half of ROUND's own ties) nor keeps a sign's ±1 from meeting the zeros of a padding.
+    Here each threshold is the smallest float32 that reaches its level, found by bisection on the
+    quantizer's own arithmetic, and a sign is INT2 with both of its thresholds at 0, so that it
+    gives -1 and 1 and leaves room for a padded 0. A ReLU before an unsigned quantizer goes into
+    it. Scale and zero-point follow as ``Add`` and ``Mul``.
+
+    Raises:
+        ValueError: for a quantizer of more than 8 bits, or a scale that is computed.
+
+    References:
+        Umuroglu & Jahre, Streamlined Deployment for Quantized Neural Networks, arXiv:1709.04060
+        (quantizers as thresholds).
+    """
+
+    def apply(self, model):
+        for node in model.graph.node:
+            if node.op_type in ("Quant", "BipolarQuant") and not _is_static(model, node.input[0]):
+                _convert(model, node)
+                return model, True
+        return model, False
+
+
+def _is_static(model, name: str) -> bool:
+    producer = model.find_producer(name)
+    if producer is None:
+        return model.get_initializer(name) is not None
+    return all(_is_static(model, source) for source in producer.input if source)
+
+
+def _convert(model, node: NodeProto) -> None:
+    parameters = [model.get_initializer(name) for name in node.input[1:]]
+    if any(parameter is None for parameter in parameters):
+        raise ValueError(f"{node.name} has a scale, zero-point or bit width that is computed")
+    scale = np.asarray(parameters[0], np.float32)
+    zero_point = np.zeros((), np.float32)
+    source, old = node.input[0], [node]
+    if node.op_type == "BipolarQuant":
+        thresholds, lowest = np.zeros((1, 2), np.float32), -1
+    else:
+        zero_point = np.asarray(parameters[1], np.float32)
+        function = _levels(node, scale, zero_point, int(parameters[2].item()))
+        thresholds, lowest = function.thresholds().numpy(), function.level_values[0]
+        relu = model.find_producer(source)
+        is_relu = relu is not None and relu.op_type == "Relu" and not model.is_fork_node(relu)
+        if is_relu and thresholds.min() > 0:
+            source, old = relu.input[0], [relu, node]
+    shape, values = model.get_tensor_shape(node.output[0]), []
+    for _ in range(2):
+        values.append(model.make_new_valueinfo_name())
+        model.set_tensor_shape(values[-1], shape)
+    integers, centred = values
+    new = [multi_threshold(model, source, integers, thresholds, lowest, like=node)]
+    if zero_point.any():
+        new.append(_affine("Add", integers, constant(model, -zero_point), centred))
+    new.append(_affine("Mul", new[-1].output[0], constant(model, scale), node.output[0]))
+    replace(model, old, new)
+
+
+def _levels(node: NodeProto, scale: np.ndarray, zero_point: np.ndarray, bits: int) -> LevelFunction:
+    attributes = getCustomOp(node)
+    is_signed = bool(attributes.get_nodeattr("signed"))
+    mode = str(attributes.get_nodeattr("rounding_mode")).upper()
+    if bits > 8:
+        raise ValueError(f"{node.name} has {bits} bits; thresholds are for 8 or fewer")
+    if mode not in ROUNDINGS_BY_NAME:
+        raise ValueError(f"{node.name} rounds by {mode}; known are {', '.join(ROUNDINGS_BY_NAME)}")
+    span = 1 << (bits - is_signed)
+    narrow = int(attributes.get_nodeattr("narrow"))
+    low = narrow - span if is_signed else 0
+    high = span - 1 if is_signed else span - 1 - narrow
+    parameters = torch.from_numpy(scale.copy()), torch.from_numpy(zero_point.copy())
+    rounding = ROUNDINGS_BY_NAME[mode]
+    return LevelFunction(
+        uniform_step(rounding, *parameters, low, high),
+        tuple(range(low, high + 1)),
+        *parameters,
+        bits,
+        is_signed,
+        rounding is torch.round,
+    )
+
+
+def _affine(operator: str, source: str, parameter: str, result: str) -> NodeProto:
+    return onnx.helper.make_node(operator, [source, parameter], [result])

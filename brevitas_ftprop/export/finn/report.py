@@ -1,0 +1,162 @@
+"""What a run of the FINN flow did and found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["FinnReport", "StepReport"]
+
+
+@dataclass
+class StepReport:
+    """One step of the flow, and its graph beside PyTorch.
+
+    Attributes:
+        name: of the step.
+        file: the model behind the step, relative to the output folder.
+        nodes: number of nodes.
+        software_nodes: those that are not hardware layers (meaningful from ``hardware`` on).
+        seconds: how long the step took, the comparison apart.
+        images: number of images whose output was compared.
+        compared: number of integers compared with PyTorch's.
+        mismatches: how many differ without excuse.
+        excused: how many differ within the float32 rounding bound of their layer.
+        max_difference: largest absolute difference of a logit.
+        wrong_outputs: logits beyond their rounding bound, or other class indices.
+        same_class: images with the same index of the largest logit.
+        first_difference: node and quantizer of the first mismatch, ``"output"``, or None.
+        untracked: quantizers whose node is not known any more, so that only what follows from
+            them is compared.
+    """
+
+    name: str
+    file: str
+    nodes: int
+    software_nodes: list[str]
+    seconds: float
+    images: int = 0
+    compared: int = 0
+    mismatches: int = 0
+    excused: int = 0
+    max_difference: float = 0.0
+    wrong_outputs: int = 0
+    same_class: int = 0
+    first_difference: str | None = None
+    untracked: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the step's graph computes what PyTorch computes."""
+        return self.first_difference is None
+
+
+@dataclass
+class FinnReport:
+    """Result of ``export_finn``.
+
+    Attributes:
+        status: ``"complete"`` or ``"failed"``.
+        error: why it failed.
+        fpga_part, clock_ns, target_fps: what was asked for.
+        edges: what enters and leaves the accelerator, and what is left to software.
+        steps: in order.
+        layers: of each hardware layer, its cycles an image and its estimated resources.
+        resources: the estimated total of each kind (LUT, BRAM_18K, URAM, DSP).
+        performance: FINN's estimate for the network (throughput, latency, the slowest layer).
+    """
+
+    fpga_part: str
+    clock_ns: float
+    target_fps: int
+    edges: dict[str, str]
+    status: str = "failed"
+    error: str | None = None
+    steps: list[StepReport] = field(default_factory=list)
+    layers: dict[str, dict[str, float]] = field(default_factory=dict)
+    resources: dict[str, float] = field(default_factory=dict)
+    performance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step computes what PyTorch computes."""
+        return self.status == "complete" and all(step.ok for step in self.steps)
+
+    @property
+    def mismatches(self) -> int:
+        """Integers that differ without excuse, over all steps."""
+        return sum(step.mismatches for step in self.steps)
+
+    @property
+    def excused(self) -> int:
+        """Integers that differ within their layer's rounding bound, over all steps."""
+        return sum(step.excused for step in self.steps)
+
+    def to_json(self) -> str:
+        """All of it, indented."""
+        return json.dumps(asdict(self) | {"ok": self.ok}, indent=2)
+
+    def to_markdown(self) -> str:
+        """Tables of the steps, the edges, the resources and the throughput."""
+        lines = [
+            "# FINN flow",
+            "",
+            f"Part {self.fpga_part}, clock {self.clock_ns} ns, "
+            f"target {self.target_fps} frames a second: {self.status}.",
+        ]
+        if self.error is not None:
+            lines += ["", f"**{self.error}**"]
+        lines += ["", *_table(_STEP_COLUMNS, [_row(step) for step in self.steps])]
+        lines += ["", *_table(("edge", "form"), list(self.edges.items()))]
+        if self.resources:
+            totals = [(kind, f"{value:g}") for kind, value in self.resources.items()]
+            lines += ["", *_table(("estimated resource", "total"), totals)]
+        if self.performance:
+            measures = [(name, f"{value}") for name, value in self.performance.items()]
+            lines += ["", *_table(("estimated performance", "value"), measures)]
+            lines += ["", "![Cycles and resources of each layer](dataflow.png)"]
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        widths = [max(len(c), 12) for c in _STEP_COLUMNS]
+        rows = [_STEP_COLUMNS, *(_row(step) for step in self.steps)]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in rows
+        ]
+        fps = self.performance.get("estimated_throughput_fps")
+        if fps is not None:
+            totals = ", ".join(f"{kind} {value:g}" for kind, value in self.resources.items())
+            lines.append(f"estimated {fps:.0f} frames a second on {self.fpga_part}: {totals}")
+        return "\n".join([*lines, self.status if self.error is None else self.error])
+
+
+_STEP_COLUMNS = (
+    "step",
+    "nodes",
+    "seconds",
+    "images",
+    "integers",
+    "different",
+    "excused",
+    "max difference",
+)
+
+
+def _row(step: StepReport) -> tuple[str, ...]:
+    return (
+        step.name,
+        str(step.nodes),
+        f"{step.seconds:.1f}",
+        str(step.images),
+        str(step.compared),
+        str(step.mismatches + step.wrong_outputs),
+        str(step.excused),
+        f"{step.max_difference:.3g}",
+    )
+
+
+def _table(columns: tuple[str, ...], rows: list[Any]) -> list[str]:
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]

@@ -1,0 +1,123 @@
+"""Keep track of which node of a changing graph is which quantizer of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto
+
+from ..errors import VerificationError
+from ..tags import CALL, QUANTIZER, READ_BEHIND_POOL
+
+__all__ = ["Unit", "apply", "keep_notes", "units_of"]
+
+THRESHOLDS = ("MultiThreshold", "Thresholding", "Thresholding_rtl", "Thresholding_hls")
+POOLS = ("MaxPool", "MaxPoolNHWC", "Pool", "Pool_hls", "Pool_rtl")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The node that a quantizer has become, and how to read its integers.
+
+    Attributes:
+        name: of the quantizer in the PyTorch model.
+        call: 0 for its first call in a forward pass, 1 for its second, …
+        node: the node's name.
+        tensor: what holds its integers.
+        lowest: the integer of the lowest level in this graph.
+        span: distance of the integers of the lowest and the highest level.
+        channels_last: whether the tensor is (N, H, W, C).
+    """
+
+    name: str
+    call: int
+    node: str
+    tensor: str
+    lowest: int
+    span: int
+    channels_last: bool
+
+    def levels(self, values: np.ndarray) -> np.ndarray:
+        """Levels from 0 (the lowest) to 1 (the highest), with channels on axis 1."""
+        levels = (values - self.lowest) / self.span
+        return np.moveaxis(levels, -1, 1) if self.channels_last else levels
+
+
+def apply(model: Any, transformations: Iterable[Any]) -> Any:
+    """Apply qonnx transformations one after the other; each keeps the notes on its nodes."""
+    for transformation in transformations:
+        model = keep_notes(model, partial(_transformed, transformation=transformation))
+    return model
+
+
+def keep_notes(model: Any, change: Callable[[Any], Any]) -> Any:
+    """Change a graph; where a noted node is gone, the one that gives its tensor inherits its notes."""
+    notes = {node.output[0]: _notes(node) for node in _noted(model)}
+    model = change(model)
+    left = [_notes(node) for node in _noted(model)]
+    for node in model.graph.node:
+        inherited = notes.get(node.output[0])
+        # A transformation may have given the tensor's name to another one.
+        if node.op_type in THRESHOLDS and inherited and inherited not in left:
+            for key, value in inherited.items():
+                node.metadata_props.add(key=key, value=value)
+    return model
+
+
+def _noted(model: Any) -> list[NodeProto]:
+    return [n for n in model.graph.node if n.op_type in THRESHOLDS and n.metadata_props]
+
+
+def _notes(node: NodeProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in node.metadata_props}
+
+
+def _transformed(model: Any, transformation: Any) -> Any:
+    return model.transform(transformation, make_deepcopy=False)
+
+
+def units_of(model: Any) -> list[Unit]:
+    """The quantizers of a graph in graph order."""
+    found = []
+    for node in model.graph.node:
+        notes = _notes(node)
+        if node.op_type in THRESHOLDS and QUANTIZER in notes:
+            tensor, channels_last = node.output[0], _is_channels_last(node)
+            if READ_BEHIND_POOL in notes:
+                tensor, channels_last = _behind_pool(model, node)
+            lowest, span = _range(model, node)
+            name, call = notes[QUANTIZER], int(notes.get(CALL, 0))
+            found.append(Unit(name, call, node.name, tensor, lowest, span, channels_last))
+    return found
+
+
+def _behind_pool(model: Any, quantizer: NodeProto) -> tuple[str, bool]:
+    node = quantizer
+    while node.op_type not in POOLS:
+        consumers = model.find_consumers(node.output[0])
+        if len(consumers) != 1:
+            raise VerificationError(f"no pool is found behind {quantizer.name}")
+        node = consumers[0]
+    return node.output[0], node.op_type != "MaxPool"
+
+
+def _range(model: Any, node: NodeProto) -> tuple[int, int]:
+    from qonnx.custom_op.registry import getCustomOp
+
+    attributes = getCustomOp(node)
+    if node.op_type == "MultiThreshold":
+        lowest, step = (int(attributes.get_nodeattr(name)) for name in ("out_bias", "out_scale"))
+        return lowest, step * model.get_tensor_shape(node.input[1])[1]
+    return int(attributes.get_nodeattr("ActVal")), int(attributes.get_nodeattr("numSteps"))
+
+
+def _is_channels_last(node: NodeProto) -> bool:
+    if node.op_type != "MultiThreshold":
+        return True
+    from qonnx.custom_op.registry import getCustomOp
+
+    return getCustomOp(node).get_nodeattr("data_layout") == "NHWC"
