@@ -17,7 +17,7 @@ References:
 
 from . import handlers, quant
 from .convert import SwapReport, restore_quantizers, swap_quantizers
-from .export import VerifyReport, export_qcdq, export_qonnx, verify_export
+from .export import VerifyReport, export_finn, export_qcdq, export_qonnx, verify_export
 from .rules import RULES, Rule, get_rule, register
 
 __version__ = "0.1.0"
@@ -28,6 +28,7 @@ __all__ = [
     "SwapReport",
     "VerifyReport",
     "__version__",
+    "export_finn",
     "export_qcdq",
     "export_qonnx",
     "get_rule",

@@ -47,7 +47,7 @@ ROUNDINGS_BY_NAME = {
     "ROUND": torch.round,
     "CEIL": torch.ceil,
     "FLOOR": torch.floor,
-    "ROUND_TO_ZERO": torch.trunc,
+    "DOWN": torch.trunc,
 }
 
 
@@ -261,7 +261,8 @@ def uniform_step(
 ) -> Callable[[Tensor], Tensor]:
     """The step ``clamp(rounding(x/scale + zero_point), lo, hi)`` of an integer quantizer.
 
-    >>> uniform_step(torch.round, torch.tensor(0.5), torch.tensor(0.0), 0, 3)(torch.tensor([0.6, 9]))
+    >>> scale, zero_point = torch.tensor(0.5), torch.tensor(0.0)
+    >>> uniform_step(torch.round, scale, zero_point, 0, 3)(torch.tensor([0.6, 9]))
     tensor([1., 3.])
     """
 

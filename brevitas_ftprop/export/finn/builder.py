@@ -60,20 +60,33 @@ def describe_layers(report: FinnReport, partition: Any, folder: Path) -> None:
     report.performance = performance
 
 
-def write_build_files(folder: Path, config: Any) -> None:
-    """``folding.json`` and ``build.yaml``: ``finn build build.yaml 6_partition.onnx`` goes on."""
-    import dataclasses
+def write_build_files(folder: Path, final: Path, config: Any) -> None:
+    """``folding.json`` and ``build.yaml``: ``finn build build.yaml 6_partition.onnx`` goes on.
 
-    from finn.builder.build_dataflow_config import DataflowOutputType
+    Args:
+        folder: where they are written.
+        final: what the folder will be called.
+        config: that of ``build_config``.
+    """
+    import yaml
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.custom_op.registry import getCustomOp
 
     folding = folder / "report" / "auto_folding_config.json"
     (folder / "folding.json").write_text(folding.read_text())
-    going_on = dataclasses.replace(
-        config,
-        output_dir=Path("build"),
-        target_fps=None,
-        folding_config_file=Path("folding.json"),
-        steps=list(BUILD_STEPS),
-        generate_outputs=[DataflowOutputType.ESTIMATE_REPORTS, DataflowOutputType.STITCHED_IP],
-    )
-    (folder / "build.yaml").write_text(going_on.to_yaml())
+    going_on = {
+        "output_dir": "build",
+        "fpga_part": config.fpga_part,
+        "synth_clk_period_ns": config.synth_clk_period_ns,
+        "folding_config_file": "folding.json",
+        "standalone_thresholds": True,
+        "generate_outputs": ["estimate_reports", "stitched_ip", "rtlsim_performance"],
+        "steps": list(BUILD_STEPS),
+    }
+    (folder / "build.yaml").write_text(yaml.safe_dump(going_on, sort_keys=False))
+    models = Path("intermediate_models")
+    parent = ModelWrapper(str(folder / models / "dataflow_parent.onnx"))
+    (node,) = parent.get_nodes_by_op_type("StreamingDataflowPartition")
+    partition = final / models / "supported_op_partitions" / "partition_0.onnx"
+    getCustomOp(node).set_nodeattr("model", str(partition))
+    parent.save(str(folder / models / "dataflow_parent.onnx"))

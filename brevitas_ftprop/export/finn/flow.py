@@ -34,6 +34,8 @@ __all__ = ["export_finn"]
 IMAGES = ("float", "uint8")
 RESULTS = ("logits", "class")
 RANDOM_IMAGES = 4
+# Steps in which thresholds still are on PyTorch's pre-activations.
+ON_PRE_ACTIVATIONS = ("forms", "finn")
 
 
 def export_finn(
@@ -113,7 +115,7 @@ def export_finn(
     report = FinnReport(fpga_part, clock_ns, target_fps, _described(edges, example_input))
     with output_folder(target) as folder:
         config = build_config(folder, fpga_part, target_fps, clock_ns)
-        flow = _Flow(model, example_input, seen, given, folder, edges, config, report)
+        flow = _Flow(model, example_input, seen, given, folder, target, edges, config, report)
         try:
             flow.run(dynamo=dynamo, progress=progress)
             report.status = "complete"
@@ -133,6 +135,7 @@ class _Flow:
     seen: Tensor
     given: np.ndarray
     folder: Path
+    target: Path
     edges: Edges
     config: Any
     report: FinnReport
@@ -169,7 +172,7 @@ class _Flow:
                 graph.save(str(path))
                 self._check(name, path, graph, oracle, seconds)
         describe_layers(self.report, graph, self.folder)
-        write_build_files(self.folder, self.config)
+        write_build_files(self.folder, self.target, self.config)
         draw_dataflow(self.report, self.folder / "dataflow.png")
 
     def _check_file(self, path: Path, graph: Any, seconds: float) -> None:
@@ -192,6 +195,8 @@ class _Flow:
         self.report.steps.append(step)
         if name == "hardware":
             _require_hardware(graph, step)
+        if name in ON_PRE_ACTIVATIONS:
+            oracle.compare_thresholds(step, graph)
         self._compare(step, graph, oracle)
         _raise_if_different(step)
 

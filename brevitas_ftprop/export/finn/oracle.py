@@ -64,6 +64,7 @@ class Oracle:
         proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
         every = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
         functions = {name: level_function(proxy) for name, proxy in proxies.items()}
+        self._thresholds = {n: f.thresholds().numpy() for n, f in functions.items()}
         reference = Reference(model, batch[:1], set(proxies))
         self.images: list[_Image] = []
         for image in batch.split(1):
@@ -82,6 +83,30 @@ class Oracle:
                         risky = low != high
                     at_risk[name, call] = risky.numpy()
             self.images.append(_Image(captured.output, output_bound, levels, at_risk))
+
+    def compare_thresholds(self, report: StepReport, graph: Any) -> None:
+        """Compare thresholds on pre-activations with the quantizers' own, to the last bit.
+
+        Args:
+            report: of the step; is added to.
+            graph: the step's qonnx model, its pre-activations still those of PyTorch.
+        """
+        entry = graph.graph.input[0].name
+        for unit in units_of(graph):
+            behind = graph.find_producer(unit.source)
+            is_pixels = unit.source == entry and graph.get_tensor_datatype(entry).name == "UINT8"
+            if is_pixels or (behind is not None and behind.op_type == "MaxPool"):
+                continue
+            found = graph.get_initializer(unit.thresholds)
+            expected = self._thresholds[unit.name]
+            # A sign of two bits has its one threshold twice.
+            expected = expected.repeat(found.shape[1] // expected.shape[1], axis=1)
+            largest = np.finfo(np.float32).max
+            wrong = found != np.clip(expected, -largest, largest)
+            report.thresholds += wrong.size
+            report.mismatches += int(wrong.sum())
+            if wrong.any() and report.first_difference is None:
+                report.first_difference = f"{unit.node} ({unit.name})"
 
     def compare(self, report: StepReport, index: int, graph: Any, context: dict[str, Any]) -> None:
         """Compare one image's tensors in a step's graph, and add to the report.

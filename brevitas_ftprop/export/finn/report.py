@@ -21,6 +21,8 @@ class StepReport:
         seconds: how long the step took, the comparison apart.
         images: number of images whose output was compared.
         compared: number of integers compared with PyTorch's.
+        thresholds: number of thresholds compared with the quantizers' own, in the steps where they
+            still are thresholds on PyTorch's pre-activations.
         mismatches: how many differ without excuse.
         excused: how many differ within the float32 rounding bound of their layer.
         max_difference: largest absolute difference of a logit.
@@ -38,6 +40,7 @@ class StepReport:
     seconds: float
     images: int = 0
     compared: int = 0
+    thresholds: int = 0
     mismatches: int = 0
     excused: int = 0
     max_difference: float = 0.0

@@ -133,7 +133,7 @@ def software_nodes(model: Any) -> list[str]:
 
 
 def executable(model: Any) -> Any:
-    """A copy that runs in Python: RTL and HLS layers, which want a simulator, in their general form."""
+    """A copy that runs in Python: RTL and HLS layers, which want a simulator, are general again."""
     from qonnx.core.modelwrapper import ModelWrapper
 
     general = ModelWrapper(model.model, make_deepcopy=True)

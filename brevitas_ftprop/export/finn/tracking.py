@@ -27,6 +27,8 @@ class Unit:
         name: of the quantizer in the PyTorch model.
         call: 0 for its first call in a forward pass, 1 for its second, …
         node: the node's name.
+        source: what it reads.
+        thresholds: the name of its thresholds.
         tensor: what holds its integers.
         lowest: the integer of the lowest level in this graph.
         span: distance of the integers of the lowest and the highest level.
@@ -36,6 +38,8 @@ class Unit:
     name: str
     call: int
     node: str
+    source: str
+    thresholds: str
     tensor: str
     lowest: int
     span: int
@@ -55,7 +59,7 @@ def apply(model: Any, transformations: Iterable[Any]) -> Any:
 
 
 def keep_notes(model: Any, change: Callable[[Any], Any]) -> Any:
-    """Change a graph; where a noted node is gone, the one that gives its tensor inherits its notes."""
+    """Change a graph; the node that gives a vanished noted one's tensor inherits its notes."""
     notes = {node.output[0]: _notes(node) for node in _noted(model)}
     model = change(model)
     left = [_notes(node) for node in _noted(model)]
@@ -91,7 +95,20 @@ def units_of(model: Any) -> list[Unit]:
                 tensor, channels_last = _behind_pool(model, node)
             lowest, span = _range(model, node)
             name, call = notes[QUANTIZER], int(notes.get(CALL, 0))
-            found.append(Unit(name, call, node.name, tensor, lowest, span, channels_last))
+            source, thresholds = node.input
+            found.append(
+                Unit(
+                    name,
+                    call,
+                    node.name,
+                    source,
+                    thresholds,
+                    tensor,
+                    lowest,
+                    span,
+                    channels_last,
+                )
+            )
     return found
 
 
@@ -106,9 +123,7 @@ def _behind_pool(model: Any, quantizer: NodeProto) -> tuple[str, bool]:
 
 
 def _range(model: Any, node: NodeProto) -> tuple[int, int]:
-    from qonnx.custom_op.registry import getCustomOp
-
-    attributes = getCustomOp(node)
+    attributes = _attributes(node)
     if node.op_type == "MultiThreshold":
         lowest, step = (int(attributes.get_nodeattr(name)) for name in ("out_bias", "out_scale"))
         return lowest, step * model.get_tensor_shape(node.input[1])[1]
@@ -118,6 +133,10 @@ def _range(model: Any, node: NodeProto) -> tuple[int, int]:
 def _is_channels_last(node: NodeProto) -> bool:
     if node.op_type != "MultiThreshold":
         return True
+    return _attributes(node).get_nodeattr("data_layout") == "NHWC"
+
+
+def _attributes(node: NodeProto) -> Any:
     from qonnx.custom_op.registry import getCustomOp
 
-    return getCustomOp(node).get_nodeattr("data_layout") == "NHWC"
+    return getCustomOp(node)

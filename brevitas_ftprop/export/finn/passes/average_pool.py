@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 from qonnx.transformation.base import Transformation
 
@@ -17,7 +19,7 @@ class AveragePoolToGlobal(Transformation):
     its window is the whole map.
     """
 
-    def apply(self, model):
+    def apply(self, model: Any):
         for node in model.graph.node:
             if node.op_type not in ("ReduceMean", "AveragePool"):
                 continue

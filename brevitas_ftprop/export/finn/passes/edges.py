@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto
 from qonnx.core import data_layout
 from qonnx.core.datatype import DataType
-from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.base import Transformation
 
-from .graph_edits import ints_of, replace
+from .graph_edits import attributes_of, ints_of, replace
 
 __all__ = ["ChannelsLastInput", "Uint8Input", "normalized"]
 
@@ -35,7 +35,7 @@ def normalized(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) 
 
 
 class Uint8Input(Transformation):
-    """Let a graph take uint8 pixels, normalization and the input quantizer being thresholds on them.
+    """Let a graph take uint8 pixels; normalization and input quantizer become thresholds on them.
 
     The graph's first node has to be the input quantizer's ``MultiThreshold`` on (N, C, H, W). Each
     of its thresholds becomes the smallest of the 256 pixel values that reaches it through
@@ -53,7 +53,7 @@ class Uint8Input(Transformation):
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
 
-    def apply(self, model):
+    def apply(self, model: Any):
         entry = model.graph.input[0].name
         consumers = model.find_consumers(entry)
         if len(consumers) != 1 or consumers[0].op_type != "MultiThreshold":
@@ -95,7 +95,7 @@ class ChannelsLastInput(Transformation):
         super().__init__()
         self.transposed = transposed
 
-    def apply(self, model):
+    def apply(self, model: Any):
         entry = model.graph.input[0].name
         quantizers = model.find_consumers(entry)
         if len(quantizers) != 1 or quantizers[0].op_type != "MultiThreshold":
@@ -109,7 +109,7 @@ class ChannelsLastInput(Transformation):
         first, second = NodeProto(), NodeProto()
         first.CopyFrom(transpose)
         second.CopyFrom(quantizer)
-        getCustomOp(second).set_nodeattr("data_layout", "NHWC")
+        attributes_of(second).set_nodeattr("data_layout", "NHWC")
         second.output[0] = transpose.output[0]
         if self.transposed:
             moved = model.make_new_valueinfo_name()

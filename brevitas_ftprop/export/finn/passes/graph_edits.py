@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto
+from qonnx.custom_op.registry import getCustomOp
 
 __all__ = [
+    "attributes_of",
     "constant",
     "integer_type",
     "ints_of",
@@ -22,10 +24,15 @@ __all__ = [
 LARGEST = np.finfo(np.float32).max
 
 
-def constant(model: Any, value: np.ndarray) -> str:
+def attributes_of(node: NodeProto) -> Any:
+    """The attributes of a QONNX or FINN node, with their defaults."""
+    return getCustomOp(node)
+
+
+def constant(model: Any, value: np.ndarray | np.floating) -> str:
     """Name of a new initializer that holds ``value``."""
     name = model.make_new_valueinfo_name()
-    model.set_initializer(name, value)
+    model.set_initializer(name, np.asarray(value))
     return name
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import NodeProto
-from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.base import Transformation
 
 from ...tags import READ_BEHIND_POOL
-from .graph_edits import is_padded, multi_threshold, replace
+from .graph_edits import attributes_of, is_padded, multi_threshold, replace
 
 __all__ = ["UnsignedPaddedPool"]
 
@@ -23,21 +24,21 @@ class UnsignedPaddedPool(Transformation):
         finn-plus 1.6.1, ``FMPadding`` (pads with 0 only).
     """
 
-    def apply(self, model):
+    def apply(self, model: Any):
         for pool in model.graph.node:
             if pool.op_type != "MaxPool" or not is_padded(pool):
                 continue
             quantizer = model.find_producer(pool.input[0])
             if quantizer is None or quantizer.op_type != "MultiThreshold":
                 continue
-            lowest = int(getCustomOp(quantizer).get_nodeattr("out_bias"))
+            lowest = int(attributes_of(quantizer).get_nodeattr("out_bias"))
             if lowest < 0 and not model.is_fork_node(quantizer):
                 _rewrite(model, quantizer, pool, lowest)
                 return model, True
         return model, False
 
 
-def _rewrite(model, quantizer: NodeProto, pool: NodeProto, lowest: int) -> None:
+def _rewrite(model: Any, quantizer: NodeProto, pool: NodeProto, lowest: int) -> None:
     thresholds = model.get_initializer(quantizer.input[1])
     # A sign's two equal thresholds are one step, up by two: one is enough before the pool.
     is_sign = thresholds.shape[1] == 2 and bool((thresholds[:, 0] == thresholds[:, 1]).all())

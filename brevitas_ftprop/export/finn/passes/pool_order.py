@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from onnx import NodeProto
 from qonnx.transformation.base import Transformation
 
@@ -19,7 +21,7 @@ class ThresholdBeforePool(Transformation):
     gave before is now what the pool gives.
     """
 
-    def apply(self, model):
+    def apply(self, model: Any):
         for pool in model.graph.node:
             if pool.op_type != "MaxPool" or model.is_fork_node(pool):
                 continue
@@ -30,7 +32,7 @@ class ThresholdBeforePool(Transformation):
         return model, False
 
 
-def _swap(model, pool: NodeProto, quantizer: NodeProto) -> None:
+def _swap(model: Any, pool: NodeProto, quantizer: NodeProto) -> None:
     integers = model.make_new_valueinfo_name()
     model.set_tensor_shape(integers, model.get_tensor_shape(pool.input[0]))
     first, second = NodeProto(), NodeProto()

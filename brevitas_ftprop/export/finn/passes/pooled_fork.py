@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
-from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.base import Transformation
 
-from .graph_edits import constant, multi_threshold, replace, scalar
+from .graph_edits import attributes_of, constant, multi_threshold, replace, scalar
 
 __all__ = ["RethresholdPooledFork"]
 
@@ -20,7 +21,7 @@ class RethresholdPooledFork(Transformation):
     follow an unsigned ``MultiThreshold``, with or without its scale.
     """
 
-    def apply(self, model):
+    def apply(self, model: Any):
         for pool in model.graph.node:
             if pool.op_type != "MaxPool" or not model.is_fork_node(pool):
                 continue
@@ -47,7 +48,7 @@ class RethresholdPooledFork(Transformation):
         return model, False
 
 
-def _quantizer_before(model, name: str):
+def _quantizer_before(model: Any, name: str):
     node, scale = model.find_producer(name), 1.0
     if node is not None and node.op_type == "Mul":
         factor = scalar(model, node.input[1])
@@ -56,5 +57,5 @@ def _quantizer_before(model, name: str):
         node, scale = model.find_producer(node.input[0]), factor
     if node is None or node.op_type != "MultiThreshold":
         return None, scale
-    is_unsigned = getCustomOp(node).get_nodeattr("out_bias") == 0
+    is_unsigned = attributes_of(node).get_nodeattr("out_bias") == 0
     return (node if is_unsigned else None), scale

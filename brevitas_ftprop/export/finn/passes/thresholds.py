@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import torch
 from onnx import NodeProto
-from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.base import Transformation
 
 from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_step
-from .graph_edits import constant, multi_threshold, replace
+from .graph_edits import attributes_of, constant, multi_threshold, replace
 
 __all__ = ["QuantToThresholds"]
 
@@ -33,7 +34,7 @@ class QuantToThresholds(Transformation):
         (quantizers as thresholds).
     """
 
-    def apply(self, model):
+    def apply(self, model: Any):
         for node in model.graph.node:
             if node.op_type in ("Quant", "BipolarQuant") and not _is_static(model, node.input[0]):
                 _convert(model, node)
@@ -41,14 +42,14 @@ class QuantToThresholds(Transformation):
         return model, False
 
 
-def _is_static(model, name: str) -> bool:
+def _is_static(model: Any, name: str) -> bool:
     producer = model.find_producer(name)
     if producer is None:
         return model.get_initializer(name) is not None
     return all(_is_static(model, source) for source in producer.input if source)
 
 
-def _convert(model, node: NodeProto) -> None:
+def _convert(model: Any, node: NodeProto) -> None:
     parameters = [model.get_initializer(name) for name in node.input[1:]]
     if any(parameter is None for parameter in parameters):
         raise ValueError(f"{node.name} has a scale, zero-point or bit width that is computed")
@@ -61,10 +62,10 @@ def _convert(model, node: NodeProto) -> None:
         zero_point = np.asarray(parameters[1], np.float32)
         function = _levels(node, scale, zero_point, int(parameters[2].item()))
         thresholds, lowest = function.thresholds().numpy(), function.level_values[0]
-        relu = model.find_producer(source)
-        is_relu = relu is not None and relu.op_type == "Relu" and not model.is_fork_node(relu)
-        if is_relu and thresholds.min() > 0:
-            source, old = relu.input[0], [relu, node]
+        before = model.find_producer(source)
+        # Levels above the lowest begin above 0, where a ReLU changes nothing.
+        if _is_lone_relu(model, before) and thresholds.min() > 0:
+            source, old = before.input[0], [before, node]
     shape, values = model.get_tensor_shape(node.output[0]), []
     for _ in range(2):
         values.append(model.make_new_valueinfo_name())
@@ -77,8 +78,12 @@ def _convert(model, node: NodeProto) -> None:
     replace(model, old, new)
 
 
+def _is_lone_relu(model: Any, node: NodeProto | None) -> bool:
+    return node is not None and node.op_type == "Relu" and not model.is_fork_node(node)
+
+
 def _levels(node: NodeProto, scale: np.ndarray, zero_point: np.ndarray, bits: int) -> LevelFunction:
-    attributes = getCustomOp(node)
+    attributes = attributes_of(node)
     is_signed = bool(attributes.get_nodeattr("signed"))
     mode = str(attributes.get_nodeattr("rounding_mode")).upper()
     if bits > 8:

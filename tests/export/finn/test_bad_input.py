@@ -1,0 +1,117 @@
+"""What cannot become an accelerator is refused with one clear sentence, and nothing is lost."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from brevitas.nn import QuantConv2d, QuantIdentity
+from torch import nn
+
+from brevitas_ftprop import quant
+from brevitas_ftprop.export import ExportError, VerificationError
+from brevitas_ftprop.export.finn import export_finn
+
+EXAMPLE = torch.randn(1, 3, 8, 8)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        QuantIdentity(act_quant=quant.TargetPropInt8ActPerTensorFixedPoint),
+        QuantConv2d(
+            3,
+            4,
+            3,
+            bias=False,
+            weight_quant=quant.TargetPropInt8WeightPerTensorFixedPoint,
+            weight_bit_width=4,
+        ),
+        nn.BatchNorm2d(4),
+        QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorConst),
+    )
+    for _ in range(3):
+        model(torch.randn(8, 3, 8, 8))
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("example", "options", "error", "reason"),
+    [
+        (torch.randn(2, 3, 8, 8), {}, ValueError, "one image at a time"),
+        (
+            EXAMPLE,
+            {"batch": torch.randn(2, 3, 8, 9)},
+            ValueError,
+            r"batch has shape \(2, 3, 8, 9\)",
+        ),
+        (EXAMPLE, {"batch": torch.full((1, 3, 8, 8), torch.nan)}, ValueError, "not finite"),
+        (EXAMPLE, {"batch": torch.zeros(1, 3, 8, 8).double()}, TypeError, "float32"),
+        (EXAMPLE, {"images": "uint16"}, ValueError, "images must be one of float, uint8"),
+        (EXAMPLE, {"result": "top5"}, ValueError, "result must be one of logits, class"),
+        (EXAMPLE, {"images": "uint8", "batch": EXAMPLE}, ValueError, "integers from 0 to 255"),
+        (EXAMPLE, {"target_fps": 0}, ValueError, "must be positive"),
+        (EXAMPLE, {"clock_ns": -1.0}, ValueError, "must be positive"),
+    ],
+)
+def test_an_input_or_option_that_cannot_be_used_is_refused(
+    tmp_path, example, options, error, reason
+):
+    with pytest.raises(error, match=reason):
+        export_finn(network(), example, tmp_path / "out", progress=False, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_is_named_with_its_install_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "finn", None)
+    monkeypatch.setitem(sys.modules, "finn.xsi", None)
+    with pytest.raises(ImportError, match=r"pip install 'brevitas-ftprop\[finn\]'"):
+        export_finn(network(), EXAMPLE, tmp_path / "out", progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+    model = network()
+    with torch.no_grad():
+        model[2].weight[0] = torch.inf
+    with pytest.raises(VerificationError, match=r"input of 3\.act_quant is not finite"):
+        export_finn(model, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_layer_without_hardware_is_named(tmp_path):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+    model = nn.Sequential(*network(), nn.Sigmoid())
+    with pytest.raises(ExportError, match="Sigmoid"):
+        export_finn(model, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+    assert (tmp_path / "out.unfinished" / "report.json").is_file()
+
+
+def test_a_step_of_finn_that_fails_is_named(tmp_path, monkeypatch):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+    from brevitas_ftprop.export.finn import steps
+
+    def fails(model, edges, config):
+        raise AssertionError("inside FINN")
+
+    monkeypatch.setitem(steps.STEPS, "streamlined", fails)
+    with pytest.raises(ExportError, match="step streamlined failed: AssertionError: inside FINN"):
+        export_finn(network(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+
+
+def test_an_interrupted_run_leaves_no_output_and_the_next_one_succeeds(tmp_path, monkeypatch):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+    from brevitas_ftprop.export.finn import steps
+
+    def interrupts(model, edges, config):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setitem(steps.STEPS, "hardware", interrupts)
+        with pytest.raises(KeyboardInterrupt):
+            export_finn(network(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+    assert not (tmp_path / "out").exists()
+    report = export_finn(network(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+    assert report.ok

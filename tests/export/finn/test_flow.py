@@ -1,0 +1,253 @@
+"""From models to dataflow partitions that compute what PyTorch computes, step by step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from brevitas_ftprop import swap_quantizers
+from brevitas_ftprop.export.finn import export_finn
+from brevitas_ftprop.models import ConvNet4, QuantAlexNet, QuantResNet18
+
+pytest.importorskip("finn", reason="needs the extra 'finn'")
+
+STEPS = ["qonnx", "forms", "finn", "streamlined", "hardware", "partition", "folded"]
+SIZES = {"convnet4": 16, "alexnet": 64, "resnet18_cifar": 32, "resnet18_imagenet": 64}
+BUILDERS = {
+    "convnet4": lambda **options: ConvNet4(10, 16, channels=(4, 6), fc=8, **options),
+    "alexnet": lambda **options: QuantAlexNet(
+        10, 64, channels=(8, 16, 16, 16, 16), fc=32, **options
+    ),
+    "resnet18_cifar": lambda **options: QuantResNet18(10, "cifar", base=4, **options),
+    "resnet18_imagenet": lambda **options: QuantResNet18(10, "imagenet", base=4, **options),
+}
+
+# Model, act, weight bits, weight scale, exporter (dynamo or not): every pair that matters.
+COVER = [
+    ("alexnet", "sign", 1, "tensor", True),
+    ("alexnet", "sign", 4, "channel", False),
+    ("alexnet", "staircase3", 2, "channel", True),
+    ("alexnet", "staircase5", 4, "tensor", False),
+    ("alexnet", "staircase5", 1, "channel", True),
+    ("alexnet", "int2", 1, "channel", False),
+    ("alexnet", "int4", 2, "tensor", False),
+    ("resnet18_cifar", "sign", 2, "channel", True),
+    ("resnet18_cifar", "staircase3", 1, "tensor", False),
+    ("resnet18_cifar", "staircase3", 4, "channel", True),
+    ("resnet18_cifar", "staircase5", 2, "tensor", True),
+    ("resnet18_cifar", "int2", 4, "tensor", True),
+    ("resnet18_cifar", "int2", 2, "channel", False),
+    ("resnet18_cifar", "int4", 1, "channel", True),
+    ("resnet18_imagenet", "sign", 4, "tensor", True),
+    ("resnet18_imagenet", "sign", 1, "tensor", False),
+    ("resnet18_imagenet", "staircase3", 2, "tensor", False),
+    ("resnet18_imagenet", "staircase5", 1, "channel", False),
+    ("resnet18_imagenet", "int2", 1, "tensor", True),
+    ("resnet18_imagenet", "int4", 4, "channel", False),
+]
+# Builds whose last graph is compared on a hundred images.
+WELL_TESTED = {COVER[0], COVER[2], COVER[7], COVER[16]}
+
+
+def trained(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
+    """A few steps with a rule of our own, from a model that was converted back and forth."""
+    swap_quantizers(model, "soft_hinge")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def resized(images: torch.Tensor, size: int) -> torch.Tensor:
+    normed = (images - images.mean()) / images.std()
+    return nn.functional.interpolate(normed, size=(size, size))
+
+
+def built(name: str, act: str, bits: int, scale: str, images, labels) -> nn.Module:
+    torch.manual_seed(0)
+    model = BUILDERS[name](act=act, form="hardware", weight_bits=bits, weight_scale=scale)
+    return trained(model, images, labels)
+
+
+def on_thresholds(shape: tuple[int, ...]) -> torch.Tensor:
+    """Images of zeros, and of the input quantizer's rounding ties."""
+    ties = (torch.arange(torch.Size(shape).numel()) % 258 - 129 + 0.5) / 32
+    return torch.stack([torch.zeros(shape), ties.reshape(shape)])
+
+
+@pytest.fixture(scope="module")
+def convnet4():
+    torch.manual_seed(0)
+    images, labels = torch.randn(16, 3, 16, 16), torch.randint(10, (16,))
+    return built("convnet4", "staircase3", 2, "channel", images, labels)
+
+
+@pytest.fixture(scope="module")
+def complete(convnet4, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finn") / "out"
+    report = export_finn(convnet4, torch.randn(1, 3, 16, 16), folder, dynamo=False, progress=False)
+    return report, folder
+
+
+def test_every_step_is_compared_and_none_differs(complete):
+    report, _ = complete
+    assert report.ok
+    assert [step.name for step in report.steps] == STEPS
+    for step in report.steps:
+        assert step.images == 6
+        assert (step.mismatches, step.wrong_outputs, step.excused) == (0, 0, 0)
+        assert step.untracked == []
+    by_name = {step.name: step for step in report.steps}
+    # 8 bits at the input, then three times two.
+    assert by_name["forms"].thresholds == by_name["finn"].thresholds == 255 + 3 * 3
+    assert by_name["streamlined"].thresholds == 0
+    # The same integers at each step behind the export.
+    assert len({step.compared for step in report.steps[1:]}) == 1
+    assert report.steps[1].compared == 6 * (3 * 16**2 + 4 * 9**2 + 6 * 4**2 + 8)
+
+
+def test_all_but_the_documented_edge_are_hardware_layers(complete):
+    report, folder = complete
+    by_name = {step.name: step for step in report.steps}
+    (left,) = by_name["hardware"].software_nodes
+    assert left.startswith("Transpose")
+    assert "Transpose" in report.edges["input"]
+    assert by_name["partition"].software_nodes == by_name["folded"].software_nodes == []
+    forms = {n.op_type.rpartition("_")[2] for n in onnx.load(folder / "7_folded.onnx").graph.node}
+    assert forms == {"rtl", "hls"}
+
+
+def test_the_folder_holds_what_is_promised(complete):
+    report, folder = complete
+    models = [f"{number}_{name}.onnx" for number, name in enumerate(STEPS, start=1)]
+    others = ["build.yaml", "folding.json", "report.json", "report.md", "dataflow.png"]
+    for name in (*models, *others):
+        assert (folder / name).stat().st_size > 0
+    told = json.loads((folder / "report.json").read_text())
+    assert told["ok"]
+    assert told["status"] == "complete"
+    assert [step["file"] for step in told["steps"]] == models
+    text = (folder / "report.md").read_text()
+    for name in STEPS:
+        assert f"| {name} |" in text
+    assert "estimated_throughput_fps" in text
+    assert str(report).endswith("complete")
+
+
+def test_layers_and_totals_are_finns_estimates(complete):
+    report, folder = complete
+    estimate = json.loads((folder / "report" / "estimate_layer_resources.json").read_text())
+    assert report.resources["LUT"] == estimate["total"]["LUT"]
+    assert sum(layer["LUT"] for layer in report.layers.values()) == report.resources["LUT"]
+    slowest = max(layer["cycles"] for layer in report.layers.values())
+    assert report.performance["max_cycles"] == slowest
+    # Target 1000 frames a second at 5 ns: 200 000 cycles.
+    assert slowest <= 200_000
+    assert report.performance["estimated_throughput_fps"] == pytest.approx(1e9 / 5 / slowest)
+
+
+def test_finns_own_builder_goes_on_from_the_files_to_the_same_estimates(complete, monkeypatch):
+    from finn.builder.build_dataflow import resolve_build_steps
+    from finn.builder.build_dataflow_config import DataflowBuildConfig
+    from qonnx.core.modelwrapper import ModelWrapper
+
+    _, folder = complete
+    monkeypatch.chdir(folder)
+    config = DataflowBuildConfig.construct_from(Path("build.yaml"))
+    steps = resolve_build_steps(config)
+    assert [step.__name__ for step in steps] == config.steps
+    model = ModelWrapper("6_partition.onnx")
+    last = config.steps.index("step_generate_estimate_reports")
+    for step in steps[: last + 1]:
+        model = step(model, config)
+    for name in ("layer_cycles", "layer_resources"):
+        theirs, ours = (
+            json.loads((place / f"estimate_{name}.json").read_text())
+            for place in (config.get_report_directory(), folder / "report")
+        )
+        assert theirs == ours
+
+
+def test_the_parent_of_the_partition_finds_it(complete):
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.custom_op.registry import getCustomOp
+
+    _, folder = complete
+    parent = ModelWrapper(str(folder / "intermediate_models" / "dataflow_parent.onnx"))
+    (node,) = parent.get_nodes_by_op_type("StreamingDataflowPartition")
+    assert Path(getCustomOp(node).get_nodeattr("model")).is_file()
+
+
+def test_pixels_in_and_a_class_out_leave_nothing_to_software(convnet4, tmp_path):
+    report = export_finn(
+        convnet4,
+        torch.randn(1, 3, 16, 16),
+        tmp_path / "out",
+        images="uint8",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        result="class",
+        batch=torch.randint(0, 256, (8, 3, 16, 16)),
+        dynamo=False,
+        progress=False,
+    )
+    assert report.ok, str(report)
+    for step in report.steps[4:]:
+        assert step.software_nodes == []
+        assert step.same_class == step.images == 8
+    graph = onnx.load(tmp_path / "out" / "7_folded.onnx").graph
+    shape = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
+    assert shape == [1, 16, 16, 3]
+    assert graph.node[-1].op_type.startswith("LabelSelect")
+
+
+def test_the_model_is_as_it_was(convnet4, complete):
+    assert not convnet4.training
+    assert all(not module._forward_hooks for module in convnet4.modules())
+    assert convnet4.features.act0.act_quant.export_handler is None
+
+
+def test_a_folder_of_an_earlier_run_is_replaced_only_on_request(convnet4, complete):
+    _, folder = complete
+    before = (folder / "report.json").read_text()
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        export_finn(convnet4, torch.randn(1, 3, 16, 16), folder, progress=False)
+    assert (folder / "report.json").read_text() == before
+
+
+def test_progress_names_the_steps(convnet4, tmp_path, capfd):
+    export_finn(convnet4, torch.randn(1, 3, 16, 16), tmp_path / "out", dynamo=False)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "done" in shown.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", COVER, ids=lambda case: "-".join(map(str, case)).replace("True", "dynamo")
+)
+def test_hardware_forms_become_partitions_that_compute_the_same(case, cifar10, tmp_path):
+    name, act, bits, scale, dynamo = case
+    images = resized(cifar10.images, SIZES[name])
+    model = built(name, act, bits, scale, images[:32], cifar10.labels[:32])
+    real = images[100 : 200 if case in WELL_TESTED else 103]
+    batch = torch.cat([real, torch.randn_like(images[:1]), on_thresholds(images.shape[1:])])
+    report = export_finn(
+        model, images[:1], tmp_path / "out", batch=batch, dynamo=dynamo, progress=False
+    )
+    compared = sum(step.compared for step in report.steps)
+    assert report.ok, str(report)
+    assert report.excused * 1_000_000 <= compared
+    for step in report.steps:
+        assert step.images == step.same_class == len(batch)
+        assert step.untracked == []
+    with torch.no_grad():
+        assert len(model(batch).argmax(1).unique()) > 1
+    assert report.steps[-1].software_nodes == []
