@@ -1,0 +1,195 @@
+"""Run FINN's RTL beside the executor, node by node."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import VerificationError
+from ...quiet import silence
+from ..environment import prepare_finn
+from .adapters import adapter_of, reason_for
+from .comparison import compare
+from .design import Adapter, Design, Target
+from .execution import execute
+from .partition import check_batch, check_names, check_values, load_partition
+from .report import NodeReport, RtlReport
+from .streams import pack
+from .verilator import Builder, require_tools, stream
+
+__all__ = ["simulate_rtl"]
+
+# Pauses of the second pass; any number but 0.
+SEED = 20180217
+# Both sides wait half of the time, in runs, and the weights too.
+PATIENCE = 40
+SPARE_CYCLES = 20_000
+
+
+def simulate_rtl(
+    partition: str | os.PathLike[str] | Any,
+    batch: Any,
+    *,
+    nodes: str | Sequence[str] = "all",
+    keep: str | os.PathLike[str] | None = None,
+    fpga_part: str = "xczu7ev-ffvc1156-2-e",
+    clock_ns: float = 5.0,
+) -> RtlReport:
+    """Simulate the RTL of a FINN partition with Verilator and compare every value it streams out.
+
+    The partition is executed with FINN's Python models, image by image, to learn what each node
+    takes and gives. For each node that Verilator can simulate, FINN writes the RTL and its
+    parameter files from the partition; all input transactions of the batch are streamed in twice,
+    once without pauses, which gives the cycles, and once with random pauses of both sides; and
+    every output value is compared with the executor's. Matrix-vector nodes take their weights from
+    FINN's memory file, and multiply with FINN's behavioural model of the DSP slice.
+
+    Args:
+        partition: path of a dataflow partition after FINN's SpecializeLayers (and folding), or the
+            ``ModelWrapper`` itself, which is not changed.
+        batch: array or tensor (N, …) in the layout of the partition's input (FINN's is
+            channels-last) with values of its datatype.
+        nodes: ``"all"``, or the names of the nodes to report on.
+        keep: a folder for the RTL, builds and streams, new or empty; without one, nothing is left.
+        fpga_part: decides which DSP slice matrix-vector nodes are written for.
+        clock_ns: clock period in nanoseconds, as far as the RTL depends on it.
+
+    Returns:
+        The report; nodes that were not simulated say why.
+
+    Raises:
+        ImportError: where FINN is missing.
+        TypeError, ValueError: for a batch that does not fit, or unknown nodes.
+        FileNotFoundError: if there is no file.
+        FileExistsError: if ``keep`` is not an empty folder.
+        VerificationError: if the file is damaged or no partition, if Verilator or a compiler is
+            missing (says the install line) or fails (names the node).
+    """
+    prepare_finn()
+    with silence():
+        model = load_partition(partition)
+    images = check_batch(batch, model)
+    names = check_names(nodes, model)
+    require_tools()
+    with ExitStack() as stack:
+        if keep is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rtl-")))
+        else:
+            folder = _empty_folder(Path(keep))
+        return _Simulation(model, images, folder, Target(fpga_part, clock_ns)).run(names)
+
+
+class _Simulation:
+    def __init__(
+        self, model: Any, images: NDArray[np.float32], folder: Path, target: Target
+    ) -> None:
+        self._model = model
+        self._images = images
+        self._folder = folder
+        self._target = target
+        self._builder = Builder(folder / "builds")
+
+    def run(self, names: set[str]) -> RtlReport:
+        report = RtlReport(images=len(self._images))
+        chosen = [node for node in self._model.graph.node if node.name in names]
+        reports = {node.name: NodeReport(node.name, node.op_type) for node in chosen}
+        runnable: list[tuple[Any, Adapter]] = []
+        for node in chosen:
+            op, reason = _operator(node)
+            if reason is None:
+                adapter = adapter_of(node)
+                assert adapter is not None
+                runnable.append((op, adapter))
+            reports[node.name].reason = reason
+        tensors = {
+            tensor
+            for op, _ in runnable
+            for tensor in (op.onnx_node.input[0], op.onnx_node.output[0])
+        }
+        truth = execute(self._model, self._images, tensors) if runnable else {}
+        for op, adapter in runnable:
+            node = op.onnx_node
+            self._simulate(
+                op, adapter, truth[node.input[0]], truth[node.output[0]], reports[node.name]
+            )
+        report.nodes = list(reports.values())
+        report.builds = len(self._builder)
+        return report
+
+    def _simulate(
+        self, op: Any, adapter: Adapter, taken: NDArray, given: NDArray, report: NodeReport
+    ) -> None:
+        started = time.perf_counter()
+        name = op.onnx_node.name
+        try:
+            check_values(taken, op.get_input_datatype(0), f"the input of {name}")
+        except ValueError as error:
+            raise VerificationError(f"the partition contradicts itself: {error}") from error
+        folder = self._folder / "nodes" / name.replace("/", "_")
+        folder.mkdir(parents=True)
+        with silence():
+            design = adapter.design(op, self._model, folder, self._target)
+        program = self._builder.build(design, name=name)
+        for seed in (0, SEED):
+            self._pass(program, design, taken, given, seed, report)
+        report.seconds = time.perf_counter() - started
+
+    def _pass(
+        self,
+        program: Path,
+        design: Design,
+        taken: NDArray,
+        given: NDArray,
+        seed: int,
+        report: NodeReport,
+    ) -> None:
+        # Two images at least: the cycles of an image are those between it and the next.
+        order = [0, 0] if len(taken) == 1 else list(range(len(taken)))
+        sources = np.concatenate([design.source.transactions(taken[i]) for i in order])
+        expected = np.concatenate([design.sink.transactions(given[i]) for i in order])
+        cycles = max(design.estimated_cycles * len(order), len(sources), len(expected))
+        recording = stream(
+            program,
+            design,
+            pack(sources, design.source.element),
+            wanted=len(expected),
+            limit=PATIENCE * cycles + SPARE_CYCLES,
+            seed=seed,
+            name=report.name,
+        )
+        compare(recording, expected, design, images=len(order), report=report)
+        complete = len(recording.taken_at) == len(expected)
+        if seed == 0 and complete:
+            last = recording.taken_at.reshape(len(order), -1)[:, -1]
+            report.cycles = round((last[-1] - last[0]) / (len(order) - 1))
+            report.latency = int(last[0]) - recording.first_input + 1
+        report.estimated_cycles = design.estimated_cycles
+
+
+def _operator(node: Any) -> tuple[Any, str | None]:
+    """FINN's operator of a node, and why it is not simulated, or None."""
+    reason = reason_for(node)
+    if reason is not None:
+        return None, reason
+    from qonnx.custom_op.registry import getCustomOp
+
+    with silence():
+        op = getCustomOp(node)
+        adapter = adapter_of(node)
+        assert adapter is not None
+        return op, adapter.obstacle(op)
+
+
+def _empty_folder(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not an empty folder: give a new one")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
