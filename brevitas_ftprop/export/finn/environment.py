@@ -1,32 +1,37 @@
-"""Make FINN usable from Python without Vivado and without its own command line."""
+"""Make FINN usable from Python on a machine without Vivado."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from pathlib import Path
-
-from ..quiet import silence
 
 __all__ = ["prepare_finn"]
 
+INSTALL = "pip install 'brevitas-ftprop[finn]'"
+
 
 def prepare_finn() -> None:
-    """Import FINN and give it the settings that its own command line would.
+    """Set FINN up for graph transformations and estimates: settings, build folder, simulator stubs.
+
+    FINN's builder imports names of Vivado's simulator, which only its own command line provides;
+    they are stubbed, and nothing here calls them. ``FINN_BUILD_DIR`` is left alone where it is set.
 
     Raises:
-        ImportError: where FINN is missing (says the install line).
+        ImportError: if finn-plus is not installed; says how to install it.
+
+    References:
+        ``finn.util.settings.initialize_dummy_settings``, ``finn.xsi`` (finn-plus 1.6.1).
     """
-    os.environ.setdefault("FINN_BUILD_DIR", str(Path(tempfile.gettempdir()) / "finn_build"))
     try:
-        with silence():
-            import finn.util.settings as settings
-            import finn.xsi as xsi
+        import finn.xsi
+        from finn.util import settings
     except ImportError as error:
-        raise ImportError("FINN is not installed: pip install 'brevitas-ftprop[finn]'") from error
+        raise ImportError(f"the FINN flow needs finn-plus: {INSTALL}") from error
+    if "FINN_BUILD_DIR" not in os.environ:
+        os.environ["FINN_BUILD_DIR"] = os.path.join(tempfile.gettempdir(), "brevitas_ftprop_finn")
+    os.makedirs(os.environ["FINN_BUILD_DIR"], exist_ok=True)
     if settings._SETTINGS is None:
         settings.initialize_dummy_settings()
-    # FINN looks for Vivado's simulator when one of these names is first used.
-    for name in xsi._LAZY_NAMES:
-        if name not in vars(xsi):
-            setattr(xsi, name, object)
+    for name in finn.xsi._LAZY_NAMES:
+        if name not in vars(finn.xsi):
+            setattr(finn.xsi, name, object)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from .design import Adapter
+from .design import Adapter, stream_design, stream_obstacle
 from .mvu import MVU
+from .padding import PADDING
 from .partition import HARDWARE
-from .thresholding import THRESHOLDING
+from .sliding_window import SLIDING_WINDOW
 
 __all__ = ["adapter_of", "reason_for"]
 
-ADAPTERS: dict[str, Adapter] = {"MVAU_rtl": MVU, "Thresholding_rtl": THRESHOLDING}
+THRESHOLDING = Adapter(obstacle=stream_obstacle, design=stream_design)
+ADAPTERS: dict[str, Adapter] = {
+    "ConvolutionInputGenerator_rtl": SLIDING_WINDOW,
+    "FMPadding_rtl": PADDING,
+    "MVAU_rtl": MVU,
+    "Thresholding_rtl": THRESHOLDING,
+}
 
 
 def adapter_of(node: Any) -> Adapter | None:
@@ -31,7 +38,7 @@ def reason_for(node: Any) -> str | None:
     if node.domain == f"{HARDWARE}.hls":
         return "HLS only: FINN writes C++ for it, which needs Vitis HLS"
     if node.domain == f"{HARDWARE}.rtl":
-        return "RTL without parameters from the model, not simulated"
+        return f"RTL, but {node.op_type} nodes are not supported"
     if node.domain.startswith(HARDWARE):
         return "neither RTL nor HLS yet"
     return "not a hardware node"

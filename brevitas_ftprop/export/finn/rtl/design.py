@@ -33,14 +33,19 @@ class Port:
 
     Attributes:
         element: encoding of a value.
-        shape: (…, transactions of one image, values in a transaction), FINN's folded shape.
+        shape: FINN's folded shape of one image; the last axis holds a transaction's values.
+        axes: the order in which the axes of ``shape`` are streamed, the last one last.
     """
 
     element: Element
     shape: tuple[int, ...]
+    axes: tuple[int, ...] | None = None
 
     def transactions(self, tensor: NDArray) -> NDArray:
         """A tensor of one image as an array (transactions, values)."""
+        tensor = tensor.reshape(self.shape)
+        if self.axes is not None:
+            tensor = tensor.transpose(self.axes)
         return tensor.reshape(-1, self.shape[-1])
 
 
@@ -54,6 +59,7 @@ class Design:
         source, sink: the data streams.
         weights: words of one round of the weight stream, uint32 (T, W), or None.
         doubled_clock: whether there is a second clock of twice the frequency.
+        runs_ahead: whether the node begins the next image before its first input.
         estimated_cycles: FINN's estimate for one image.
     """
 
@@ -64,6 +70,7 @@ class Design:
     estimated_cycles: int
     weights: NDArray[np.uint32] | None = None
     doubled_clock: bool = False
+    runs_ahead: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ def stream_obstacle(op: Any) -> str | None:
             return f"streams of {datatype.name} values are not supported"
     if any(_attribute(op, name) for name in ("mlo_max_iter", "bodies")):
         return "nodes with several parameter sets are not supported"
+    if _attribute(op, "dynamic_mode"):
+        return "sizes that are set at run time (dynamic_mode) are not supported"
     return None
 
 

@@ -16,6 +16,8 @@ REWRITES = (
         re.compile(r"(\w+)\s*<=\s*\{\s*(\w+)\s*,\s*\1\[0:(\w+)-1\]\s*\};"),
         r"begin \1[0] <= \2; for(int i = 1; i <= \3; i++) \1[i] <= \1[i-1]; end",
     ),
+    # A struct of vectors that starts out unknown is a vector.
+    (re.compile(r"typedef struct \{(\s*logic[^{}]*\} buf_t;)"), r"typedef struct packed {\1"),
     # Constant functions may not stand under a generate, nor give an unpacked array.
     (
         re.compile(

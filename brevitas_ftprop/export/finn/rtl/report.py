@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -138,11 +139,13 @@ class RtlReport:
             for node in self.nodes
             if (d := node.difference) is not None
         ]
-        skipped: dict[str, list[str]] = {}
+        skipped: dict[str, Counter[str]] = {}
         for node in self.nodes:
             if node.reason is not None:
-                skipped.setdefault(node.reason, []).append(node.name)
-        lines += [f"not simulated ({why}): {', '.join(names)}" for why, names in skipped.items()]
+                skipped.setdefault(node.reason, Counter())[node.op_type] += 1
+        for reason, kinds in skipped.items():
+            listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            lines.append(f"not simulated: {listed} ({reason})")
         lines.append(
             f"{len(self.simulated)} of {len(self.nodes)} nodes simulated on {self.images} images, "
             f"{self.builds} builds, {self.mismatches or 'no'} differences"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,108 +87,98 @@ def simulate_rtl(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rtl-")))
         else:
             folder = _empty_folder(Path(keep))
-        return _Simulation(model, images, folder, Target(fpga_part, clock_ns)).run(names)
+        return _run(model, images, names, folder, Target(fpga_part, clock_ns))
 
 
-class _Simulation:
-    def __init__(
-        self, model: Any, images: NDArray[np.float32], folder: Path, target: Target
-    ) -> None:
-        self._model = model
-        self._images = images
-        self._folder = folder
-        self._target = target
-        self._builder = Builder(folder / "builds")
+@dataclass(frozen=True)
+class _Job:
+    """One node to simulate: its RTL, what it takes and gives (images, …), and its report."""
 
-    def run(self, names: set[str]) -> RtlReport:
-        report = RtlReport(images=len(self._images))
-        chosen = [node for node in self._model.graph.node if node.name in names]
-        reports = {node.name: NodeReport(node.name, node.op_type) for node in chosen}
-        runnable: list[tuple[Any, Adapter]] = []
+    design: Design
+    taken: NDArray
+    given: NDArray
+    report: NodeReport
+
+
+def _run(
+    model: Any, images: NDArray[np.float32], names: set[str], folder: Path, target: Target
+) -> RtlReport:
+    chosen = [node for node in model.graph.node if node.name in names]
+    reports = {node.name: NodeReport(node.name, node.op_type) for node in chosen}
+    adapters: list[tuple[Any, Adapter]] = []
+    with silence():
         for node in chosen:
-            op, reason = _operator(node)
-            if reason is None:
-                adapter = adapter_of(node)
-                assert adapter is not None
-                runnable.append((op, adapter))
+            op, adapter, reason = _operator(node)
+            if adapter is not None:
+                adapters.append((op, adapter))
             reports[node.name].reason = reason
-        tensors = {
-            tensor
-            for op, _ in runnable
-            for tensor in (op.onnx_node.input[0], op.onnx_node.output[0])
-        }
-        truth = execute(self._model, self._images, tensors) if runnable else {}
-        for op, adapter in runnable:
-            node = op.onnx_node
-            self._simulate(
-                op, adapter, truth[node.input[0]], truth[node.output[0]], reports[node.name]
-            )
-        report.nodes = list(reports.values())
-        report.builds = len(self._builder)
-        return report
-
-    def _simulate(
-        self, op: Any, adapter: Adapter, taken: NDArray, given: NDArray, report: NodeReport
-    ) -> None:
-        started = time.perf_counter()
-        name = op.onnx_node.name
-        try:
-            check_values(taken, op.get_input_datatype(0), f"the input of {name}")
-        except ValueError as error:
-            raise VerificationError(f"the partition contradicts itself: {error}") from error
-        folder = self._folder / "nodes" / name.replace("/", "_")
-        folder.mkdir(parents=True)
-        with silence():
-            design = adapter.design(op, self._model, folder, self._target)
-        program = self._builder.build(design, name=name)
-        for seed in (0, SEED):
-            self._pass(program, design, taken, given, seed, report)
-        report.seconds = time.perf_counter() - started
-
-    def _pass(
-        self,
-        program: Path,
-        design: Design,
-        taken: NDArray,
-        given: NDArray,
-        seed: int,
-        report: NodeReport,
-    ) -> None:
-        # Two images at least: the cycles of an image are those between it and the next.
-        order = [0, 0] if len(taken) == 1 else list(range(len(taken)))
-        sources = np.concatenate([design.source.transactions(taken[i]) for i in order])
-        expected = np.concatenate([design.sink.transactions(given[i]) for i in order])
-        cycles = max(design.estimated_cycles * len(order), len(sources), len(expected))
-        recording = stream(
-            program,
-            design,
-            pack(sources, design.source.element),
-            wanted=len(expected),
-            limit=PATIENCE * cycles + SPARE_CYCLES,
-            seed=seed,
-            name=report.name,
-        )
-        compare(recording, expected, design, images=len(order), report=report)
-        complete = len(recording.taken_at) == len(expected)
-        if seed == 0 and complete:
-            last = recording.taken_at.reshape(len(order), -1)[:, -1]
-            report.cycles = round((last[-1] - last[0]) / (len(order) - 1))
-            report.latency = int(last[0]) - recording.first_input + 1
-        report.estimated_cycles = design.estimated_cycles
+    ends = [(op.onnx_node.input[0], op.onnx_node.output[0]) for op, _ in adapters]
+    truth = execute(model, images, sum(ends, ())) if adapters else {}
+    jobs = []
+    with silence():
+        for (op, adapter), (source, sink) in zip(adapters, ends, strict=True):
+            name = op.onnx_node.name
+            _check_truth(truth[source], op.get_input_datatype(0), name)
+            place = folder / "nodes" / re.sub(r"[^\w.-]", "_", name)
+            place.mkdir(parents=True)
+            design = adapter.design(op, model, place, target)
+            jobs.append(_Job(design, truth[source], truth[sink], reports[name]))
+    builder = Builder(folder / "builds")
+    # Verilator, the compiler and the simulations are processes of their own.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(lambda job: _simulate(job, builder), jobs))
+    return RtlReport(images=len(images), nodes=list(reports.values()), builds=len(builder))
 
 
-def _operator(node: Any) -> tuple[Any, str | None]:
-    """FINN's operator of a node, and why it is not simulated, or None."""
-    reason = reason_for(node)
-    if reason is not None:
-        return None, reason
+def _simulate(job: _Job, builder: Builder) -> None:
+    started = time.perf_counter()
+    program = builder.build(job.design, name=job.report.name)
+    for seed in (0, SEED):
+        _pass(program, job, seed)
+    job.report.estimated_cycles = job.design.estimated_cycles
+    job.report.seconds = time.perf_counter() - started
+
+
+def _pass(program: Path, job: _Job, seed: int) -> None:
+    design, report = job.design, job.report
+    # Two images at least: the cycles of an image are those between it and the next.
+    order = [0, 0] if len(job.taken) == 1 else list(range(len(job.taken)))
+    sources = np.concatenate([design.source.transactions(job.taken[i]) for i in order])
+    expected = np.concatenate([design.sink.transactions(job.given[i]) for i in order])
+    cycles = max(design.estimated_cycles * len(order), len(sources), len(expected))
+    recording = stream(
+        program,
+        design,
+        pack(sources, design.source.element),
+        wanted=len(expected),
+        limit=PATIENCE * cycles + SPARE_CYCLES,
+        seed=seed,
+        name=report.name,
+    )
+    compare(recording, expected, design, images=len(order), report=report)
+    if seed == 0 and len(recording.taken_at) == len(expected):
+        last = recording.taken_at.reshape(len(order), -1)[:, -1]
+        report.cycles = round((last[-1] - last[0]) / (len(order) - 1))
+        report.latency = int(last[0]) - recording.first_input + 1
+
+
+def _operator(node: Any) -> tuple[Any, Adapter | None, str | None]:
+    """FINN's operator of a node and its adapter, or why it is not simulated."""
     from qonnx.custom_op.registry import getCustomOp
 
-    with silence():
-        op = getCustomOp(node)
-        adapter = adapter_of(node)
-        assert adapter is not None
-        return op, adapter.obstacle(op)
+    adapter = adapter_of(node)
+    if adapter is None:
+        return None, None, reason_for(node)
+    op = getCustomOp(node)
+    reason = adapter.obstacle(op)
+    return op, adapter if reason is None else None, reason
+
+
+def _check_truth(taken: NDArray, datatype: Any, name: str) -> None:
+    try:
+        check_values(taken, datatype, f"the input of {name}")
+    except ValueError as error:
+        raise VerificationError(f"the partition contradicts itself: {error}") from error
 
 
 def _empty_folder(folder: Path) -> Path:

@@ -6,6 +6,8 @@ import hashlib
 import re
 import shutil
 import subprocess
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,7 @@ SHOWN_LINES = 12
 VERILATOR_FLAGS = (
     "--cc", "--assert", "--no-timing", "-O3", "--x-assign", "fast", "--x-initial", "fast",
     "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-STMTDLY", "-Wno-INITIALDLY",
-    "--prefix", f"V{TOP}", "--top-module", TOP,
+    "+define+FINN_SIMULATION", "--prefix", f"V{TOP}", "--top-module", TOP,
 )  # fmt: skip
 COMPILER_FLAGS = (
     "-std=c++17", "-O1", "-w", "-DVL_TIME_CONTEXT", "-DVERILATOR=1", "-DVM_COVERAGE=0",
@@ -66,7 +68,7 @@ def require_tools() -> None:
 
 
 class Builder:
-    """Builds designs, each distinct one once.
+    """Builds designs, each distinct one once, from any number of threads.
 
     Designs that differ only in the contents of their parameter files share a build, since the RTL
     reads those files when it starts.
@@ -74,7 +76,9 @@ class Builder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._programs: dict[str, Path] = {}
+        self._lock = threading.Lock()
+        self._programs: dict[str, Future[Path]] = {}
+        self._runtime_lock = threading.Lock()
         self._runtime: list[Path] = []
 
     def __len__(self) -> int:
@@ -90,19 +94,24 @@ class Builder:
         defines = ["-DWEIGHTS"] * (design.weights is not None)
         defines += ["-DCLOCK2X"] * design.doubled_clock
         key = hashlib.sha256(repr((sources, defines)).encode()).hexdigest()[:16]
-        if key not in self._programs:
-            folder = self._folder / key
-            folder.mkdir(parents=True)
-            for file, text in sources:
-                (folder / file).write_text(text)
-            self._programs[key] = self._compile(
-                folder, [file for file, _ in sources], defines, name=name
-            )
-        return self._programs[key]
+        with self._lock:
+            known = self._programs.get(key)
+            program = self._programs.setdefault(key, Future())
+        if known is None:
+            try:
+                program.set_result(self._compile(self._folder / key, sources, defines, name=name))
+            except BaseException as error:
+                program.set_exception(error)
+        return program.result()
 
-    def _compile(self, folder: Path, sources: list[str], defines: list[str], *, name: str) -> Path:
+    def _compile(
+        self, folder: Path, sources: list[tuple[str, str]], defines: list[str], *, name: str
+    ) -> Path:
+        folder.mkdir(parents=True)
+        for file, text in sources:
+            (folder / file).write_text(text)
         _run(
-            ["verilator", *VERILATOR_FLAGS, "+define+FINN_SIMULATION", "--Mdir", "cpp", *sources],
+            ["verilator", *VERILATOR_FLAGS, "--Mdir", "cpp", *(file for file, _ in sources)],
             folder,
             f"Verilator cannot build the RTL of {name}",
         )
@@ -111,29 +120,27 @@ class Builder:
         unit = folder / "simulation.cpp"
         files = [*sorted(generated.glob("*.cpp")), TESTBENCH]
         unit.write_text("".join(f'#include "{file}"\n' for file in files))
-        root = _verilator_root(folder)
-        include = [f"-I{generated}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+        include = _verilator_root(folder) / "include"
         program = folder / "simulation"
-        compiler = _compiler()
-        assert compiler is not None
-        failure = f"the C++ compiler cannot build the simulation of {name}"
-        if not self._runtime:
-            for part in _runtime_parts(generated):
-                target = self._folder / f"{part}.o"
-                source = root / "include" / f"{part}.cpp"
-                _run(
-                    [compiler, *COMPILER_FLAGS, *include, "-c", str(source), "-o", str(target)],
-                    folder,
-                    failure,
-                )
-                self._runtime.append(target)
-        _run(
-            [compiler, *COMPILER_FLAGS, *defines, *include, str(unit), *map(str, self._runtime),
-             "-o", str(program), "-pthread"],
+        _compile(
+            [*defines, f"-I{generated}", str(unit), *self._runtime_objects(generated, include),
+             "-pthread", "-o", str(program)],
+            include,
             folder,
-            failure,
+            name=name,
         )  # fmt: skip
         return program
+
+    def _runtime_objects(self, generated: Path, include: Path) -> list[str]:
+        """Verilator's runtime, compiled for the first build and shared by the others."""
+        with self._runtime_lock:
+            if not self._runtime:
+                for part in _runtime_parts(generated):
+                    target = self._folder / f"{part}.o"
+                    arguments = ["-c", str(include / f"{part}.cpp"), "-o", str(target)]
+                    _compile(arguments, include, self._folder, name="Verilator's runtime")
+                    self._runtime.append(target)
+            return [str(target) for target in self._runtime]
 
 
 def stream(
@@ -152,7 +159,8 @@ def stream(
         program: the build of ``design``.
         design: its folder receives the recorded files.
         inputs: words of all input transactions, uint32 (T, W).
-        wanted: output transactions to wait for; surplus ones are recorded too.
+        wanted: output transactions to wait for; surplus ones are recorded too, unless the design
+            runs ahead.
         limit: clock cycles after which to give up waiting.
         seed: of the pauses in both directions; 0 for none.
         name: the node's, for messages.
@@ -173,11 +181,22 @@ def stream(
     taken_at = np.fromfile(folder / "cycles.bin", dtype="<u8").astype(np.int64)
     words = np.fromfile(folder / "out0.bin", dtype="<u4")
     bits = design.sink.element.bits * design.sink.shape[-1]
+    kept = slice(wanted if design.runs_ahead else None)
     return Recording(
-        words=words.reshape(len(taken_at), -(-bits // 32)),
-        taken_at=taken_at,
+        words=words.reshape(len(taken_at), -(-bits // 32))[kept],
+        taken_at=taken_at[kept],
         first_input=int(numbers["first_input"]),
         unstable=int(numbers["unstable"]),
+    )
+
+
+def _compile(arguments: list[str], include: Path, folder: Path, *, name: str) -> None:
+    compiler = _compiler()
+    assert compiler is not None
+    _run(
+        [compiler, *COMPILER_FLAGS, f"-I{include}", f"-I{include / 'vltstd'}", *arguments],
+        folder,
+        f"the C++ compiler cannot build {name}",
     )
 
 
