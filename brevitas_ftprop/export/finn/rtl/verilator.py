@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +78,8 @@ class Builder:
         self._folder = folder
         self._lock = threading.Lock()
         self._programs: dict[str, Future[Path]] = {}
-        self._runtime_lock = threading.Lock()
-        self._runtime: list[Path] = []
+        self._beside = ThreadPoolExecutor(1)
+        self._runtime: Future[Path] | None = None
 
     def __len__(self) -> int:
         return len(self._programs)
@@ -116,31 +116,22 @@ class Builder:
             f"Verilator cannot build the RTL of {name}",
         )
         generated = folder / "cpp"
-        # One unit: most of the compiler's time goes into Verilator's headers.
-        unit = folder / "simulation.cpp"
-        files = [*sorted(generated.glob("*.cpp")), TESTBENCH]
-        unit.write_text("".join(f'#include "{file}"\n' for file in files))
         include = _verilator_root(folder) / "include"
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = self._beside.submit(self._compile_runtime, generated, include)
+            runtime = self._runtime
+        files = [*sorted(generated.glob("*.cpp")), TESTBENCH]
+        unit = _compile_unit(folder / "node", files, [*defines, f"-I{generated}"], include, name)
         program = folder / "simulation"
-        _compile(
-            [*defines, f"-I{generated}", str(unit), *self._runtime_objects(generated, include),
-             "-pthread", "-o", str(program)],
-            include,
-            folder,
-            name=name,
-        )  # fmt: skip
+        arguments = [str(unit), str(runtime.result()), "-pthread", "-o", str(program)]
+        _compile(arguments, include, folder, name)
         return program
 
-    def _runtime_objects(self, generated: Path, include: Path) -> list[str]:
-        """Verilator's runtime, compiled for the first build and shared by the others."""
-        with self._runtime_lock:
-            if not self._runtime:
-                for part in _runtime_parts(generated):
-                    target = self._folder / f"{part}.o"
-                    arguments = ["-c", str(include / f"{part}.cpp"), "-o", str(target)]
-                    _compile(arguments, include, self._folder, name="Verilator's runtime")
-                    self._runtime.append(target)
-            return [str(target) for target in self._runtime]
+    def _compile_runtime(self, generated: Path, include: Path) -> Path:
+        """Verilator's runtime, compiled beside the first build and shared by the others."""
+        files = [include / f"{part}.cpp" for part in _runtime_parts(generated)]
+        return _compile_unit(self._folder / "runtime", files, ["-O0"], include, "every node")
 
 
 def stream(
@@ -190,13 +181,23 @@ def stream(
     )
 
 
-def _compile(arguments: list[str], include: Path, folder: Path, *, name: str) -> None:
+def _compile_unit(
+    base: Path, files: list[Path], flags: list[str], include: Path, name: str
+) -> Path:
+    """Compile files as one: most of the compiler's time goes into Verilator's headers."""
+    source, target = base.with_suffix(".cc"), base.with_suffix(".o")
+    source.write_text("".join(f'#include "{file}"\n' for file in files))
+    _compile([*flags, "-c", str(source), "-o", str(target)], include, base.parent, name)
+    return target
+
+
+def _compile(arguments: list[str], include: Path, folder: Path, name: str) -> None:
     compiler = _compiler()
     assert compiler is not None
     _run(
         [compiler, *COMPILER_FLAGS, f"-I{include}", f"-I{include / 'vltstd'}", *arguments],
         folder,
-        f"the C++ compiler cannot build {name}",
+        f"the C++ compiler cannot build the simulation of {name}",
     )
 
 
