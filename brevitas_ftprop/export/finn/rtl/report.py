@@ -46,6 +46,7 @@ class NodeReport:
         estimated_cycles: FINN's own estimate of the cycles per image.
         seconds: time to build and run.
         reason: why the node was not simulated, or None.
+        failure: the RTL's own message where one of its assertions stopped it, or None.
         difference: the first value that differs.
     """
 
@@ -60,6 +61,7 @@ class NodeReport:
     estimated_cycles: int | None = None
     seconds: float = 0.0
     reason: str | None = None
+    failure: str | None = None
     difference: Difference | None = None
 
     @property
@@ -69,8 +71,8 @@ class NodeReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the RTL gave the executor's values and kept to the protocol, or was not run."""
-        return self.mismatches == 0 and self.unstable == 0
+        """Whether the RTL gave the executor's values without breaking a rule, or was not run."""
+        return self.mismatches == 0 and self.unstable == 0 and self.failure is None
 
 
 @dataclass
@@ -139,6 +141,7 @@ class RtlReport:
             for node in self.nodes
             if (d := node.difference) is not None
         ]
+        lines += [node.failure for node in self.nodes if node.failure is not None]
         skipped: dict[str, Counter[str]] = {}
         for node in self.nodes:
             if node.reason is not None:
@@ -148,7 +151,8 @@ class RtlReport:
             lines.append(f"not simulated: {listed} ({reason})")
         lines.append(
             f"{len(self.simulated)} of {len(self.nodes)} nodes simulated on {self.images} images, "
-            f"{self.builds} builds, {self.mismatches or 'no'} differences"
+            f"{self.builds} builds, {self.mismatches or 'no'} differences, "
+            f"{sum(not node.ok for node in self.nodes) or 'no'} nodes at fault"
         )
         return "\n".join(lines)
 

@@ -66,7 +66,8 @@ def simulate_rtl(
         clock_ns: clock period in nanoseconds, as far as the RTL depends on it.
 
     Returns:
-        The report; nodes that were not simulated say why.
+        The report; ``report.ok`` if no simulated node differs or breaks a rule. Nodes that were not
+        simulated say why.
 
     Raises:
         ImportError: where FINN is missing.
@@ -75,6 +76,9 @@ def simulate_rtl(
         FileExistsError: if ``keep`` is not an empty folder.
         VerificationError: if the file is damaged or no partition, if Verilator or a compiler is
             missing (says the install line) or fails (names the node).
+
+    References:
+        FINN's ``finn-rtllib`` and ``generate_hdl`` (finn-plus 1.6.1); Verilator 5.006.
     """
     prepare_finn()
     with silence():
@@ -133,8 +137,11 @@ def _run(
 def _simulate(job: _Job, builder: Builder) -> None:
     started = time.perf_counter()
     program = builder.build(job.design, name=job.report.name)
-    for seed in (0, SEED):
-        _pass(program, job, seed)
+    try:
+        for seed in (0, SEED):
+            _pass(program, job, seed)
+    except VerificationError as error:
+        job.report.failure = str(error)
     job.report.estimated_cycles = job.design.estimated_cycles
     job.report.seconds = time.perf_counter() - started
 

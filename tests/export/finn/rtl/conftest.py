@@ -186,13 +186,15 @@ def one_activation(rng: np.random.Generator) -> Chain:
 
 
 def traps() -> Chain:
-    """Two nodes whose RTL FINN gets wrong: a float zero with a minus, and an output type with more
-    bits than its steps need."""
-    images = np.array([1.0, -1.0, -0.0, 0.0], np.float32).reshape(1, 2, 2, 1)
+    """Three nodes whose RTL FINN gets wrong: a float zero with a minus, an output type with more
+    bits than its steps need, and a product that gives a result in every cycle."""
+    images = np.random.default_rng(2).normal(size=(1, 16, 16, 1)).astype(np.float32)
+    images[0, 0, :4, 0] = [1.0, -1.0, -0.0, 0.0]
     return (
         Chain("FLOAT32", images)
         .threshold("minus_zero", np.zeros((1, 1)), "FLOAT32", "BINARY")
         .threshold("wide_output", np.array([[0, 1, 1]]), "BINARY", "INT3", bias=-1)
+        .multiply("unfolded", np.array([[-2, 1, 0, -1]]), "INT2", "INT8", pe=4)
     )
 
 

@@ -77,7 +77,9 @@ def test_the_table_names_every_simulated_node_and_why_the_others_are_not():
     for part in ("act", "mvu", "1 MVAU_hls, 1 Pool_hls (HLS only)", "2 cycles"):
         assert part in text
     assert "image 0, transaction 3, element 1: expected 5, found -" in text
-    assert text.endswith("2 of 4 nodes simulated on 2 images, 2 builds, 1 differences")
+    assert text.endswith(
+        "2 of 4 nodes simulated on 2 images, 2 builds, 1 differences, 1 nodes at fault"
+    )
 
 
 def test_the_report_survives_json():
