@@ -22,6 +22,7 @@ from ..quiet import silence
 from ..state import export_state
 from ..verify import verify_export
 from .environment import prepare_finn
+from .execution import executable
 from .output_folder import check_folder, output_folder
 from .report import FinnReport, StepReport
 
@@ -202,8 +203,6 @@ class _Flow:
 
     def _compare(self, step: StepReport, graph: Any, oracle: Oracle) -> None:
         from qonnx.core.onnx_exec import execute_onnx
-
-        from .steps import executable
 
         graph = executable(graph)
         entry = graph.graph.input[0].name

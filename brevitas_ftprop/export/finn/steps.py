@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from .execution import HARDWARE
 from .orders import has_joins, streamlining
 from .passes import (
     AveragePoolToGlobal,
@@ -19,9 +20,7 @@ from .passes import (
 )
 from .tracking import apply, keep_notes
 
-__all__ = ["STEPS", "Edges", "executable", "software_nodes"]
-
-HARDWARE = "finn.custom_op.fpgadataflow"
+__all__ = ["STEPS", "Edges", "software_nodes"]
 
 
 @dataclass(frozen=True)
@@ -130,16 +129,3 @@ STEPS: dict[str, Callable[[Any, Edges, Any], Any]] = {
 def software_nodes(model: Any) -> list[str]:
     """Names of the nodes that are no hardware layers."""
     return [node.name for node in model.graph.node if not node.domain.startswith(HARDWARE)]
-
-
-def executable(model: Any) -> Any:
-    """A copy that runs in Python: RTL and HLS layers, which want a simulator, are general again."""
-    from qonnx.core.modelwrapper import ModelWrapper
-
-    general = ModelWrapper(model.model, make_deepcopy=True)
-    for node in general.graph.node:
-        for form in ("rtl", "hls"):
-            if node.domain == f"{HARDWARE}.{form}":
-                node.op_type = node.op_type.removesuffix(f"_{form}")
-                node.domain = HARDWARE
-    return general

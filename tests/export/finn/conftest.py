@@ -1,4 +1,4 @@
-"""Small QONNX graphs, run by QONNX's own executor before and after a pass."""
+"""Small QONNX graphs run by QONNX's own executor, and narrow models in their hardware form."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import NodeProto, TensorProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
+from torch import nn
 
+from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.export.tags import CALL, QUANTIZER
+from brevitas_ftprop.models import ConvNet4, QuantAlexNet, QuantResNet18
+
+SIZES = {"convnet4": 16, "alexnet": 64, "resnet18_cifar": 32, "resnet18_imagenet": 64}
+BUILDERS = {
+    "convnet4": lambda **options: ConvNet4(10, 16, channels=(4, 6), fc=8, **options),
+    "alexnet": lambda **options: QuantAlexNet(
+        10, 64, channels=(8, 16, 16, 16, 16), fc=32, **options
+    ),
+    "resnet18_cifar": lambda **options: QuantResNet18(10, "cifar", base=4, **options),
+    "resnet18_imagenet": lambda **options: QuantResNet18(10, "imagenet", base=4, **options),
+}
 
 QONNX = "qonnx.custom_op.general"
 
@@ -68,3 +82,37 @@ def execute() -> Callable[[ModelWrapper, np.ndarray], np.ndarray]:
 @pytest.fixture
 def operators() -> Callable[[ModelWrapper], list[str]]:
     return lambda model: [node.op_type for node in model.graph.node]
+
+
+def trained(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
+    """A few steps with a rule of our own, from a model that was converted back and forth."""
+    swap_quantizers(model, "soft_hinge")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def resized(name: str, images: torch.Tensor) -> torch.Tensor:
+    """Images with zero mean and unit variance, in the size of a model."""
+    size = SIZES[name]
+    normed = (images - images.mean()) / images.std()
+    return nn.functional.interpolate(normed, size=(size, size))
+
+
+def built(name: str, act: str, bits: int, scale: str, images, labels) -> nn.Module:
+    torch.manual_seed(0)
+    model = BUILDERS[name](act=act, form="hardware", weight_bits=bits, weight_scale=scale)
+    return trained(model, images, labels)
+
+
+@pytest.fixture(scope="session")
+def build_hardware() -> Callable[..., nn.Module]:
+    return built
+
+
+@pytest.fixture
+def resize_for() -> Callable[[str, torch.Tensor], torch.Tensor]:
+    return resized

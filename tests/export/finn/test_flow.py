@@ -8,25 +8,12 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from torch import nn
 
-from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.export.finn import export_finn
-from brevitas_ftprop.models import ConvNet4, QuantAlexNet, QuantResNet18
 
 pytest.importorskip("finn", reason="needs the extra 'finn'")
 
 STEPS = ["qonnx", "forms", "finn", "streamlined", "hardware", "partition", "folded"]
-SIZES = {"convnet4": 16, "alexnet": 64, "resnet18_cifar": 32, "resnet18_imagenet": 64}
-BUILDERS = {
-    "convnet4": lambda **options: ConvNet4(10, 16, channels=(4, 6), fc=8, **options),
-    "alexnet": lambda **options: QuantAlexNet(
-        10, 64, channels=(8, 16, 16, 16, 16), fc=32, **options
-    ),
-    "resnet18_cifar": lambda **options: QuantResNet18(10, "cifar", base=4, **options),
-    "resnet18_imagenet": lambda **options: QuantResNet18(10, "imagenet", base=4, **options),
-}
-
 # Model, act, weight bits, weight scale, exporter (dynamo or not): every pair that matters.
 COVER = [
     ("alexnet", "sign", 1, "tensor", True),
@@ -54,28 +41,6 @@ COVER = [
 WELL_TESTED = {COVER[0], COVER[2], COVER[7], COVER[16]}
 
 
-def trained(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
-    """A few steps with a rule of our own, from a model that was converted back and forth."""
-    swap_quantizers(model, "soft_hinge")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    for _ in range(3):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-    return model.eval()
-
-
-def resized(images: torch.Tensor, size: int) -> torch.Tensor:
-    normed = (images - images.mean()) / images.std()
-    return nn.functional.interpolate(normed, size=(size, size))
-
-
-def built(name: str, act: str, bits: int, scale: str, images, labels) -> nn.Module:
-    torch.manual_seed(0)
-    model = BUILDERS[name](act=act, form="hardware", weight_bits=bits, weight_scale=scale)
-    return trained(model, images, labels)
-
-
 def on_thresholds(shape: tuple[int, ...]) -> torch.Tensor:
     """Images of zeros, and of the input quantizer's rounding ties."""
     ties = (torch.arange(torch.Size(shape).numel()) % 258 - 129 + 0.5) / 32
@@ -83,10 +48,10 @@ def on_thresholds(shape: tuple[int, ...]) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def convnet4():
+def convnet4(build_hardware):
     torch.manual_seed(0)
     images, labels = torch.randn(16, 3, 16, 16), torch.randint(10, (16,))
-    return built("convnet4", "staircase3", 2, "channel", images, labels)
+    return build_hardware("convnet4", "staircase3", 2, "channel", images, labels)
 
 
 @pytest.fixture(scope="module")
@@ -233,10 +198,12 @@ def test_progress_names_the_steps(convnet4, tmp_path, capfd):
 @pytest.mark.parametrize(
     "case", COVER, ids=lambda case: "-".join(map(str, case)).replace("True", "dynamo")
 )
-def test_hardware_forms_become_partitions_that_compute_the_same(case, cifar10, tmp_path):
+def test_hardware_forms_become_partitions_that_compute_the_same(
+    case, build_hardware, cifar10, resize_for, tmp_path
+):
     name, act, bits, scale, dynamo = case
-    images = resized(cifar10.images, SIZES[name])
-    model = built(name, act, bits, scale, images[:32], cifar10.labels[:32])
+    images = resize_for(name, cifar10.images)
+    model = build_hardware(name, act, bits, scale, images[:32], cifar10.labels[:32])
     real = images[100 : 200 if case in WELL_TESTED else 103]
     batch = torch.cat([real, torch.randn_like(images[:1]), on_thresholds(images.shape[1:])])
     report = export_finn(
