@@ -163,7 +163,8 @@ def _hardware_graph(path: Path) -> Any:
         )
     with silence():
         graph = graph.transform(IntegerSums()).transform(InferShapes())
-        graph = graph.transform(MultiThresholdToQuant())
+        # What a moved tie changes is compared, and excused only within the rounding bound.
+        graph = graph.transform(MultiThresholdToQuant(slack=1))
         if len(shapes[0]) == 4:
             graph = graph.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
     for position, node in enumerate(graph.graph.node):

@@ -123,7 +123,6 @@ class _Rewriting:
                 "2**24 that float32, and so PyTorch, adds up exactly: use fewer bits or inputs"
             )
         self._sums(node, weights.integers, stage)
-        self.types[self.tensor] = sum_type(*reach, self.unit)
         order = ordered(self.graph, stage)
         of_sums = SumChain(
             stage.layer,
@@ -133,6 +132,7 @@ class _Rewriting:
             weights.bias,
         )
         self._moves(order.before)
+        self.types[self.tensor] = sum_type(*reach, self.unit)
         levels = stage.levels
         if levels is None:
             factor, offset = of_sums.affine()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from onnx import NodeProto, helper
 from qonnx.core.datatype import FixedPointType
@@ -12,7 +14,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 from ..errors import ExportError
 from .chains import attributes
 from .initializers import constant, shape_of
-from .steps import affine_steps
+from .steps import ROUND, affine_steps
 
 __all__ = ["MultiThresholdToQuant"]
 
@@ -28,27 +30,38 @@ class MultiThresholdToQuant(Transformation):
     ==================  =============================================================
     levels              nodes
     ==================  =============================================================
-    all of b bits       FLOOR of v to b bits, saturating
-    −1 and 1            v = 2·(s − t) + 1 is odd: ROUND to 2 bits, saturating to ±1
-    0 … n, as n = 5     FLOOR of v + e to b bits, Add(−e), Quant to b bits: the first
+    all of b bits       Quant of v to b bits, saturating
+    −1 and 1            v = 2·(s − t) + 1 is odd: Quant to 2 bits, saturating to ±1
+    0 … n, as n = 5     Quant of v + e to b bits, Add(−e), Quant to b bits: the first
                         saturates at n, the second at 0; e = 2**b − 1 − n
     ==================  =============================================================
 
+    The rounding is FLOOR, or ROUND (half to even) where inputs meet the ties of a quantizer that
+    rounds.
+
     A constant ±1 factor in front is taken in. The node's input must be annotated with an integer or
-    fixed-point type that holds every value that occurs; the result is the same for all of them.
+    fixed-point type that holds every value that occurs; without slack the result is the same for all of them.
+
+    Args:
+        slack: by how many units thresholds may be missed in channels where they are not evenly
+            spaced, because float32 rounding moved one of them.
 
     Raises:
         ExportError: if the thresholds are not evenly spaced.
     """
 
+    def __init__(self, *, slack: int = 0) -> None:
+        super().__init__()
+        self.slack = slack
+
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for node in list(model.graph.node):
             if node.op_type == "MultiThreshold":
-                _replace(model, node)
+                _replace(model, node, self.slack)
         return model.transform(InferShapes()), False
 
 
-def _replace(model: ModelWrapper, node: NodeProto) -> None:
+def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
     source, channels = node.input[0], shape_of(model, node.input[0])[1]
     removed, direction = [node], np.ones(channels, dtype=np.int64)
     producer = model.find_producer(source)
@@ -62,20 +75,22 @@ def _replace(model: ModelWrapper, node: NodeProto) -> None:
     if (direction < 0).any():
         low, high = min(low, -high), max(high, -low)
     thresholds = _integer_thresholds(model, node, channels, low, high, unit)
-    options = attributes(node)
-    first, step = round(options.get("out_bias", 0.0)), round(options.get("out_scale", 1.0))
-    steps = affine_steps(thresholds, low, high, name=node.name)
+    form = _form(node, thresholds.shape[1])
+    steps = affine_steps(thresholds, low, high, first=form.shift, slack=slack, name=node.name)
     one = float(1 << steps.bits)
     factor, offset = direction * steps.factor / one / unit, steps.offset / one
     nodes = _Nodes(model, node.name, source, node.output[0])
-    if step == 2 and thresholds.shape[1] == 1 and first == -1:
-        # One threshold needs no fractional bits, so v is an integer, and 2·v − 1 is odd.
+    if form.is_sign:
+        # One threshold needs no fractional bits, so 2·v − 1 is odd.
         nodes.affine(2 * factor, 2 * offset - 1)
-        nodes.quant(2, signed=True, narrow=True, rounding="ROUND")
-    elif step == 1:
-        _staircase(nodes, factor, offset, first, thresholds.shape[1])
     else:
-        raise ExportError(f"{node.name} has steps of {step}: only sign may have steps of 2")
+        nodes.affine(factor, offset + form.shift)
+    nodes.quant(form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding)
+    if form.excess:
+        nodes.add(-form.excess)
+        nodes.quant(form.bits, signed=False, narrow=False, rounding=ROUND)
+    if form.rest:
+        nodes.add(form.rest)
     index = min(list(model.graph.node).index(old) for old in removed)
     for old in removed:
         model.graph.node.remove(old)
@@ -83,25 +98,42 @@ def _replace(model: ModelWrapper, node: NodeProto) -> None:
         model.graph.node.insert(index + position, new)
 
 
-def _staircase(
-    nodes: _Nodes, factor: np.ndarray, offset: np.ndarray, first: int, count: int
-) -> None:
+@dataclass(frozen=True)
+class _Form:
+    """A saturating type for the levels 0 … n of a staircase.
+
+    Attributes:
+        bits, signed, narrow: of the type.
+        shift: what is added to the level.
+        excess: what is taken off behind a first saturation.
+        rest: what is added at the end.
+        is_sign: whether the levels are −1 and 1.
+    """
+
+    bits: int
+    signed: bool = False
+    narrow: bool = False
+    shift: int = 0
+    excess: int = 0
+    rest: int = 0
+    is_sign: bool = False
+
+
+def _form(node: NodeProto, count: int) -> _Form:
+    options = attributes(node)
+    first, step = round(options.get("out_bias", 0.0)), round(options.get("out_scale", 1.0))
+    if (first, step, count) == (-1, 2, 1):
+        return _Form(2, signed=True, narrow=True, is_sign=True)
+    if step != 1:
+        raise ExportError(f"{node.name} has steps of {step}: only sign may have steps of 2")
     last = first + count
-    signed_bits = max(last, -first - 1, 1).bit_length() + 1
-    top = (1 << signed_bits - 1) - 1
+    bits = max(last, -first - 1, 1).bit_length() + 1
+    top = (1 << bits - 1) - 1
     if first < 0 and last == top and first in (-top, -top - 1):
-        nodes.affine(factor, offset + first)
-        nodes.quant(signed_bits, signed=True, narrow=first == -top, rounding="FLOOR")
-        return
+        return _Form(bits, signed=True, narrow=first == -top, shift=first)
     bits = count.bit_length()
     excess = (1 << bits) - 1 - count
-    nodes.affine(factor, offset + excess)
-    nodes.quant(bits, signed=False, narrow=False, rounding="FLOOR")
-    if excess:
-        nodes.add(-excess)
-        nodes.quant(bits, signed=False, narrow=False, rounding="ROUND")
-    if first:
-        nodes.add(first)
+    return _Form(bits, shift=excess, excess=excess, rest=first)
 
 
 def _reach(model: ModelWrapper, tensor: str, node: NodeProto) -> tuple[int, int, float]:

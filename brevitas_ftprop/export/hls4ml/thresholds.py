@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ExportError
 from .chains import Levels, apply_chain
+from .folding import folded
 
 __all__ = ["SumChain"]
 
@@ -89,17 +90,10 @@ class SumChain:
         """Factor and offset of each channel, float64 arrays (C,), of a chain that only scales.
 
         Raises:
-            ExportError: if the chain is not affine.
+            ExportError: if the chain does anything else.
         """
-        channels = len(self.scale)
-        points = np.array([-(2.0**12), 0.0, 2.0**12])[:, None] * np.ones(channels)
-        left, middle, right = self.values(points).double().numpy()
-        if not np.allclose(left + right, 2 * middle, rtol=1e-5, atol=1e-6):
-            raise ExportError(
-                f"what follows {self.name} is not a scale and a bias: end the model with a "
-                "quantizer or with a layer"
-            )
-        if not self.nodes:
-            bias = np.zeros(channels) if self.bias is None else self.bias.astype(np.float64)
-            return self.scale.astype(np.float64), bias
-        return (right - left) / 2.0**13, middle
+        factor = self.scale.astype(np.float64)
+        offset = np.zeros_like(factor) if self.bias is None else self.bias.astype(np.float64)
+        for node, constants in self.nodes:
+            factor, offset = folded(node, constants, factor, offset, name=self.name)
+        return factor, offset
