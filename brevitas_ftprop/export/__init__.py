@@ -1,6 +1,7 @@
 """Export to QONNX and QCDQ files, and proof that they compute what was trained."""
 
 from .errors import ExportError, VerificationError
+from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
 from .qcdq import export_qcdq
 from .qonnx import export_qonnx
 from .verification.report import Excused, OutputReport, QuantizerReport, VerifyReport
@@ -9,10 +10,13 @@ from .verify import verify_export
 __all__ = [
     "Excused",
     "ExportError",
+    "Hls4mlReport",
+    "LayerReport",
     "OutputReport",
     "QuantizerReport",
     "VerificationError",
     "VerifyReport",
+    "export_hls4ml",
     "export_qcdq",
     "export_qonnx",
     "verify_export",

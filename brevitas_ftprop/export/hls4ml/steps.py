@@ -84,8 +84,8 @@ def affine_steps(
     if slack and not unmet:
         return _coarsest(relaxed, count, ROUND, first)
     raise ExportError(
-        f"{name or 'a quantizer'}: the thresholds of channel {unmet[0]} are not evenly spaced, which "
-        "hls4ml's quantizers need: use a uniform quantizer or one of the staircases"
+        f"{name or 'a quantizer'}: the thresholds of channel {unmet[0]} are not evenly spaced, "
+        "which hls4ml's quantizers need: use a uniform quantizer or one of the staircases"
     )
 
 

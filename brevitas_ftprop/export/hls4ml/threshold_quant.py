@@ -40,7 +40,8 @@ class MultiThresholdToQuant(Transformation):
     rounds.
 
     A constant ±1 factor in front is taken in. The node's input must be annotated with an integer or
-    fixed-point type that holds every value that occurs; without slack the result is the same for all of them.
+    fixed-point type that holds every value that occurs; without slack the result is the same for
+    all of them.
 
     Args:
         slack: by how many units thresholds may be missed in channels where they are not evenly
