@@ -61,12 +61,15 @@ def compare(
         report: is added to.
 
     Raises:
-        VerificationError: if the model calls a quantizer more than once.
+        VerificationError: if the model calls a quantizer more than once, or one was not simulated.
     """
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
     captured = capture(model, proxies, batch)
     activations = {n for n, proxy in proxies.items() if kind_of(proxy) == ACTIVATION}
     bounds, output_bound = Reference(model, batch, activations).bounds(batch, captured)
+    left_out = sorted(n for n in activations if captured.calls[n] and n not in integers)
+    if left_out:
+        raise VerificationError(f"the simulation tells nothing of {left_out[0]}")
     compared = torch.ones(len(batch), dtype=torch.bool)
     for name, found in integers.items():
         calls = captured.calls[name]

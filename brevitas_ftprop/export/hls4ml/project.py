@@ -127,7 +127,11 @@ class Project:
         return {name: found[layer] / units[name] for name, layer in layers.items()}
 
     def quantizer_layers(self) -> dict[str, str]:
-        """hls4ml's layer that gives each quantizer's integers, by the quantizer's name."""
+        """hls4ml's layer that gives each quantizer's integers, by the quantizer's name.
+
+        Raises:
+            ExportError: if there is none, as in a project that is not traced.
+        """
         present = {layer.name for layer in self.model.get_layers()}
         found = {}
         for name, node in self._quantizers().items():
@@ -135,8 +139,11 @@ class Project:
             before = self.graph.find_producer(node.input[0])
             names = [node.name] if before is None else [node.name, before.name]
             variants = [v for n in names for v in (f"{n}_act", f"bn_{n}", n)]
-            found[name] = next((v for v in variants if v in present), "")
-        return {name: layer for name, layer in found.items() if layer}
+            layer = next((v for v in variants if v in present), None)
+            if layer is None:
+                raise ExportError(f"hls4ml has no layer that gives the integers of {name}")
+            found[name] = layer
+        return found
 
     def _units(self) -> dict[str, float]:
         """What one integer of each quantizer is in the project: its scale for the input's, or 1."""

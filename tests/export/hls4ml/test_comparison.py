@@ -56,6 +56,14 @@ def test_one_wrong_integer_is_found_in_its_layer(network, tmp_path):
         report.raise_if_different()
 
 
+def test_a_quantizer_that_was_not_simulated_is_missed(network, tmp_path):
+    model, shape = network("sign")
+    images, integers, output = simulated(model, shape)
+    del integers["features.act1.act_quant"]
+    with pytest.raises(VerificationError, match=r"tells nothing of features\.act1\.act_quant"):
+        report_on(model, images, integers, output, tmp_path)
+
+
 def test_a_wrong_output_is_found(network, tmp_path):
     model, shape = network("sign")
     images, integers, output = simulated(model, shape)
