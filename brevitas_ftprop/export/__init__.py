@@ -2,6 +2,7 @@
 
 from .errors import ExportError, VerificationError
 from .finn import FinnReport, export_finn
+from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
 from .qcdq import export_qcdq
 from .qonnx import export_qonnx
 from .verification.report import Excused, OutputReport, QuantizerReport, VerifyReport
@@ -11,11 +12,14 @@ __all__ = [
     "Excused",
     "ExportError",
     "FinnReport",
+    "Hls4mlReport",
+    "LayerReport",
     "OutputReport",
     "QuantizerReport",
     "VerificationError",
     "VerifyReport",
     "export_finn",
+    "export_hls4ml",
     "export_qcdq",
     "export_qonnx",
     "verify_export",

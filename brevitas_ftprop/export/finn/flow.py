@@ -17,13 +17,13 @@ from torch.nn import Module
 
 from ..checks import check_batch, check_model
 from ..errors import ExportError, VerificationError
+from ..output_folder import check_folder, output_folder
 from ..qonnx import export_qonnx
 from ..quiet import silence
 from ..state import export_state
 from ..verify import verify_export
 from .environment import prepare_finn
 from .execution import executable
-from .output_folder import check_folder, output_folder
 from .report import FinnReport, StepReport
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brevitas_ftprop.export.finn.output_folder import check_folder, output_folder
+from brevitas_ftprop.export.output_folder import check_folder, output_folder
 
 
 def written(folder, text="new"):

@@ -1,0 +1,117 @@
+"""Compare the integers and outputs of a C simulation with PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ...levels import level_function
+from ..errors import VerificationError
+from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
+from ..verification.capture import capture
+from ..verification.differences import adversarial_inputs, compare_in_layer, different
+from ..verification.reference import Reference
+from ..verification.report import QuantizerReport
+from ..verification.rounding import UNIT, Bounded
+from .report import Hls4mlReport, LayerReport
+
+__all__ = ["compare", "edge_images"]
+
+
+def edge_images(model: Module, quantizer: str, shape: tuple[int, ...], count: int) -> Tensor:
+    """Images of values at and beside the thresholds of the input's quantizer, and far outside.
+
+    Args:
+        model: in evaluation mode.
+        quantizer: name of the quantizer of the input.
+        shape: of one image.
+        count: number of images.
+
+    Returns:
+        float32 tensor (count, *shape).
+    """
+    function = level_function(quantizer_proxies(model)[quantizer])
+    values = adversarial_inputs(function, torch.zeros(1, 1)).reshape(-1)
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(values), (count, *shape), generator=generator)
+    return values[chosen]
+
+
+def compare(
+    model: Module,
+    batch: Tensor,
+    integers: Mapping[str, Tensor],
+    output: Tensor,
+    report: Hls4mlReport,
+) -> None:
+    """Add to a report what differs.
+
+    In each image the layers are compared in order. Up to the first that differs, the simulation's
+    layers read the integers that PyTorch's read; so there a difference is excused if both integers
+    lie within the float32 rounding bound. What follows from an excused difference is not compared.
+
+    Args:
+        model: in evaluation mode.
+        batch: float32 tensor (N, …).
+        integers: of each quantizer, zero-points taken off, in PyTorch's layout.
+        output: float64 tensor (N, …).
+        report: is added to.
+
+    Raises:
+        VerificationError: if the model calls a quantizer more than once, or one was not simulated.
+    """
+    proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
+    captured = capture(model, proxies, batch)
+    activations = {n for n, proxy in proxies.items() if kind_of(proxy) == ACTIVATION}
+    bounds, output_bound = Reference(model, batch, activations).bounds(batch, captured)
+    left_out = sorted(n for n in activations if captured.calls[n] and n not in integers)
+    if left_out:
+        raise VerificationError(f"the simulation tells nothing of {left_out[0]}")
+    compared = torch.ones(len(batch), dtype=torch.bool)
+    for name, found in integers.items():
+        calls = captured.calls[name]
+        if len(calls) != 1:
+            raise VerificationError(f"the model calls {name} {len(calls)} times")
+        function = level_function(proxies[name])
+        expected = calls[0].result
+        if found.numel() != expected.numel():
+            raise VerificationError(
+                f"hls4ml gives {name} the shape {tuple(found.shape)}, not {tuple(expected.shape)}"
+            )
+        # hls4ml may flatten behind the quantizer that PyTorch flattens before.
+        found = found.reshape(expected.shape)
+        values = function.dequantize((found + function.zero_point).float())
+        z = bounds.get((name, 0))
+        counts = QuantizerReport(name, ACTIVATION)
+        compare_in_layer(
+            counts,
+            function,
+            expected[compared],
+            values[compared],
+            None if z is None else Bounded(z.value[compared], z.error[compared]),
+            first_image=0,
+        )
+        report.layers.append(
+            LayerReport(name, expected[compared].numel(), counts.layer_mismatches, counts.excused)
+        )
+        if counts.layer_mismatches == 0:
+            compared &= ~different(expected, values).reshape(len(batch), -1).any(1)
+    expected = captured.output.double()
+    output = output.reshape(expected.shape)
+    beyond = _beyond(output, expected, output_bound)
+    report.output_mismatches += int(beyond[compared].sum())
+    report.images += len(batch)
+    report.max_difference = max(report.max_difference, float((output - expected).abs().max()))
+    classes = (tensor.reshape(len(batch), -1).argmax(1) for tensor in (output, expected))
+    report.same_class += int((next(classes) == next(classes)).sum())
+
+
+def _beyond(output: Tensor, expected: Tensor, bound: Bounded | None) -> Tensor:
+    """Which outputs differ by more than float32 rounding."""
+    if bound is None:
+        # A quantizer's integer times its scale, which PyTorch rounds.
+        return ~((output - expected).abs() <= 2 * UNIT * expected.abs())
+    return ~((output - bound.value).abs() <= bound.error)

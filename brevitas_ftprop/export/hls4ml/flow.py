@@ -1,0 +1,218 @@
+"""Export to hls4ml: an HLS project whose C simulation is compared with PyTorch."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ..checks import check_batch, check_model
+from ..errors import ExportError
+from ..output_folder import check_folder, output_folder
+from ..qonnx import export_qonnx
+from ..quiet import silence
+from ..state import export_state
+from .comparison import compare, edge_images
+from .report import Hls4mlReport
+
+__all__ = ["export_hls4ml"]
+
+RANDOM_IMAGES = 16
+EDGE_IMAGES = 8
+IO_TYPES = ("io_stream", "io_parallel")
+STRATEGIES = ("latency", "resource")
+GRAPH = "model.onnx"
+REPORT = "report.json"
+
+
+def export_hls4ml(
+    model: Module,
+    example_input: Tensor,
+    out_dir: str | os.PathLike[str],
+    *,
+    batch: Tensor | None = None,
+    part: str = "xcu250-figd2104-2L-e",
+    clock_ns: float = 5.0,
+    io_type: Literal["io_stream", "io_parallel"] = "io_stream",
+    strategy: Literal["latency", "resource"] = "latency",
+    reuse_factor: int = 1,
+    dynamo: bool = False,
+    overwrite: bool = False,
+) -> Hls4mlReport:
+    """Write an hls4ml project that computes a Brevitas model's integers, and prove it.
+
+    The model is exported to QONNX; scales, batch norms and quantizers become integer thresholds
+    (``IntegerSums``) and then affine functions and saturating types (``MultiThresholdToQuant``);
+    every type in the project follows from the values that can occur. hls4ml's C simulation is
+    compiled with g++ and run on random images, images at the thresholds of the input's quantizer,
+    and ``batch``; each activation quantizer's integers and the outputs are compared with PyTorch's.
+    The project takes images channels last, (H, W, C), in the type of the input's quantizer.
+
+    What can be exported is a chain of layers: a quantizer of the input with a power-of-two scale,
+    then convolutions and fully connected layers with quantized weights, each with batch norm, max
+    pooling and a quantizer behind it, such as the models in hardware form. The model is left as it
+    was; the folder appears when it is complete, and a run that fails leaves its files in
+    ``<out_dir>.unfinished``.
+
+    Args:
+        model: float32 model on the CPU with Brevitas layers.
+        example_input: float32 tensor (N, …), as the model takes it.
+        out_dir: folder of the project, with the graph (``model.onnx``) and ``report.json``.
+        batch: float32 tensor (M, …), images to compare on beside the others.
+        part: FPGA, as Vitis names it.
+        clock_ns: clock period.
+        io_type: how layers hand on their data.
+        strategy: how hls4ml implements sums.
+        reuse_factor: how often a multiplier is used for one sum.
+        dynamo: export with torch.export; False uses TorchScript.
+        overwrite: replace the folder of an earlier export.
+
+    Returns:
+        The report; ``report.ok`` if nothing differs without excuse.
+
+    Raises:
+        TypeError, ValueError: for a model, batch or option that cannot be used.
+        OSError: if the folder exists already, or cannot be written.
+        ExportError: if hls4ml or g++ is missing, or the model does not fit; names the layer.
+        VerificationError: if a pre-activation is not finite; names the layer.
+
+    >>> import brevitas.nn as qnn
+    >>> model = torch.nn.Sequential(qnn.QuantLinear(4, 2, bias=False))
+    >>> export_hls4ml(model, torch.zeros(1, 4), "project", clock_ns=0)
+    Traceback (most recent call last):
+    ValueError: clock_ns must be positive, not 0
+
+    References:
+        Duarte et al., Fast inference of deep neural networks in FPGAs for particle physics,
+        arXiv:1804.06913; https://fastmachinelearning.org/hls4ml.
+    """
+    _check_options(clock_ns, io_type, strategy, reuse_factor)
+    check_model(model)
+    _check_finite(model)
+    check_batch(example_input, name="example_input")
+    if batch is not None:
+        check_batch(batch, name="batch")
+        if batch.shape[1:] != example_input.shape[1:]:
+            raise ValueError(
+                f"the batch has shape {tuple(batch.shape)}, but the model takes "
+                f"(N, {', '.join(map(str, example_input.shape[1:]))})"
+            )
+    target = check_folder(out_dir, overwrite=overwrite)
+    # Only now, since they are heavy: an import of the package must stay light.
+    from .project import Options, Project, require_tools
+
+    require_tools()
+    options = Options(part, clock_ns, io_type, strategy, reuse_factor)
+    report = Hls4mlReport(target)
+    with output_folder(target) as folder, tempfile.TemporaryDirectory() as scratch:
+        with _timed(report, "export"):
+            path = export_qonnx(model, example_input[:1], f"{scratch}/exported.onnx", dynamo=dynamo)
+            graph = _hardware_graph(path)
+        with _timed(report, "convert"):
+            traced = Project(graph, Path(scratch) / "traced", options, traced=True)
+            project = Project(graph, folder, options, traced=False)
+        report.types = project.types()
+        with export_state(model):
+            model.eval()
+            names = list(traced.quantizer_layers())
+            images = _images(model, names[0], example_input, batch)
+            data = _channels_last(images)
+            with _timed(report, "compile"):
+                project.compile()
+                traced.compile()
+            with _timed(report, "simulate"):
+                outputs = torch.from_numpy(project.outputs(data))
+                integers = traced.integers(data)
+            compare(
+                model,
+                images,
+                {name: _channels_first(found) for name, found in integers.items()},
+                outputs,
+                report,
+            )
+        project.clean(target)
+        graph.save(str(folder / GRAPH))
+        (folder / REPORT).write_text(json.dumps(report.as_dict(), indent=2) + "\n")
+    return report
+
+
+def _hardware_graph(path: Path) -> Any:
+    """The graph that hls4ml is given, from an exported QONNX file."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    from .initializers import shape_of
+    from .integer_sums import IntegerSums
+    from .threshold_quant import MultiThresholdToQuant
+
+    graph = ModelWrapper(str(path))
+    shapes = [shape_of(graph, ends[0].name) for ends in (graph.graph.input, graph.graph.output)]
+    if len(shapes[0]) not in (2, 4) or len(shapes[1]) != 2:
+        raise ExportError(
+            "hls4ml projects take (N, C) or (N, C, H, W) and give (N, C), but the model takes "
+            f"{shapes[0]} and gives {shapes[1]}"
+        )
+    with silence():
+        graph = graph.transform(IntegerSums()).transform(InferShapes())
+        # What a moved tie changes is compared, and excused only within the rounding bound.
+        graph = graph.transform(MultiThresholdToQuant(slack=1))
+        if len(shapes[0]) == 4:
+            graph = graph.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
+    for position, node in enumerate(graph.graph.node):
+        node.name = node.name or f"{node.op_type.lower()}_{position}"
+    return graph
+
+
+def _images(model: Module, quantizer: str, example: Tensor, batch: Tensor | None) -> Tensor:
+    """What is simulated: random images, images at thresholds, and the given ones."""
+    shape = tuple(example.shape[1:])
+    generator = torch.Generator().manual_seed(0)
+    images = [
+        torch.randn(RANDOM_IMAGES, *shape, generator=generator),
+        edge_images(model, quantizer, shape, EDGE_IMAGES),
+        *([] if batch is None else [batch.detach()]),
+    ]
+    return torch.cat(images)
+
+
+def _channels_last(images: Tensor) -> np.ndarray:
+    # Double, so that hls4ml hands the values on as they are.
+    return np.ascontiguousarray(images.movedim(1, -1).double().numpy())
+
+
+def _channels_first(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(values)).movedim(-1, 1)
+
+
+def _check_options(clock_ns: float, io_type: str, strategy: str, reuse_factor: int) -> None:
+    if not clock_ns > 0:
+        raise ValueError(f"clock_ns must be positive, not {clock_ns!r}")
+    if not isinstance(reuse_factor, int) or reuse_factor < 1:
+        raise ValueError(f"reuse_factor must be a positive integer, not {reuse_factor!r}")
+    for name, value, valid in (("io_type", io_type, IO_TYPES), ("strategy", strategy, STRATEGIES)):
+        if value not in valid:
+            raise ValueError(f"{name} must be one of {', '.join(valid)}, not {value!r}")
+
+
+def _check_finite(model: Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name} holds values that are not finite")
+
+
+@contextmanager
+def _timed(report: Hls4mlReport, step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    report.seconds[step] = time.perf_counter() - start

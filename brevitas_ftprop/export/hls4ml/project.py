@@ -1,0 +1,190 @@
+"""Write hls4ml projects, compile their C simulation and run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
+
+from ..errors import ExportError
+from ..quiet import silence
+from ..tags import QUANTIZER
+from .initializers import constant
+from .precision import layer_precisions
+
+__all__ = ["Options", "Project", "require_tools"]
+
+# Every type is given; this one would show up as a difference.
+DEFAULT = "ufixed<1,1>"
+NAME = "model"
+# The result does not depend on it, and the simulation is compiled in half the time.
+QUICK = "-O1"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What hls4ml is told beside the graph; see ``export_hls4ml``."""
+
+    part: str
+    clock_ns: float
+    io_type: str
+    strategy: str
+    reuse_factor: int
+
+
+def require_tools() -> None:
+    """Raise unless hls4ml and g++ are there.
+
+    Raises:
+        ExportError: says how to install what is missing.
+    """
+    if importlib.util.find_spec("hls4ml") is None:
+        raise ExportError("hls4ml is not installed: pip install 'brevitas-ftprop[hls4ml]'")
+    if shutil.which("g++") is None:
+        raise ExportError(
+            "g++, which compiles hls4ml's C simulation, is not installed: apt-get install g++"
+        )
+
+
+class Project:
+    """An hls4ml project.
+
+    Args:
+        graph: as ``MultiThresholdToQuant`` and the channels-last conversion leave it.
+        folder: where to write; must not exist.
+        options: see there.
+        traced: let every layer tell its output; the input gets one bit more than its quantizer,
+            so that hls4ml keeps this as a layer of its own.
+
+    Raises:
+        ExportError: if hls4ml refuses the graph.
+    """
+
+    def __init__(
+        self, graph: ModelWrapper, folder: Path, options: Options, *, traced: bool
+    ) -> None:
+        self.graph, self.folder, self.traced = graph, folder, traced
+        config: dict[str, Any] = {
+            "Model": {
+                "Precision": {"default": DEFAULT},
+                "ReuseFactor": options.reuse_factor,
+                "Strategy": options.strategy.capitalize(),
+            },
+            "LayerName": {
+                name: {"Precision": precision, "Trace": traced}
+                for name, precision in layer_precisions(graph, wider_input=traced).items()
+            },
+        }
+        with self._explaining("convert the model"):
+            from hls4ml.converters import (  # pyright: ignore[reportMissingImports]
+                convert_from_onnx_model,
+            )
+
+            self.model = convert_from_onnx_model(
+                graph,
+                output_dir=str(folder),
+                project_name=NAME,
+                backend="Vitis",
+                part=options.part,
+                clock_period=options.clock_ns,
+                io_type=options.io_type,
+                hls_config=config,
+            )
+
+    def compile(self) -> None:
+        """Write the sources and compile the C simulation."""
+        with self._explaining("compile the C simulation"):
+            self.model.config.trace_output = self.traced
+            self.model.write()
+            script = self.folder / "build_lib.sh"
+            script.write_text(script.read_text().replace("-O3", QUICK))
+            self.model._compile()
+
+    def outputs(self, batch: np.ndarray) -> np.ndarray:
+        """Outputs of the C simulation.
+
+        Args:
+            batch: float64 array (N, …), channels last.
+        """
+        with self._explaining("run the C simulation"):
+            return self.model.predict(np.ascontiguousarray(batch))
+
+    def integers(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Integers of each quantizer of a traced project, by its name in PyTorch, channels last."""
+        # hls4ml would write and compile anew what `compile` has compiled.
+        self.model.compile = lambda: None
+        with self._explaining("trace the C simulation"):
+            _, found = self.model.trace(np.ascontiguousarray(batch))
+        layers, units = self.quantizer_layers(), self._units()
+        return {name: found[layer] / units[name] for name, layer in layers.items()}
+
+    def quantizer_layers(self) -> dict[str, str]:
+        """hls4ml's layer that gives each quantizer's integers, by the quantizer's name.
+
+        Raises:
+            ExportError: if there is none, as in a project that is not traced.
+        """
+        present = {layer.name for layer in self.model.get_layers()}
+        found = {}
+        for name, node in self._quantizers().items():
+            # A Quant node is a layer of its own, or its type has become that of the layer before.
+            before = self.graph.find_producer(node.input[0])
+            names = [node.name] if before is None else [node.name, before.name]
+            variants = [v for n in names for v in (f"{n}_act", f"bn_{n}", n)]
+            layer = next((v for v in variants if v in present), None)
+            if layer is None:
+                raise ExportError(f"hls4ml has no layer that gives the integers of {name}")
+            found[name] = layer
+        return found
+
+    def _units(self) -> dict[str, float]:
+        """What one integer of each quantizer is in the project: its scale for the input's, or 1."""
+        scales = {
+            name: float(constant(self.graph, node.input[1]))
+            for name, node in self._quantizers().items()
+            if node.op_type == "Quant"
+        }
+        return {name: scales.get(name, 1.0) for name in self._quantizers()}
+
+    def _quantizers(self) -> dict[str, NodeProto]:
+        """The nodes that give the quantizers' results, by name."""
+        return {
+            entry.value: node
+            for node in self.graph.graph.node
+            for entry in node.metadata_props
+            if entry.key == QUANTIZER
+        }
+
+    def clean(self, folder: Path) -> None:
+        """Remove what was compiled, and let the project say that it lies in ``folder``."""
+        self.model.write()
+        for library in (self.folder / "firmware").glob("*.so"):
+            library.unlink()
+        config = self.folder / "hls4ml_config.yml"
+        config.write_text(config.read_text().replace(str(self.folder), str(folder)))
+
+    @contextmanager
+    def _explaining(self, what: str) -> Iterator[None]:
+        try:
+            with silence():
+                yield
+        except Exception as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), "")
+            raise ExportError(
+                f"hls4ml could not {what}: {type(error).__name__}: {reason}"
+            ) from error
+
+    def types(self) -> dict[str, str]:
+        """hls4ml's type of each layer's result."""
+        return {
+            layer.name: str(layer.get_output_variable().type.precision)
+            for layer in self.model.get_layers()
+        }

@@ -1,0 +1,47 @@
+"""Which integers a layer's sums can reach, and the QONNX types that hold them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+__all__ = ["integer_type", "reach_of", "sum_type"]
+
+
+def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:
+    """Smallest and largest sum of any output channel, partial sums and zero padding included.
+
+    Args:
+        weights: int64 array (C, …), output channels first.
+        low: smallest input.
+        high: largest input.
+
+    >>> reach_of(np.array([[2, -1]]), 0, 3)
+    (-3, 6)
+    """
+    flat = weights.reshape(len(weights), -1)
+    products = np.stack([flat * low, flat * high, np.zeros_like(flat)])
+    return int(products.min(0).sum(1).min()), int(products.max(0).sum(1).max())
+
+
+def integer_type(low: int, high: int) -> str:
+    """The smallest QONNX integer type that holds 0, ``low`` and ``high``.
+
+    >>> integer_type(0, 5), integer_type(-1, 1)
+    ('UINT3', 'INT2')
+    """
+    if low >= 0:
+        return f"UINT{max(high, 1).bit_length()}"
+    return f"INT{max(-low - 1, high).bit_length() + 1}"
+
+
+def sum_type(low: int, high: int, unit: float) -> str:
+    """The smallest signed QONNX type that holds ``low`` to ``high`` multiples of a power of two.
+
+    >>> sum_type(-100, 100, 1.0), sum_type(-100, 100, 0.25)
+    ('INT8', 'FIXED<8,6>')
+    """
+    bits = max(-low - 1, high).bit_length() + 1
+    fractional = -round(math.log2(unit))
+    return f"FIXED<{bits},{bits - fractional}>" if fractional > 0 else f"INT{bits - fractional}"

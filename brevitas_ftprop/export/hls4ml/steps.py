@@ -1,0 +1,167 @@
+"""The affine function with the fewest bits that reaches each level exactly at its threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ExportError
+
+__all__ = ["FLOOR", "ROUND", "AffineSteps", "affine_steps"]
+
+FLOOR, ROUND = "FLOOR", "ROUND"
+# Beyond this many fractional bits the products no longer fit into int64 beside the sums.
+MOST_FRACTIONAL_BITS = 30
+NO_LEAST, NO_MOST = -(1 << 62), 1 << 62
+
+
+@dataclass(frozen=True)
+class AffineSteps:
+    """``(factor·s + offset) / 2**bits``, rounded and clamped to 0 … n, for each channel.
+
+    Attributes:
+        factor: int64 array (C,).
+        offset: int64 array (C,).
+        bits: number of fractional bits of both.
+        rounding: ``"FLOOR"`` or ``"ROUND"``, half to even.
+    """
+
+    factor: np.ndarray
+    offset: np.ndarray
+    bits: int
+    rounding: str
+
+
+def affine_steps(
+    thresholds: np.ndarray,
+    low: int,
+    high: int,
+    *,
+    first: int = 0,
+    slack: int = 0,
+    name: str = "",
+) -> AffineSteps:
+    """An affine function of integers that reaches level k exactly from the k-th threshold on.
+
+    It is exact on every integer from ``low`` to ``high``, and monotone, so only the two integers
+    around each threshold have to be looked at: at the threshold t it must have reached level k, and
+    at t − 1 it must not. Rounding down is cheaper in hardware; half to even is taken where sums
+    meet the ties of a quantizer that rounds.
+
+    Args:
+        thresholds: int64 array (C, n), ascending; ``high + 1`` for a level that is never reached,
+            ``low`` or less for one that always is.
+        low: smallest integer that occurs.
+        high: largest integer that occurs.
+        first: what will be added before the rounding; half to even depends on it being even.
+        slack: by how many sums thresholds may be missed in channels where no affine function meets
+            them all: PyTorch's rounding can move a tie to the next sum.
+        name: of the layer, for messages.
+
+    Returns:
+        Factors and offsets with as few fractional bits as all channels need.
+
+    Raises:
+        ExportError: if no affine function has these steps.
+
+    >>> steps = affine_steps(np.array([[-3, 0, 4]]), -8, 8)
+    >>> sums = np.arange(-4, 6)
+    >>> np.clip((steps.factor * sums + steps.offset) >> steps.bits, 0, 3)
+    array([0, 1, 1, 1, 2, 2, 2, 2, 3, 3])
+    """
+    rows = np.asarray(thresholds, dtype=np.int64)
+    count, exact = rows.shape[1], [_Channel(row, low, high) for row in rows]
+    for rounding in (FLOOR, ROUND):
+        unmet = _unmet(exact, count, rounding, first)
+        if not unmet:
+            return _coarsest(exact, count, rounding, first)
+    relaxed = [
+        _Channel(rows[index], low, high, slack) if index in unmet else channel
+        for index, channel in enumerate(exact)
+    ]
+    unmet = _unmet(relaxed, count, ROUND, first)
+    if slack and not unmet:
+        return _coarsest(relaxed, count, ROUND, first)
+    raise ExportError(
+        f"{name or 'a quantizer'}: the thresholds of channel {unmet[0]} are not evenly spaced, "
+        "which hls4ml's quantizers need: use a uniform quantizer or one of the staircases"
+    )
+
+
+def _unmet(channels: list[_Channel], count: int, rounding: str, first: int) -> list[int]:
+    """Channels whose thresholds no affine function has."""
+    ends = _ends(count, MOST_FRACTIONAL_BITS, rounding, first)
+    found = [channel.on_grid(MOST_FRACTIONAL_BITS, *ends) for channel in channels]
+    return [index for index, pair in enumerate(found) if pair is None]
+
+
+def _coarsest(channels: list[_Channel], count: int, rounding: str, first: int) -> AffineSteps:
+    bits = int(rounding == ROUND)
+    while True:
+        ends = _ends(count, bits, rounding, first)
+        solved = [pair for c in channels if (pair := c.on_grid(bits, *ends)) is not None]
+        if len(solved) == len(channels):
+            factor, offset = np.array(solved, dtype=np.int64).T
+            return AffineSteps(factor, offset, bits, rounding)
+        bits += 1
+
+
+def _ends(count: int, bits: int, rounding: str, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Least value that is rounded to each level 1 … count, and most that is not, in 2**-bits."""
+    level = np.arange(1, count + 1)
+    if rounding == FLOOR:
+        return level << bits, (level << bits) - 1
+    middle = (level << bits) - (1 << bits - 1)
+    # At the middle between two levels the even one is taken.
+    is_odd = (level + first) % 2
+    return middle + is_odd, middle - 1 + is_odd
+
+
+class _Channel:
+    """The thresholds of one channel that lie within reach, as conditions on two integers."""
+
+    def __init__(self, thresholds: np.ndarray, low: int, high: int, slack: int = 0) -> None:
+        level = np.arange(len(thresholds))
+        missed, reached = thresholds - 1 - slack, thresholds + slack
+        is_missed, is_reached = missed >= low, reached <= high
+        self.missed, self.missed_level = missed[is_missed], level[is_missed]
+        self.reached, self.reached_level = reached[is_reached], level[is_reached]
+        self.slope = self._middle_slope()
+
+    def _middle_slope(self) -> float:
+        """Middle of the slopes that fit, from the levels and distances of all pairs."""
+        if not (len(self.missed) and len(self.reached)):
+            return 0.0
+        rise = (self.missed_level[:, None] - self.reached_level).astype(float)
+        run = (self.missed[:, None] - self.reached).astype(float)
+        # At most `rise` between a sum that has reached a level and one behind it that has not.
+        largest = np.min(rise[run > 0] / run[run > 0], initial=np.inf)
+        # At least `rise` between a sum that has not reached a level and one behind it that has.
+        smallest = np.max(rise[run < 0] / run[run < 0], initial=0.0)
+        if np.isinf(largest):
+            return max(1.0, np.ceil(smallest))
+        return (smallest + largest) / 2
+
+    def on_grid(self, bits: int, least: np.ndarray, most: np.ndarray) -> tuple[int, int] | None:
+        """Factor and offset in units of 2**-bits, or None if that is too coarse."""
+        nearest = round(self.slope * (1 << bits))
+        for factor in (nearest, nearest + 1, nearest - 1):
+            if factor < 0:
+                continue
+            low = np.max(least[self.reached_level] - factor * self.reached, initial=NO_LEAST)
+            high = np.min(most[self.missed_level] - factor * self.missed, initial=NO_MOST)
+            if low <= high:
+                return factor, _between(int(low), int(high), 1 << bits)
+        return None
+
+
+def _between(least: int, most: int, one: int) -> int:
+    """The middle, so that executors in float32 have room on both sides."""
+    if least == NO_LEAST and most == NO_MOST:
+        return 0
+    if least == NO_LEAST:
+        return most - one // 2
+    if most == NO_MOST:
+        return least + one // 2
+    return (least + most + 1) // 2

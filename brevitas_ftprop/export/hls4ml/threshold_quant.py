@@ -1,0 +1,207 @@
+"""Rewrite integer thresholds as an affine function and saturating ``Quant`` nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import NodeProto, helper
+from qonnx.core.datatype import FixedPointType
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.base import Transformation
+from qonnx.transformation.infer_shapes import InferShapes
+
+from ..errors import ExportError
+from .chains import attributes
+from .initializers import constant, shape_of
+from .steps import ROUND, affine_steps
+
+__all__ = ["MultiThresholdToQuant"]
+
+GENERAL = "qonnx.custom_op.general"
+
+
+class MultiThresholdToQuant(Transformation):
+    """``MultiThreshold`` on an annotated integer tensor → ``BatchNormalization`` and ``Quant``.
+
+    hls4ml knows no thresholds, but types that round down and saturate. With ``v = a·s + b``, a and
+    b of as few fractional bits as the thresholds allow (see ``affine_steps``):
+
+    ==================  =============================================================
+    levels              nodes
+    ==================  =============================================================
+    all of b bits       Quant of v to b bits, saturating
+    −1 and 1            v = 2·(s − t) + 1 is odd: Quant to 2 bits, saturating to ±1
+    0 … n, as n = 5     Quant of v + e to b bits, Add(−e), Quant to b bits: the first
+                        saturates at n, the second at 0; e = 2**b − 1 − n
+    ==================  =============================================================
+
+    The rounding is FLOOR, or ROUND (half to even) where inputs meet the ties of a quantizer that
+    rounds.
+
+    A constant ±1 factor in front is taken in. The node's input must be annotated with an integer or
+    fixed-point type that holds every value that occurs; without slack the result is the same for
+    all of them.
+
+    Args:
+        slack: by how many units thresholds may be missed in channels where they are not evenly
+            spaced, because float32 rounding moved one of them.
+
+    Raises:
+        ExportError: if the thresholds are not evenly spaced.
+    """
+
+    def __init__(self, *, slack: int = 0) -> None:
+        super().__init__()
+        self.slack = slack
+
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
+        for node in list(model.graph.node):
+            if node.op_type == "MultiThreshold":
+                _replace(model, node, self.slack)
+        return model.transform(InferShapes()), False
+
+
+def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
+    source, channels = node.input[0], shape_of(model, node.input[0])[1]
+    removed, direction = [node], np.ones(channels, dtype=np.int64)
+    producer = model.find_producer(source)
+    if producer is not None and producer.op_type == "Mul":
+        factor = model.get_initializer(producer.input[1])
+        if isinstance(factor, np.ndarray) and (np.abs(factor) == 1).all():
+            direction = np.broadcast_to(factor.reshape(-1), (channels,)).astype(np.int64)
+            removed.append(producer)
+            source = producer.input[0]
+    low, high, unit = _reach(model, source, node)
+    if (direction < 0).any():
+        low, high = min(low, -high), max(high, -low)
+    thresholds = _integer_thresholds(model, node, channels, low, high, unit)
+    form = _form(node, thresholds.shape[1])
+    steps = affine_steps(thresholds, low, high, first=form.shift, slack=slack, name=node.name)
+    one = float(1 << steps.bits)
+    factor, offset = direction * steps.factor / one / unit, steps.offset / one
+    nodes = _Nodes(model, node.name, source, node.output[0])
+    if form.is_sign:
+        # One threshold needs no fractional bits, so 2·v − 1 is odd.
+        nodes.affine(2 * factor, 2 * offset - 1)
+    else:
+        nodes.affine(factor, offset + form.shift)
+    nodes.quant(form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding)
+    if form.excess:
+        nodes.add(-form.excess)
+        nodes.quant(form.bits, signed=False, narrow=False, rounding=ROUND)
+    if form.rest:
+        nodes.add(form.rest)
+    index = min(list(model.graph.node).index(old) for old in removed)
+    for old in removed:
+        model.graph.node.remove(old)
+    for position, new in enumerate(nodes.finished(node)):
+        model.graph.node.insert(index + position, new)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A saturating type for the levels 0 … n of a staircase.
+
+    Attributes:
+        bits, signed, narrow: of the type.
+        shift: what is added to the level.
+        excess: what is taken off behind a first saturation.
+        rest: what is added at the end.
+        is_sign: whether the levels are −1 and 1.
+    """
+
+    bits: int
+    signed: bool = False
+    narrow: bool = False
+    shift: int = 0
+    excess: int = 0
+    rest: int = 0
+    is_sign: bool = False
+
+
+def _form(node: NodeProto, count: int) -> _Form:
+    options = attributes(node)
+    first, step = round(options.get("out_bias", 0.0)), round(options.get("out_scale", 1.0))
+    if (first, step, count) == (-1, 2, 1):
+        return _Form(2, signed=True, narrow=True, is_sign=True)
+    if step != 1:
+        raise ExportError(f"{node.name} has steps of {step}: only sign may have steps of 2")
+    last = first + count
+    bits = max(last, -first - 1, 1).bit_length() + 1
+    top = (1 << bits - 1) - 1
+    if first < 0 and last == top and first in (-top, -top - 1):
+        return _Form(bits, signed=True, narrow=first == -top, shift=first)
+    bits = count.bit_length()
+    excess = (1 << bits) - 1 - count
+    return _Form(bits, shift=excess, excess=excess, rest=first)
+
+
+def _reach(model: ModelWrapper, tensor: str, node: NodeProto) -> tuple[int, int, float]:
+    """Ends in units, and the unit."""
+    kind = model.get_tensor_datatype(tensor)
+    if not (kind.is_integer() or isinstance(kind, FixedPointType)):
+        raise ExportError(f"{node.name}: the type of its input {tensor} is not annotated")
+    unit = kind.scale_factor() if isinstance(kind, FixedPointType) else 1.0
+    return round(kind.min() / unit), round(kind.max() / unit), unit
+
+
+def _integer_thresholds(
+    model: ModelWrapper, node: NodeProto, channels: int, low: int, high: int, unit: float
+) -> np.ndarray:
+    values = constant(model, node.input[1])
+    # A multiple of the unit reaches a threshold when it reaches the next multiple.
+    counted = np.clip(np.ceil(values.astype(np.float64) / unit), low, high + 1)
+    return np.broadcast_to(counted, (channels, values.shape[1])).astype(np.int64)
+
+
+class _Nodes:
+    """New nodes, one behind the other, between two tensors."""
+
+    def __init__(self, model: ModelWrapper, name: str, source: str, result: str) -> None:
+        self.model, self.name, self.result = model, name, result
+        self.tensor = source
+        self.nodes: list[NodeProto] = []
+
+    def affine(self, factor: np.ndarray, offset: np.ndarray) -> None:
+        offset = np.broadcast_to(offset, factor.shape)
+        parameters = {
+            "scale": factor,
+            "bias": offset,
+            "mean": 0 * factor,
+            "variance": 0 * factor + 1,
+        }
+        inputs = [self._constant(what, value) for what, value in parameters.items()]
+        # Without mean, variance and epsilon it is nothing but factor·s + offset.
+        self._append("BatchNormalization", inputs, f"{self.name}_affine", epsilon=0.0)
+
+    def quant(self, bits: int, *, signed: bool, narrow: bool, rounding: str) -> None:
+        name = f"{self.name}_quant{len(self.nodes)}"
+        inputs = [
+            self._constant(f"{what}{len(self.nodes)}", np.array(value))
+            for what, value in {"unit": 1.0, "zero": 0.0, "bits": bits}.items()
+        ]
+        self._append(
+            "Quant", inputs, name, domain=GENERAL,
+            signed=int(signed), narrow=int(narrow), rounding_mode=rounding,
+        )  # fmt: skip
+
+    def add(self, value: int) -> None:
+        name = f"{self.name}_add{len(self.nodes)}"
+        self._append("Add", [self._constant(f"added{len(self.nodes)}", np.array(value))], name)
+
+    def finished(self, replaced: NodeProto) -> list[NodeProto]:
+        self.nodes[-1].output[0] = self.result
+        # The last node gives the levels, and so bears the quantizer's name.
+        self.nodes[-1].metadata_props.extend(replaced.metadata_props)
+        return self.nodes
+
+    def _constant(self, what: str, value: np.ndarray) -> str:
+        name = f"{self.name}_{what}"
+        self.model.set_initializer(name, np.asarray(value, dtype=np.float32))
+        return name
+
+    def _append(self, kind: str, inputs: list[str], name: str, **options) -> None:
+        output = f"{name}_out"
+        self.nodes.append(helper.make_node(kind, [self.tensor, *inputs], [output], name, **options))
+        self.tensor = output

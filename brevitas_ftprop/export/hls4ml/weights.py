@@ -1,0 +1,65 @@
+"""The integers behind a layer's quantized weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import NodeProto
+
+from ..errors import ExportError
+from .chains import attributes
+from .stages import Graph, describe
+
+__all__ = ["IntegerWeights", "integer_weights"]
+
+
+@dataclass(frozen=True)
+class IntegerWeights:
+    """Weights as PyTorch has them, the zero-point taken off.
+
+    Attributes:
+        integers: int64 array (C, …), output channels first.
+        scale: float32 array (C,).
+        bias: float32 array (C,), or None.
+    """
+
+    integers: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray | None
+
+
+def integer_weights(graph: Graph, node: NodeProto, name: str) -> IntegerWeights:
+    """The weights of a Conv, Gemm or MatMul node.
+
+    Raises:
+        ExportError: if they are not quantized, or have scales that differ within a channel.
+    """
+    constant = graph.constants.get(node.input[1])
+    if constant is None or constant.scale is None:
+        raise ExportError(f"{name or describe(node)} has float weights: quantize them")
+    value, scale = constant.value, np.broadcast_to(constant.scale, constant.value.shape)
+    if node.op_type == "Gemm":
+        _check_gemm(node, name)
+    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not _transposed(node)):
+        value, scale = value.T, scale.T
+    channels = len(value)
+    of_channel = scale.reshape(channels, -1)
+    if (of_channel != of_channel[:, :1]).any():
+        raise ExportError(f"the weights of {name} have several scales for one output channel")
+    integers = np.rint(value.astype(np.float64) / scale.astype(np.float64)).astype(np.int64)
+    bias = None
+    if len(node.input) > 2 and node.input[2]:
+        bias = graph.constants[node.input[2]].value.reshape(-1)
+        bias = np.broadcast_to(bias, (channels,)).astype(np.float32)
+    return IntegerWeights(integers, of_channel[:, 0].astype(np.float32), bias)
+
+
+def _transposed(node: NodeProto) -> bool:
+    return bool(attributes(node).get("transB", 0))
+
+
+def _check_gemm(node: NodeProto, name: str) -> None:
+    options = attributes(node)
+    if options.get("alpha", 1.0) != 1.0 or options.get("beta", 1.0) != 1.0 or options.get("transA"):
+        raise ExportError(f"{name} is a Gemm with alpha, beta or a transposed input")

@@ -1,0 +1,172 @@
+"""Graphs of integer sums compute what PyTorch does, run by QONNX's executor."""
+
+from __future__ import annotations
+
+import brevitas.nn as qnn
+import numpy as np
+import pytest
+import torch
+from brevitas.quant import Int8ActPerTensorFixedPoint, Int8ActPerTensorFloat
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
+from qonnx.transformation.infer_shapes import InferShapes
+from torch import Tensor, nn
+
+from brevitas_ftprop.export import ExportError, export_qonnx
+from brevitas_ftprop.export.hls4ml.comparison import edge_images
+from brevitas_ftprop.export.hls4ml.integer_sums import IntegerSums
+from brevitas_ftprop.export.hls4ml.threshold_quant import MultiThresholdToQuant
+from brevitas_ftprop.quant import (
+    TargetPropInt8ActPerChannelFloat,
+    TargetPropUint8ActPerTensorFixedPoint,
+)
+
+IMAGES = 12
+# float32 rounding of a few products of a scale and an integer.
+RTOL = 1e-6
+EXACT = ("sign", "int2", "staircase3", "staircase5", "int4", "pool first")
+
+
+def run(graph: ModelWrapper, images: Tensor) -> np.ndarray:
+    outputs = [execute_onnx(graph, {"global_in": image[None].numpy()}) for image in images]
+    return np.concatenate([output["global_out"] for output in outputs])
+
+
+def some_images(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Random ones, and ones at the thresholds of the input's quantizer."""
+    first = next(name for name, _ in model.named_modules() if name.endswith("act_quant"))
+    random = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(1))
+    return torch.cat([2 * random, edge_images(model, first, shape, IMAGES)])
+
+
+@pytest.mark.parametrize("name", [*EXACT, "free scales", "dense"])
+def test_thresholds_on_sums_and_their_quantizers_compute_what_pytorch_does(name, exported):
+    model, path, shape = exported(name)
+    images = some_images(model, shape)
+    with torch.no_grad():
+        expected = model(images).numpy()
+    integer = ModelWrapper(str(path)).transform(IntegerSums()).transform(InferShapes())
+    for graph in (integer, integer.transform(MultiThresholdToQuant())):
+        found = run(graph, images)
+        if name in EXACT:
+            np.testing.assert_array_equal(found, expected)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=RTOL, atol=RTOL)
+
+
+def test_sums_are_integers_and_annotated_with_what_they_can_reach(exported):
+    _, path, _ = exported("staircase5")
+    graph = ModelWrapper(str(path)).transform(IntegerSums())
+    sums = {n.name: n.output[0] for n in graph.graph.node if n.op_type in ("Conv", "MatMul")}
+    assert list(sums) == ["features_conv0", "features_conv1", "classifier_fc0", "classifier_fc1"]
+    assert graph.get_tensor_datatype(sums["features_conv0"]).is_fixed_point()
+    assert graph.get_tensor_datatype(sums["features_conv1"]).is_integer()
+    for node in graph.graph.node:
+        if node.op_type == "MultiThreshold":
+            thresholds = graph.get_initializer(node.input[1])
+            unit = 2.0**-5 if node.name == "features_act0" else 1.0
+            finite = thresholds[np.isfinite(thresholds)] / unit
+            np.testing.assert_array_equal(finite, np.round(finite))
+
+
+def test_the_graph_that_is_transformed_stays_as_it_was(exported):
+    _, path, _ = exported("sign")
+    graph = ModelWrapper(str(path))
+    before = graph.model.SerializeToString(deterministic=True)
+    graph.transform(IntegerSums())
+    assert graph.model.SerializeToString(deterministic=True) == before
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint)
+        self.first, self.second = layer(), layer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.image(x)
+        return self.first(x) + self.second(x)
+
+
+def image() -> nn.Module:
+    return qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint)
+
+
+def act() -> nn.Module:
+    return qnn.QuantIdentity(act_quant=TargetPropUint8ActPerTensorFixedPoint, bit_width=2)
+
+
+def layer(**options) -> nn.Module:
+    return qnn.QuantConv2d(4, 4, 3, bias=False, weight_bit_width=4, **options)
+
+
+def channel_act() -> nn.Module:
+    return qnn.QuantIdentity(
+        act_quant=TargetPropInt8ActPerChannelFloat,
+        bit_width=4,
+        per_channel_broadcastable_shape=(1, 4, 1, 1),
+        scaling_stats_permute_dims=(1, 0, 2, 3),
+    )
+
+
+UNFIT = {
+    "no quantized input": (lambda: [layer(), act(), nn.Flatten()], "reads values that no quant"),
+    "input scale": (
+        lambda: [qnn.QuantIdentity(act_quant=Int8ActPerTensorFloat), layer()],
+        r"0\.act_quant quantizes the input with scale .* use a FixedPoint quantizer",
+    ),
+    "residual": (lambda: [Residual()], "goes to 2 layers: residual and branching"),
+    "average pooling": (
+        lambda: [image(), layer(), act(), nn.AvgPool2d(2)],
+        "AveragePool .* cannot be exported to hls4ml exactly: use max pooling",
+    ),
+    "padded pooling": (
+        lambda: [image(), layer(), act(), nn.MaxPool2d(2, padding=1)],
+        "MaxPool .* has padding or ceil_mode",
+    ),
+    "float weights": (
+        lambda: [image(), nn.Conv2d(4, 4, 3, bias=False), act()],
+        "has float weights: quantize them",
+    ),
+    "grouped": (lambda: [image(), layer(groups=2), act()], "1 is a grouped convolution"),
+    "batch norm in between": (
+        lambda: [image(), nn.BatchNorm2d(4), layer(), act()],
+        "BatchNormalization .* stands between a quantizer and the next layer",
+    ),
+    "scales per channel": (
+        lambda: [image(), layer(), channel_act(), layer()],
+        "2.act_quant has one scale for each channel",
+    ),
+    "softmax": (lambda: [image(), layer(), nn.Flatten(), nn.Softmax(1)], "Softmax .* exactly"),
+    "relu output": (lambda: [image(), layer(), nn.ReLU()], "Relu behind 1 is not a scale"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_model_that_does_not_fit_is_refused_by_the_name_of_the_layer(name, tmp_path):
+    build, message = UNFIT[name]
+    model = nn.Sequential(*build())
+    for _ in range(2):
+        model(torch.randn(4, 4, 8, 8))
+    path = export_qonnx(model, torch.zeros(1, 4, 8, 8), tmp_path / "model.onnx", dynamo=False)
+    with pytest.raises(ExportError, match=message):
+        ModelWrapper(str(path)).transform(IntegerSums())
+
+
+def test_a_falling_batch_norm_behind_norm_and_pooling_is_refused(tmp_path):
+    norm = nn.BatchNorm2d(4)
+    nn.init.constant_(norm.weight, -1.0)
+    model = nn.Sequential(image(), layer(), nn.BatchNorm2d(4), nn.MaxPool2d(2), norm, act())
+    for _ in range(2):
+        model(torch.randn(4, 4, 8, 8))
+    path = export_qonnx(model, torch.zeros(1, 4, 8, 8), tmp_path / "model.onnx", dynamo=False)
+    with pytest.raises(ExportError, match="behind 1, has negative factors and follows a max pool"):
+        ModelWrapper(str(path)).transform(IntegerSums())
+
+
+def test_sums_beyond_what_float32_holds_are_refused(tmp_path):
+    model = nn.Sequential(image(), qnn.QuantLinear(4000, 2, bias=False))
+    model(torch.randn(4, 4000))
+    path = export_qonnx(model, torch.zeros(1, 4000), tmp_path / "model.onnx", dynamo=False)
+    with pytest.raises(ExportError, match=r"the sums of 1 reach from .* more than the 2"):
+        ModelWrapper(str(path)).transform(IntegerSums())
