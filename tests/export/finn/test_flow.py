@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import onnx
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from brevitas_ftprop.export.finn import export_finn
+from brevitas_ftprop.models import QuantAlexNet, QuantResNet18
 
 pytest.importorskip("finn", reason="needs the extra 'finn'")
 
@@ -192,6 +194,28 @@ def test_progress_names_the_steps(convnet4, tmp_path, capfd):
     shown = capfd.readouterr()
     assert shown.out == ""
     assert "done" in shown.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("act", ["sign", "staircase3"])
+@pytest.mark.parametrize("name", ["alexnet", "resnet18"])
+def test_full_size_networks_become_partitions_that_compute_the_same(name, act, cifar10, tmp_path):
+    torch.manual_seed(0)
+    options = {"act": act, "form": "hardware", "weight_bits": 2}
+    model = QuantAlexNet(**options) if name == "alexnet" else QuantResNet18(**options)
+    images = torch.nn.functional.interpolate(cifar10.images[:4] * 4 - 2, size=(224, 224))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), cifar10.labels[:4]).backward()
+        optimizer.step()
+    report = export_finn(
+        model.eval(), images[:1], tmp_path / "out", batch=images[:2], target_fps=50, progress=False
+    )
+    print(report, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "GB at most")
+    assert report.ok, str(report)
+    assert all(step.images == 2 for step in report.steps)
+    assert report.steps[-1].software_nodes == []
 
 
 @pytest.mark.slow
