@@ -22,13 +22,13 @@ from ..qonnx import export_qonnx
 from ..quiet import silence
 from ..state import export_state
 from ..verify import verify_export
+from .edges import Edges
 from .environment import prepare_finn
 from .execution import executable
 from .report import FinnReport, StepReport
 
 if TYPE_CHECKING:
     from .oracle import Oracle
-    from .steps import Edges
 
 __all__ = ["export_finn"]
 
@@ -37,6 +37,11 @@ RESULTS = ("logits", "class")
 RANDOM_IMAGES = 4
 # Steps in which thresholds still are on PyTorch's pre-activations.
 ON_PRE_ACTIVATIONS = ("forms", "finn")
+# Steps whose graph takes images channels last.
+CHANNELS_LAST = {
+    "float": ("partition", "folded"),
+    "uint8": ("hardware", "partition", "folded"),
+}
 
 
 def export_finn(
@@ -49,8 +54,8 @@ def export_finn(
     clock_ns: float = 5.0,
     batch: Tensor | None = None,
     images: str = "float",
-    mean: Sequence[float] = (0.5, 0.5, 0.5),
-    std: Sequence[float] = (0.25, 0.25, 0.25),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     result: str = "logits",
     dynamo: bool = True,
     overwrite: bool = False,
@@ -80,7 +85,7 @@ def export_finn(
         images: what the accelerator takes: the ``"float"`` images of the model (a Transpose to
             channels last is left to software), or ``"uint8"`` pixels, channels last, whose
             normalization ``(x/255 - mean)/std`` and 8-bit quantizer become its first layer.
-        mean, std: of that normalization, one number a channel.
+        mean, std: of that normalization, one number a channel; needed for pixels.
         result: ``"logits"`` or the ``"class"`` index.
         dynamo: which exporter writes the QONNX file.
         overwrite: replace a folder that an earlier run has written.
@@ -106,13 +111,14 @@ def export_finn(
             raise ValueError(f"{what} must be one of {', '.join(valid)}, not {value!r}")
     if not (target_fps > 0 and clock_ns > 0):
         raise ValueError("target_fps and clock_ns must be positive")
-    seen, given = _inputs(example_input, batch, images, mean, std)
+    if images == "uint8":
+        _check_normalization(mean, std, example_input)
+    edges = Edges(images, result, tuple(mean or ()), tuple(std or ()))
+    seen, given = _inputs(example_input, batch, edges)
     target = check_folder(out_dir, overwrite=overwrite)
     prepare_finn()
     from .builder import build_config
-    from .steps import Edges
 
-    edges = Edges(images, result, mean, std)
     report = FinnReport(fpga_part, clock_ns, target_fps, _described(edges, example_input))
     with output_folder(target) as folder:
         config = build_config(folder, fpga_part, target_fps, clock_ns)
@@ -206,11 +212,10 @@ class _Flow:
 
         graph = executable(graph)
         entry = graph.graph.input[0].name
-        shape = tuple(graph.get_tensor_shape(entry))
-        for index in range(len(self.given)):
-            image = self.given[index : index + 1].astype(np.float32)
-            if image.shape != shape:
-                image = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
+        images = self.given.astype(np.float32)
+        if images.ndim == 4 and step.name in CHANNELS_LAST[self.edges.images]:
+            images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        for index, image in enumerate(np.split(images, len(images))):
             try:
                 with silence():
                     context = execute_onnx(graph, {entry: image}, return_full_exec_context=True)
@@ -242,12 +247,26 @@ def _require_hardware(graph: Any, step: StepReport) -> None:
         )
 
 
-def _inputs(
-    example: Tensor, batch: Tensor | None, images: str, mean: Sequence[float], std: Sequence[float]
-) -> tuple[Tensor, np.ndarray]:
+def _check_normalization(
+    mean: Sequence[float] | None, std: Sequence[float] | None, example: Tensor
+) -> None:
+    if mean is None or std is None:
+        raise ValueError(
+            'images="uint8" needs the mean and std of the normalization (x/255 - mean)/std that '
+            "the model was trained with"
+        )
+    channels = example.shape[1] if example.dim() == 4 else 0
+    if not len(mean) == len(std) == channels or not all(value > 0 for value in std):
+        raise ValueError(
+            f"mean and std (positive) need a number for each of {channels} channels of "
+            f"(N, C, H, W) images, not {len(mean)} and {len(std)}"
+        )
+
+
+def _inputs(example: Tensor, batch: Tensor | None, edges: Edges) -> tuple[Tensor, np.ndarray]:
     """What the model sees, and what the accelerator is given."""
     generator = torch.Generator().manual_seed(0)
-    if images == "float":
+    if edges.images == "float":
         if batch is None:
             random = torch.randn(RANDOM_IMAGES, *example.shape[1:], generator=generator)
             batch = torch.cat([example[:1], torch.zeros_like(example[:1]), random])
@@ -266,7 +285,7 @@ def _inputs(
         raise ValueError('images="uint8" needs a batch of integers from 0 to 255')
     _check_shape(batch, example)
     pixels = batch.numpy().astype(np.float32)
-    return torch.from_numpy(normalized(pixels, mean, std)), pixels
+    return torch.from_numpy(normalized(pixels, edges.mean, edges.std)), pixels
 
 
 def _check_shape(batch: Tensor, example: Tensor) -> None:

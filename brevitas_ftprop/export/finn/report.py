@@ -50,6 +50,11 @@ class StepReport:
     untracked: list[str] = field(default_factory=list)
 
     @property
+    def caveat(self) -> str:
+        """Which quantizers are not followed into this step's graph."""
+        return f"Not followed into step {self.name}: {', '.join(self.untracked)}."
+
+    @property
     def ok(self) -> bool:
         """Whether the step's graph computes what PyTorch computes."""
         return self.first_difference is None
@@ -110,6 +115,7 @@ class FinnReport:
         ]
         if self.error is not None:
             lines += ["", f"**{self.error}**"]
+        lines += [line for step in self.steps if step.untracked for line in ("", step.caveat)]
         lines += ["", *_table(_STEP_COLUMNS, [_row(step) for step in self.steps])]
         lines += ["", *_table(("edge", "form"), list(self.edges.items()))]
         if self.resources:
@@ -128,6 +134,7 @@ class FinnReport:
             "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
             for row in rows
         ]
+        lines += [step.caveat for step in self.steps if step.untracked]
         fps = self.performance.get("estimated_throughput_fps")
         if fps is not None:
             totals = ", ".join(f"{kind} {value:g}" for kind, value in self.resources.items())

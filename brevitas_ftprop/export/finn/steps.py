@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from .edges import Edges
 from .execution import HARDWARE
 from .orders import has_joins, streamlining
 from .passes import (
@@ -20,23 +20,7 @@ from .passes import (
 )
 from .tracking import apply, keep_notes
 
-__all__ = ["STEPS", "Edges", "software_nodes"]
-
-
-@dataclass(frozen=True)
-class Edges:
-    """What enters and leaves the accelerator.
-
-    Attributes:
-        images: ``"uint8"`` pixels, channels last, or the ``"float"`` images that the model takes.
-        result: ``"class"`` index or ``"logits"``.
-        mean, std: of the normalization of uint8 images.
-    """
-
-    images: str
-    result: str
-    mean: Sequence[float]
-    std: Sequence[float]
+__all__ = ["STEPS", "software_nodes"]
 
 
 def forms(model: Any, edges: Edges, config: Any) -> Any:

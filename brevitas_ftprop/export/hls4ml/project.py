@@ -115,7 +115,7 @@ class Project:
             batch: float64 array (N, …), channels last.
         """
         with self._explaining("run the C simulation"):
-            return self.model.predict(np.ascontiguousarray(batch))
+            return np.asarray(self.model.predict(np.ascontiguousarray(batch)))
 
     def integers(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """Integers of each quantizer of a traced project, by its name in PyTorch, channels last."""

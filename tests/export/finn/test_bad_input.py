@@ -14,6 +14,7 @@ from brevitas_ftprop.export import ExportError, VerificationError
 from brevitas_ftprop.export.finn import export_finn
 
 EXAMPLE = torch.randn(1, 3, 8, 8)
+PIXELS = {"images": "uint8", "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 
 
 def network() -> nn.Module:
@@ -50,7 +51,10 @@ def network() -> nn.Module:
         (EXAMPLE, {"batch": torch.zeros(1, 3, 8, 8).double()}, TypeError, "float32"),
         (EXAMPLE, {"images": "uint16"}, ValueError, "images must be one of float, uint8"),
         (EXAMPLE, {"result": "top5"}, ValueError, "result must be one of logits, class"),
-        (EXAMPLE, {"images": "uint8", "batch": EXAMPLE}, ValueError, "integers from 0 to 255"),
+        (EXAMPLE, PIXELS | {"batch": EXAMPLE}, ValueError, "integers from 0 to 255"),
+        (EXAMPLE, {"images": "uint8"}, ValueError, "needs the mean and std"),
+        (EXAMPLE, PIXELS | {"mean": (0.5,)}, ValueError, "each of 3 channels .* not 1 and 3"),
+        (EXAMPLE, PIXELS | {"std": (0.2, 0.2, 0.0)}, ValueError, r"std \(positive\)"),
         (EXAMPLE, {"target_fps": 0}, ValueError, "must be positive"),
         (EXAMPLE, {"clock_ns": -1.0}, ValueError, "must be positive"),
     ],
