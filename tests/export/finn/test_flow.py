@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from pathlib import Path
 
 import onnx
@@ -11,42 +10,10 @@ import pytest
 import torch
 
 from brevitas_ftprop.export.finn import export_finn
-from brevitas_ftprop.models import QuantAlexNet, QuantResNet18
 
 pytest.importorskip("finn", reason="needs the extra 'finn'")
 
 STEPS = ["qonnx", "forms", "finn", "streamlined", "hardware", "partition", "folded"]
-# Model, act, weight bits, weight scale, exporter (dynamo or not): every pair that matters.
-COVER = [
-    ("alexnet", "sign", 1, "tensor", True),
-    ("alexnet", "sign", 4, "channel", False),
-    ("alexnet", "staircase3", 2, "channel", True),
-    ("alexnet", "staircase5", 4, "tensor", False),
-    ("alexnet", "staircase5", 1, "channel", True),
-    ("alexnet", "int2", 1, "channel", False),
-    ("alexnet", "int4", 2, "tensor", False),
-    ("resnet18_cifar", "sign", 2, "channel", True),
-    ("resnet18_cifar", "staircase3", 1, "tensor", False),
-    ("resnet18_cifar", "staircase3", 4, "channel", True),
-    ("resnet18_cifar", "staircase5", 2, "tensor", True),
-    ("resnet18_cifar", "int2", 4, "tensor", True),
-    ("resnet18_cifar", "int2", 2, "channel", False),
-    ("resnet18_cifar", "int4", 1, "channel", True),
-    ("resnet18_imagenet", "sign", 4, "tensor", True),
-    ("resnet18_imagenet", "sign", 1, "tensor", False),
-    ("resnet18_imagenet", "staircase3", 2, "tensor", False),
-    ("resnet18_imagenet", "staircase5", 1, "channel", False),
-    ("resnet18_imagenet", "int2", 1, "tensor", True),
-    ("resnet18_imagenet", "int4", 4, "channel", False),
-]
-# Builds whose last graph is compared on a hundred images.
-WELL_TESTED = {COVER[0], COVER[2], COVER[7], COVER[16]}
-
-
-def on_thresholds(shape: tuple[int, ...]) -> torch.Tensor:
-    """Images of zeros, and of the input quantizer's rounding ties."""
-    ties = (torch.arange(torch.Size(shape).numel()) % 258 - 129 + 0.5) / 32
-    return torch.stack([torch.zeros(shape), ties.reshape(shape)])
 
 
 @pytest.fixture(scope="module")
@@ -194,51 +161,3 @@ def test_progress_names_the_steps(convnet4, tmp_path, capfd):
     shown = capfd.readouterr()
     assert shown.out == ""
     assert "done" in shown.err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("act", ["sign", "staircase3"])
-@pytest.mark.parametrize("name", ["alexnet", "resnet18"])
-def test_full_size_networks_become_partitions_that_compute_the_same(name, act, cifar10, tmp_path):
-    torch.manual_seed(0)
-    options = {"act": act, "form": "hardware", "weight_bits": 2}
-    model = QuantAlexNet(**options) if name == "alexnet" else QuantResNet18(**options)
-    images = torch.nn.functional.interpolate(cifar10.images[:4] * 4 - 2, size=(224, 224))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    for _ in range(2):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images), cifar10.labels[:4]).backward()
-        optimizer.step()
-    report = export_finn(
-        model.eval(), images[:1], tmp_path / "out", batch=images[:2], target_fps=50, progress=False
-    )
-    print(report, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "GB at most")
-    assert report.ok, str(report)
-    assert all(step.images == 2 for step in report.steps)
-    assert report.steps[-1].software_nodes == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "case", COVER, ids=lambda case: "-".join(map(str, case)).replace("True", "dynamo")
-)
-def test_hardware_forms_become_partitions_that_compute_the_same(
-    case, build_hardware, cifar10, resize_for, tmp_path
-):
-    name, act, bits, scale, dynamo = case
-    images = resize_for(name, cifar10.images)
-    model = build_hardware(name, act, bits, scale, images[:32], cifar10.labels[:32])
-    real = images[100 : 200 if case in WELL_TESTED else 103]
-    batch = torch.cat([real, torch.randn_like(images[:1]), on_thresholds(images.shape[1:])])
-    report = export_finn(
-        model, images[:1], tmp_path / "out", batch=batch, dynamo=dynamo, progress=False
-    )
-    compared = sum(step.compared for step in report.steps)
-    assert report.ok, str(report)
-    assert report.excused * 1_000_000 <= compared
-    for step in report.steps:
-        assert step.images == step.same_class == len(batch)
-        assert step.untracked == []
-    with torch.no_grad():
-        assert len(model(batch).argmax(1).unique()) > 1
-    assert report.steps[-1].software_nodes == []
