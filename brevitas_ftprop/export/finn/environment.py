@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
+from .zero_thresholds import fix_thresholds_of_minus_one_and_zero
+
 __all__ = ["prepare_finn"]
 
 INSTALL = "pip install 'brevitas-ftprop[finn]'"
@@ -35,3 +37,4 @@ def prepare_finn() -> None:
     for name in finn.xsi._LAZY_NAMES:
         if name not in vars(finn.xsi):
             setattr(finn.xsi, name, object)
+    fix_thresholds_of_minus_one_and_zero()

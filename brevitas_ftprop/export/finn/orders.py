@@ -86,6 +86,8 @@ def _residual() -> list[Any]:
         absorb.Absorb1BitMulIntoMatMul(),
         absorb.Absorb1BitMulIntoConv(),
         RoundAndClipThresholds(),
+        # First: where a summand's scale has other readers, the next one ties a loop.
+        reorder.MoveLinearPastFork(),
         reorder.MoveLinearPastEltwiseAdd(),
         reorder.MoveLinearPastFork(),
     ]

@@ -15,8 +15,9 @@ __all__ = ["AveragePoolToGlobal"]
 class AveragePoolToGlobal(Transformation):
     """Write means over all positions, ``ReduceMean`` and ``AveragePool``, as ``GlobalAveragePool``.
 
-    Exporters give the first for PyTorch's adaptive average pool; the second stands for it where
-    its window is the whole map.
+    Exporters give the first for PyTorch's adaptive average pool, or ``x.mean((2, 3))``, whose
+    result a ``Flatten`` brings to (N, C); the second stands for it where its window is the whole
+    map.
     """
 
     def apply(self, model: Any):
@@ -24,11 +25,18 @@ class AveragePoolToGlobal(Transformation):
             if node.op_type not in ("ReduceMean", "AveragePool"):
                 continue
             before, after = (model.get_tensor_shape(n) for n in (node.input[0], node.output[0]))
-            whole_map = [*before[:2], 1, 1] if len(before) == 4 else None
-            if after != whole_map or not _is_plain(node, before):
+            if len(before) != 4 or after not in ([*before[:2], 1, 1], before[:2]):
                 continue
-            result = onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]])
-            replace(model, [node], [result])
+            if not _is_plain(node, before):
+                continue
+            averaged = node.output[0]
+            new = [onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [averaged])]
+            if len(after) == 2:
+                averaged = model.make_new_valueinfo_name()
+                model.set_tensor_shape(averaged, [*before[:2], 1, 1])
+                new[0].output[0] = averaged
+                new.append(onnx.helper.make_node("Flatten", [averaged], [node.output[0]], axis=1))
+            replace(model, [node], new)
             return model, True
         return model, False
 

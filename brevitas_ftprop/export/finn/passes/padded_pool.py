@@ -9,7 +9,7 @@ from onnx import NodeProto
 from qonnx.transformation.base import Transformation
 
 from ...tags import READ_BEHIND_POOL
-from .graph_edits import attributes_of, is_padded, multi_threshold, replace
+from .graph_edits import attributes_of, is_padded, multi_threshold, replace, scalar
 
 __all__ = ["UnsignedPaddedPool"]
 
@@ -18,7 +18,8 @@ class UnsignedPaddedPool(Transformation):
     """Let a padded ``MaxPool`` behind a signed ``MultiThreshold`` work on unsigned integers.
 
     FINN pads with 0, ONNX with minus infinity: the same to unsigned integers, not to signed ones.
-    The thresholds lose their bias, and thresholds ``[0.5, 1.5, …]`` behind the pool add it again.
+    The thresholds lose their bias, and thresholds ``[0.5, 1.5, …]`` behind the pool add it again. A
+    positive scale between the two moves behind the pool first.
 
     References:
         finn-plus 1.6.1, ``FMPadding`` (pads with 0 only).
@@ -29,6 +30,9 @@ class UnsignedPaddedPool(Transformation):
             if pool.op_type != "MaxPool" or not is_padded(pool):
                 continue
             quantizer = model.find_producer(pool.input[0])
+            if _is_scale(model, quantizer):
+                _move_behind(model, quantizer, pool)
+                return model, True
             if quantizer is None or quantizer.op_type != "MultiThreshold":
                 continue
             lowest = int(attributes_of(quantizer).get_nodeattr("out_bias"))
@@ -36,6 +40,26 @@ class UnsignedPaddedPool(Transformation):
                 _rewrite(model, quantizer, pool, lowest)
                 return model, True
         return model, False
+
+
+def _is_scale(model: Any, node: NodeProto | None) -> bool:
+    if node is None or node.op_type != "Mul" or model.is_fork_node(node):
+        return False
+    factor = scalar(model, node.input[1])
+    before = model.find_producer(node.input[0])
+    is_behind_quantizer = before is not None and before.op_type == "MultiThreshold"
+    return factor is not None and factor > 0 and is_behind_quantizer
+
+
+def _move_behind(model: Any, scale: NodeProto, pool: NodeProto) -> None:
+    pooled = model.make_new_valueinfo_name()
+    model.set_tensor_shape(pooled, model.get_tensor_shape(pool.output[0]))
+    first, second = NodeProto(), NodeProto()
+    first.CopyFrom(pool)
+    second.CopyFrom(scale)
+    first.input[0], first.output[0] = scale.input[0], pooled
+    second.input[0], second.output[0] = pooled, pool.output[0]
+    replace(model, [scale, pool], [first, second])
 
 
 def _rewrite(model: Any, quantizer: NodeProto, pool: NodeProto, lowest: int) -> None:

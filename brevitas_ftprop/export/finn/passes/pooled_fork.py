@@ -18,17 +18,18 @@ class RethresholdPooledFork(Transformation):
 
     FINN moves scales past a pool, but not layouts past one whose result forks. A ``MultiThreshold``
     at ``[0.5, 1.5, …]`` behind the pool changes no integer and takes the layout. The pool has to
-    follow an unsigned ``MultiThreshold``, with or without its scale.
+    follow a ``MultiThreshold``; a scale may stand before or behind the pool.
     """
 
     def apply(self, model: Any):
         for pool in model.graph.node:
-            if pool.op_type != "MaxPool" or not model.is_fork_node(pool):
+            if pool.op_type != "MaxPool" or not _is_forked(model, pool):
                 continue
             quantizer, scale = _quantizer_before(model, pool.input[0])
             if quantizer is None:
                 continue
             steps = model.get_initializer(quantizer.input[1]).shape[1]
+            lowest = int(attributes_of(quantizer).get_nodeattr("out_bias"))
             shape, result = model.get_tensor_shape(pool.output[0]), pool.output[0]
             names = [model.make_new_valueinfo_name() for _ in range(2)]
             for name in names:
@@ -37,8 +38,8 @@ class RethresholdPooledFork(Transformation):
             moved = onnx.NodeProto()
             moved.CopyFrom(pool)
             moved.output[0] = pooled
-            thresholds = (np.arange(steps) + 0.5)[None] * scale
-            again = multi_threshold(model, pooled, integers, thresholds, 0, like=quantizer)
+            thresholds = (np.arange(steps) + lowest + 0.5)[None] * scale
+            again = multi_threshold(model, pooled, integers, thresholds, lowest, like=quantizer)
             del again.metadata_props[:]
             rescale = onnx.helper.make_node(
                 "Mul", [integers, constant(model, np.float32(scale))], [result]
@@ -46,6 +47,14 @@ class RethresholdPooledFork(Transformation):
             replace(model, [pool], [moved, again, rescale])
             return model, True
         return model, False
+
+
+def _is_forked(model: Any, pool) -> bool:
+    consumers = model.find_consumers(pool.output[0])
+    if len(consumers) != 1:
+        return len(consumers) > 1
+    (scale,) = consumers
+    return scale.op_type == "Mul" and model.is_fork_node(scale)
 
 
 def _quantizer_before(model: Any, name: str):
@@ -57,5 +66,4 @@ def _quantizer_before(model: Any, name: str):
         node, scale = model.find_producer(node.input[0]), factor
     if node is None or node.op_type != "MultiThreshold":
         return None, scale
-    is_unsigned = attributes_of(node).get_nodeattr("out_bias") == 0
-    return (node if is_unsigned else None), scale
+    return (node if scale > 0 else None), scale

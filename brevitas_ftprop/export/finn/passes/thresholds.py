@@ -24,7 +24,7 @@ class QuantToThresholds(Transformation):
     Here each threshold is the smallest float32 that reaches its level, found by bisection on the
     quantizer's own arithmetic, and a sign is INT2 with both of its thresholds at 0, so that it
     gives -1 and 1 and leaves room for a padded 0. A ReLU before an unsigned quantizer goes into
-    it. Scale and zero-point follow as ``Add`` and ``Mul``.
+    it, and so does a zero-point, which shifts the integers. The scale follows as a ``Mul``.
 
     Raises:
         ValueError: for a quantizer of more than 8 bits, or a scale that is computed.
@@ -66,6 +66,9 @@ def _convert(model: Any, node: NodeProto) -> None:
         # Levels above the lowest begin above 0, where a ReLU changes nothing.
         if _is_lone_relu(model, before) and thresholds.min() > 0:
             source, old = before.input[0], [before, node]
+    if zero_point.size == 1:
+        # An Add in front of a layer that pads would stay there, and keep its input a float.
+        lowest, zero_point = lowest - int(zero_point.item()), np.zeros_like(zero_point)
     shape, values = model.get_tensor_shape(node.output[0]), []
     for _ in range(2):
         values.append(model.make_new_valueinfo_name())

@@ -93,6 +93,19 @@ def execute_first(model, values):
     return context[model.graph.node[0].output[0]]
 
 
+def test_a_scale_between_goes_behind_the_padded_pool(make_node, make_graph, execute, operators):
+    nodes = [
+        step(make_node, "x", "q", -1, "INT3"),
+        make_node("Mul", ["q", "s"], "m"),
+        make_node("MaxPool", ["m"], "y", **PADDED),
+    ]
+    model = make_graph(nodes, SHAPE, t=SIGNED, s=0.25)
+    expected = execute(model, x())
+    changed = model.transform(UnsignedPaddedPool())
+    assert operators(changed) == ["MultiThreshold", "MaxPool", "MultiThreshold", "Mul"]
+    np.testing.assert_array_equal(execute(changed, x()), expected)
+
+
 def test_unsigned_integers_and_pools_without_padding_are_left_alone(
     make_node, make_graph, operators
 ):
@@ -105,10 +118,13 @@ def test_unsigned_integers_and_pools_without_padding_are_left_alone(
         assert operators(changed) == ["MultiThreshold", "MaxPool"]
 
 
+@pytest.mark.parametrize("lowest", [0, -1])
 @pytest.mark.parametrize("scale", [None, 0.25, 0.3])
-def test_a_forked_pool_is_quantized_once_more(make_node, make_graph, execute, operators, scale):
+def test_a_forked_pool_is_quantized_once_more(
+    make_node, make_graph, execute, operators, scale, lowest
+):
     nodes = [
-        step(make_node, "x", "q" if scale else "m", 0, "UINT2"),
+        step(make_node, "x", "q" if scale else "m", lowest, "INT3"),
         *([make_node("Mul", ["q", "s"], "m")] if scale else []),
         make_node("MaxPool", ["m"], "p", **PADDED),
         make_node("Add", ["p", "p"], "y"),
@@ -126,6 +142,7 @@ def test_a_forked_pool_is_quantized_once_more(make_node, make_graph, execute, op
     ("operator", "attributes", "becomes"),
     [
         ("ReduceMean", {"keepdims": 1}, "GlobalAveragePool"),
+        ("ReduceMean", {"keepdims": 0}, "GlobalAveragePool Flatten"),
         ("AveragePool", {"kernel_shape": [8, 8]}, "GlobalAveragePool"),
         ("AveragePool", {"kernel_shape": [4, 4], "strides": [4, 4]}, "AveragePool"),
         ("AveragePool", {"kernel_shape": [10, 10], "pads": [1, 1, 1, 1]}, "AveragePool"),
@@ -139,5 +156,5 @@ def test_only_averages_over_the_whole_map_become_global(
     model = make_graph([make_node(operator, inputs, "y", **attributes)], SHAPE, **constants)
     expected = execute(model, x())
     changed = model.transform(AveragePoolToGlobal())
-    assert operators(changed) == [becomes]
+    assert operators(changed) == becomes.split()
     np.testing.assert_allclose(execute(changed, x()), expected, rtol=1e-6)
