@@ -81,7 +81,9 @@ def _notes(node: NodeProto) -> dict[str, str]:
 
 
 def _transformed(model: Any, transformation: Any) -> Any:
-    return model.transform(transformation, make_deepcopy=False)
+    # A deep copy: what protobuf removes from a message it frees only with the message, and large
+    # networks would fill the memory with their former initializers.
+    return model.transform(transformation)
 
 
 def units_of(model: Any) -> list[Unit]:
