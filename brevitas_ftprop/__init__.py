@@ -17,18 +17,30 @@ References:
 
 from . import handlers, quant
 from .convert import SwapReport, restore_quantizers, swap_quantizers
-from .export import VerifyReport, export_finn, export_qcdq, export_qonnx, verify_export
+from .export import (
+    DeployReport,
+    VerifyReport,
+    check_deployable,
+    export_finn,
+    export_hls4ml,
+    export_qcdq,
+    export_qonnx,
+    verify_export,
+)
 from .rules import RULES, Rule, get_rule, register
 
 __version__ = "0.1.0"
 
 __all__ = [
     "RULES",
+    "DeployReport",
     "Rule",
     "SwapReport",
     "VerifyReport",
     "__version__",
+    "check_deployable",
     "export_finn",
+    "export_hls4ml",
     "export_qcdq",
     "export_qonnx",
     "get_rule",

@@ -1,5 +1,6 @@
 """Export to QONNX and QCDQ files and to FINN, and proof that they compute what was trained."""
 
+from .deployable import DeployReport, Finding, check_deployable
 from .errors import ExportError, VerificationError
 from .finn import FinnReport, export_finn
 from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
@@ -9,8 +10,10 @@ from .verification.report import Excused, OutputReport, QuantizerReport, VerifyR
 from .verify import verify_export
 
 __all__ = [
+    "DeployReport",
     "Excused",
     "ExportError",
+    "Finding",
     "FinnReport",
     "Hls4mlReport",
     "LayerReport",
@@ -18,6 +21,7 @@ __all__ = [
     "QuantizerReport",
     "VerificationError",
     "VerifyReport",
+    "check_deployable",
     "export_finn",
     "export_hls4ml",
     "export_qcdq",

@@ -1,0 +1,87 @@
+"""Tell before an export what will not map, and what to change."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import Module
+
+from ..checks import check_batch, check_model
+from ..errors import ExportError
+from ..state import export_state
+from .finding import ERROR, DeployReport, Finding
+from .finn_rules import FINN_RULES
+from .graph_view import trace_view
+from .hls4ml_rules import HLS4ML_RULES
+from .qcdq_rules import QCDQ_RULES
+from .rule import Rules
+from .untraced import untraced_findings
+
+__all__ = ["RULES_BY_TARGET", "check_deployable"]
+
+RULES_BY_TARGET: dict[str, Rules] = {
+    "finn": FINN_RULES,
+    "hls4ml": HLS4ML_RULES,
+    "qcdq": QCDQ_RULES,
+}
+
+
+def check_deployable(
+    model: Module, example_input: Tensor, target: str = "finn", *, dynamo: bool = True
+) -> DeployReport:
+    """Tell which layers of a model will not map to a target, why, and what to change.
+
+    The model is traced once, and the graph and the PyTorch quantizers are inspected; neither is
+    changed, and neither FINN nor hls4ml is needed. No errors for ``"finn"`` means that
+    ``export_finn`` with the same exporter ends in a verified partition; each error means that it
+    would fail.
+
+    Args:
+        model: float32 model on the CPU with Brevitas layers, any training mode.
+        example_input: float32 (N, …) as the model takes it; N is 1 for ``"finn"``.
+        target: ``"finn"``, ``"hls4ml"`` or ``"qcdq"``.
+        dynamo: which exporter traces the model; the one that the export will use.
+
+    Returns:
+        The findings, errors first; ``report.ok`` if there are no errors.
+
+    Raises:
+        TypeError, ValueError: for a model, input or target that cannot be checked.
+        ExportError: if an earlier export left the model, or Brevitas, in export mode.
+
+    >>> import torch, brevitas.nn as qnn
+    >>> layer = qnn.QuantLinear(4, 2, bias=False)
+    >>> report = check_deployable(layer, torch.zeros(1, 4), dynamo=False)
+    >>> [(finding.rule, finding.message) for finding in report]
+    [('unquantized-input', 'its input is the unquantized image')]
+
+    References:
+        Umuroglu et al., FINN, FPGA 2017, arXiv:1612.07119 (what a dataflow layer is).
+    """
+    if target not in RULES_BY_TARGET:
+        raise ValueError(f"target must be one of {', '.join(RULES_BY_TARGET)}, not {target!r}")
+    check_model(model)
+    check_batch(example_input, name="example_input")
+    findings = list(untraced_findings(model, example_input, target))
+    if not any(finding.severity == ERROR for finding in findings):
+        try:
+            view = trace_view(model, example_input, dynamo=dynamo)
+        except ExportError as error:
+            findings.append(_untraceable(error))
+        else:
+            with export_state(model):
+                model.eval()
+                for rule in RULES_BY_TARGET[target].values():
+                    findings += rule.findings(view)
+    findings.sort(key=lambda finding: finding.severity != ERROR)
+    return DeployReport(target, tuple(findings))
+
+
+def _untraceable(error: ExportError) -> Finding:
+    return Finding(
+        ERROR,
+        "model",
+        "traceable",
+        str(error),
+        "Loud: the exporter stops there.",
+        "change what the message names; forward has to be a fixed sequence of tensor operations",
+    )

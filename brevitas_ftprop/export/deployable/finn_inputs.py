@@ -1,0 +1,135 @@
+"""FINN: integers have to reach every layer."""
+
+from __future__ import annotations
+
+from ...levels import level_function
+from .graph_view import GraphView
+from .rule import Found, Rules, rule
+from .walk import (
+    AVERAGES,
+    WEIGHTED,
+    feeding_nodes,
+    integers_of,
+    is_join,
+    is_padded,
+    weighted_layers,
+)
+
+__all__ = ["INPUT_RULES"]
+
+INPUT_RULES: Rules = {}
+
+REASONS = {
+    "BatchNormalization": "a batch norm stands between its quantizer and it",
+    "Relu": "a ReLU that no quantizer follows",
+}
+
+
+@rule(
+    INPUT_RULES,
+    "unquantized-input",
+    why="Loud: a matrix product of floats has no hardware layer.",
+    fix="let a quantizer be the last thing before the layer (after batch norm, sum and ReLU; pools "
+    "and flattening may follow it), with one scale for all channels; quantize the images too",
+)
+def unquantized_input(view: GraphView) -> Found:
+    """Layers with weights whose input is not integers times one positive scale."""
+    for node in weighted_layers(view):
+        if node.op_type == "ConvTranspose":
+            continue
+        name = view.computed_inputs(node)[0]
+        if integers_of(view, name, shifted=not is_padded(node)) is None:
+            yield view.layer(node), _reason(view, name)
+
+
+def _reason(view: GraphView, name: str) -> str:
+    node = None
+    for node in feeding_nodes(view, name):
+        factor = view.constant(node.input[1]) if node.op_type in ("Mul", "Div") else None
+        if factor is not None and factor.size > 1:
+            return "its input has a scale for each channel"
+    if node is None or not view.is_computed(node.input[0]):
+        return "its input is the unquantized image"
+    if node.op_type in WEIGHTED:
+        return f"its input is the unquantized result of {view.layer(node)}"
+    if node.op_type in REASONS:
+        return f"its input is not quantized: {REASONS[node.op_type]}"
+    if node.op_type == "Add":
+        return f"its input is the unquantized sum of {view.layer(node)}, of different scales"
+    if view.quantizer(node) is not None:
+        return f"its input is not the integers of {view.quantizer(node)} alone"
+    return f"its input is the unquantized result of {node.op_type} ({view.layer(node)})"
+
+
+@rule(
+    INPUT_RULES,
+    "unquantized-weight",
+    why="Loud: a matrix product with float weights has no hardware layer.",
+    fix="use a layer of brevitas.nn with a weight quantizer",
+)
+def unquantized_weight(view: GraphView) -> Found:
+    """Convolutions and linear layers of plain PyTorch, or with weight_quant=None."""
+    for node in weighted_layers(view):
+        if view.weight_quantizer(node) is None:
+            yield view.layer(node), "its weights are not quantized"
+
+
+@rule(
+    INPUT_RULES,
+    "channel-scale",
+    why="Loud: a factor for each channel does not move through a layer's sums, so the layer behind "
+    "it stays a float one.",
+    fix="use one scale for all channels of an activation, e.g. "
+    "scaling_per_output_type=ScalingPerOutputType.TENSOR",
+)
+def channel_scale(view: GraphView) -> Found:
+    """Activation quantizers with a scale or zero-point for each channel that feed a layer."""
+    for node in weighted_layers(view):
+        integers = integers_of(view, view.computed_inputs(node)[0], shifted=True)
+        for name in () if integers is None else integers.quantizers:
+            proxy = view.proxies[name]
+            if max(proxy.scale().numel(), proxy.zero_point().numel()) > 1:
+                yield name, f"a scale for each of {proxy.scale().numel()} channels"
+
+
+@rule(
+    INPUT_RULES,
+    "float-average",
+    why="Loud: FINN accumulates integers; an average of floats has no hardware layer.",
+    fix="quantize directly before the average",
+)
+def float_average(view: GraphView) -> Found:
+    """Global averages of something else than integers, or than a layer's own sums."""
+    for node in view.of_kind(*AVERAGES):
+        name = view.computed_inputs(node)[0]
+        if integers_of(view, name) is None and not _is_plain_sum(view, name):
+            yield view.layer(node), "an average of values that are not quantized"
+
+
+def _is_plain_sum(view: GraphView, name: str) -> bool:
+    """Whether a layer with one scale and no bias gives a tensor: integers, as its inputs are."""
+    node = view.producer(name)
+    weight = view.weight_quantizer(node) if node is not None and node.op_type in WEIGHTED else None
+    if node is None or weight is None or len(node.input) > 2:
+        return False
+    return level_function(view.proxies[weight]).scale.numel() == 1
+
+
+@rule(
+    INPUT_RULES,
+    "float-sum",
+    severity="warning",
+    why="Silent: FINN adds such summands as 32-bit floats, which costs far more logic than "
+    "integers and puts the quantizer behind it on float inputs.",
+    fix="send both summands through one shared signed quantizer, or two of the same scale, before "
+    "adding them as plain tensors (this changes the trained function)",
+)
+def float_sum(view: GraphView) -> Found:
+    """Sums of two branches that are not both integers of the same scale."""
+    for node in view.of_kind("Add"):
+        if not is_join(view, node):
+            continue
+        if None in [integers_of(view, name) for name in node.input]:
+            yield view.layer(node), "a summand is not quantized"
+        elif integers_of(view, node.output[0]) is None:
+            yield view.layer(node), "the summands have different scales"

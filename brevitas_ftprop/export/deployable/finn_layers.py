@@ -1,0 +1,158 @@
+"""FINN: activations, pools and joins in forms that the flow's passes and orders take."""
+
+from __future__ import annotations
+
+from onnx import NodeProto
+
+from ...levels import level_function
+from .graph_view import GraphView
+from .rule import Found, Rules, rule
+from .walk import AVERAGES, attribute, feeding_nodes, integers_of, is_join, is_padded
+
+__all__ = ["LAYER_RULES"]
+
+LAYER_RULES: Rules = {}
+
+
+@rule(
+    LAYER_RULES,
+    "loose-relu",
+    why="Loud: a ReLU is part of a quantizer's thresholds, or it has no hardware layer.",
+    fix="put an unsigned quantizer directly behind it (QuantReLU), or leave it out behind one",
+)
+def loose_relu(view: GraphView) -> Found:
+    """ReLUs whose result something else than one quantizer reads, max pools between apart."""
+    for node in view.of_kind("Relu"):
+        if not view.is_output(node.output[0]) and not _is_quantized_behind(view, node):
+            yield view.layer(node), "a ReLU that no quantizer follows"
+
+
+@rule(
+    LAYER_RULES,
+    "image-result",
+    why="Loud: the result's scale keeps the shape of the image, and FINN refuses the mismatch.",
+    fix="end the network in a linear layer behind the flattening",
+)
+def image_result(view: GraphView) -> Found:
+    """Flattening behind the last layer with weights, of a convolution's or an average's result."""
+    for node in feeding_nodes(view, view.graph.graph.output[0].name):
+        if node.op_type in ("Flatten", "Reshape"):
+            yield view.layer(node), "the result is flattened behind its last layer"
+
+
+@rule(
+    LAYER_RULES,
+    "same-operands",
+    why="Loud: qonnx's cleanup renames one of the two operands only, and the file is damaged.",
+    fix="multiply by 2, best in the scale of the quantizer before, instead of adding a tensor to "
+    "itself",
+)
+def same_operands(view: GraphView) -> Found:
+    """Operators that read one tensor twice, such as x + x."""
+    for node in view.graph.graph.node:
+        for name in node.input:
+            is_known = view.producer(name) is not None or view.constant(name) is not None
+            if name and not is_known and name != view.graph.graph.input[0].name:
+                yield view.layer(node), f"{node.op_type} reads one tensor twice"
+
+
+@rule(
+    LAYER_RULES,
+    "flattened-sum",
+    why="Loud: the thresholds are those of channels, and the flattening between the layer and its "
+    "quantizer mixes the channels with the positions.",
+    fix="quantize before flattening",
+)
+def flattened_sum(view: GraphView) -> Found:
+    """Flattening of maps that no quantizer has made integers."""
+    for node in view.of_kind("Flatten", "Reshape"):
+        before, after = view.shape(node.input[0]), view.shape(node.output[0])
+        is_mixed = len(before) == 4 and len(after) == 2 and before[2:] != [1, 1]
+        is_read = bool(view.consumers(node.output[0]))
+        if is_mixed and is_read and integers_of(view, node.input[0], shifted=True) is None:
+            yield view.layer(node), "the flattened map is not quantized"
+
+
+@rule(
+    LAYER_RULES,
+    "flattened-average",
+    why="Loud: the average's scale keeps the shape of a map, and FINN refuses the mismatch.",
+    fix="quantize before flattening, or leave the quantizer out: averages of integers are integers",
+)
+def flattened_average(view: GraphView) -> Found:
+    """Global averages that are flattened and then quantized."""
+    for node in view.of_kind("Flatten", "Reshape", "ReduceMean"):
+        averages = [n.op_type for n in feeding_nodes(view, node.output[0]) if n.op_type in AVERAGES]
+        is_flat = len(view.shape(node.output[0])) == 2
+        behind = view.consumers(node.output[0])
+        if averages and is_flat and any(view.quantizer(reader) for reader in behind):
+            yield view.layer(node), "a flattened average goes into a quantizer"
+
+
+@rule(
+    LAYER_RULES,
+    "tiny-map",
+    why="Loud: where a map is one row or column, qonnx takes the convolution for one of one "
+    "dimension, and the streamlined graph cannot be run.",
+    fix="use kernel 1 and padding 0 there, fewer strides and pools, or larger images",
+)
+def tiny_map(view: GraphView) -> Found:
+    """Convolutions of more than one row or column on a map that has only one."""
+    for node in view.of_kind("Conv"):
+        sizes = view.shape(node.input[0])[2:]
+        kernel, pads = attribute(node, "kernel_shape", [1, 1]), attribute(node, "pads", [0] * 4)
+        for size, window, pad in zip(sizes, kernel, pads, strict=False):
+            if len(sizes) == 2 and size == 1 and (window > 1 or pad > 0):
+                yield view.layer(node), f"a window of {window}, padded, on a map of size 1"
+                break
+
+
+@rule(
+    LAYER_RULES,
+    "padded-signed-pool",
+    why="Loud: FINN pads pools with 0, which is larger than negative values, and refuses to.",
+    fix="quantize directly before or behind the pool, in a quantizer of its own if the values are "
+    "read elsewhere too; or use padding=0",
+)
+def padded_signed_pool(view: GraphView) -> Found:
+    """Padded max pools of signed values that no quantizer of theirs stands beside."""
+    for node in view.of_kind("MaxPool"):
+        if not is_padded(node) or _is_quantized_behind(view, node):
+            continue
+        name = view.activation_quantizer(node.input[0])
+        is_own = name is not None and len(view.consumers(node.input[0])) == 1
+        if is_own or _is_unsigned(view, node.input[0]):
+            continue
+        yield view.layer(node), "a padded max pool of signed or unquantized values"
+
+
+@rule(
+    LAYER_RULES,
+    "pooled-sum",
+    why="Loud: the scales of the summands do not move past a pool, which then has float values and "
+    "no hardware layer.",
+    fix="quantize the sum before or behind the pool",
+)
+def pooled_sum(view: GraphView) -> Found:
+    """Max pools of a sum of two branches that no quantizer follows."""
+    for node in view.of_kind("MaxPool"):
+        if view.consumers(node.output[0]) and not _is_quantized_behind(view, node):
+            first = [node, *feeding_nodes(view, node.input[0])][-1]
+            if is_join(view, first):
+                yield view.layer(node), f"a max pool of the sum of {view.layer(first)}"
+
+
+def _is_quantized_behind(view: GraphView, node: NodeProto) -> bool:
+    """Whether one quantizer alone reads a node's result, pools and ReLUs between apart."""
+    behind = view.consumers(node.output[0])
+    while len(behind) == 1 and behind[0].op_type in ("MaxPool", "Relu"):
+        behind = view.consumers(behind[0].output[0])
+    return len(behind) == 1 and view.quantizer(behind[0]) is not None
+
+
+def _is_unsigned(view: GraphView, name: str) -> bool:
+    integers = integers_of(view, name)
+    if integers is None or integers.factor < 0:
+        return False
+    functions = [level_function(view.proxies[name]) for name in integers.quantizers]
+    return all(f.level_values[0] >= 0 and not bool(f.zero_point.any()) for f in functions)

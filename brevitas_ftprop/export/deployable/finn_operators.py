@@ -1,0 +1,144 @@
+"""FINN: which operators have a hardware layer at all, and in which form."""
+
+from __future__ import annotations
+
+from onnx import NodeProto
+
+from .graph_view import GraphView
+from .rule import Found, Rules, rule
+from .walk import AVERAGES, WEIGHTED, attribute, is_global_average, is_join
+
+__all__ = ["OPERATOR_RULES"]
+
+OPERATOR_RULES: Rules = {}
+
+KNOWN = {
+    *WEIGHTED,
+    *AVERAGES,
+    "Add",
+    "BatchNormalization",
+    "BipolarQuant",
+    "Div",
+    "Flatten",
+    "Identity",
+    "MaxPool",
+    "Mul",
+    "MultiThreshold",
+    "Quant",
+    "Relu",
+    "Reshape",
+    "Sub",
+}
+
+
+@rule(
+    OPERATOR_RULES,
+    "unknown-operator",
+    why="Loud: the flow has no hardware layer for it and stops.",
+    fix="build the network from convolutions, linear layers, batch norms, max pools, a global "
+    "average, quantizers and sums; leave the rest (softmax, resizing) to software",
+)
+def unknown_operator(view: GraphView) -> Found:
+    """Operators that no pass of the flow knows: Sigmoid, Concat, Resize, GroupNorm, …"""
+    for node in view.nodes:
+        is_last_softmax = node.op_type == "Softmax" and view.is_output(node.output[0])
+        if node.op_type not in KNOWN and not is_last_softmax and not _is_flattened(view, node):
+            yield view.layer(node), f"the operator {node.op_type}"
+
+
+def _is_flattened(view: GraphView, node: NodeProto) -> bool:
+    """Whether a node moves channels last directly before a flattening."""
+    if node.op_type != "Transpose" or attribute(node, "perm", []) != [0, 2, 3, 1]:
+        return False
+    return all(n.op_type in ("Flatten", "Reshape") for n in view.consumers(node.output[0]))
+
+
+@rule(
+    OPERATOR_RULES,
+    "two-computed-operands",
+    why="Loud: only sums of two computed tensors become hardware layers here.",
+    fix="use an addition, or compute one of the operands in software",
+)
+def two_computed_operands(view: GraphView) -> Found:
+    """Products, differences and quotients of two tensors that both depend on the input."""
+    for node in view.of_kind("Mul", "Sub", "Div", "MatMul", "Gemm", "Conv"):
+        if is_join(view, node):
+            yield view.layer(node), f"{node.op_type} of two computed tensors"
+
+
+@rule(
+    OPERATOR_RULES,
+    "dimensions",
+    why="Loud: the flow lowers convolutions and pools of images (N, C, H, W) only, and FINN 1.6 "
+    "has no transposed convolution.",
+    fix="use 2-D convolutions and pools (a 1-D one as a 2-D one with height 1); upsample in "
+    "software",
+)
+def dimensions(view: GraphView) -> Found:
+    """1-D, 3-D and transposed convolutions and pools."""
+    for node in view.of_kind("Conv", "ConvTranspose", "MaxPool", *AVERAGES):
+        rank = len(view.shape(node.input[0]))
+        if node.op_type == "ConvTranspose":
+            yield view.layer(node), "a transposed convolution"
+        elif rank != 4 and node.op_type != "ReduceMean":
+            yield view.layer(node), f"{node.op_type} of {rank - 2} spatial dimensions"
+
+
+@rule(
+    OPERATOR_RULES,
+    "groups",
+    why="Loud: FINN lowers convolutions of one group, and depthwise ones of as many groups as "
+    "channels; others fail while streamlining.",
+    fix="use groups=1, or groups equal to the numbers of input and output channels",
+)
+def groups(view: GraphView) -> Found:
+    """Grouped convolutions that are not depthwise."""
+    for node in view.of_kind("Conv"):
+        count = attribute(node, "group", [1])[0]
+        entering, leaving = view.shape(node.input[0])[1], view.shape(node.output[0])[1]
+        if count != 1 and not count == entering == leaving:
+            yield view.layer(node), f"{count} groups for {entering} → {leaving} channels"
+
+
+@rule(
+    OPERATOR_RULES,
+    "average-pool",
+    why="Loud: a mean over windows has no hardware layer here; only the global one has.",
+    fix="use a convolution of stride 2, a max pool, or AdaptiveAvgPool2d(1) before the classifier",
+)
+def average_pool(view: GraphView) -> Found:
+    """Average pools over less than the whole map."""
+    for node in view.of_kind(*AVERAGES):
+        if len(view.shape(node.input[0])) == 4 and not is_global_average(view, node):
+            yield view.layer(node), f"{node.op_type} that is not global"
+
+
+@rule(
+    OPERATOR_RULES,
+    "pool-form",
+    why="Loud: FINN's pools round their output size down, know no dilation and skip no pixels; the "
+    "step `hardware` leaves them out, or its graph does not run.",
+    fix="use ceil_mode=False, dilation=1 and a stride of at most the window, with padding where "
+    "the border matters",
+)
+def pool_form(view: GraphView) -> Found:
+    """Max pools that are dilated, skip pixels, or round their size up to more than FINN's own."""
+    for node in view.of_kind("MaxPool"):
+        window, stride = attribute(node, "kernel_shape", []), attribute(node, "strides", [])
+        if any(step != 1 for step in attribute(node, "dilations", [])):
+            yield view.layer(node), "a dilated max pool"
+        elif any(map(int.__lt__, window, stride)):
+            yield view.layer(node), "a max pool whose stride is larger than its window"
+        elif any(attribute(node, "ceil_mode", [0])) and _is_rounded_up(view, node):
+            yield view.layer(node), "a max pool with ceil_mode whose last windows are cut"
+
+
+def _is_rounded_up(view: GraphView, node: NodeProto) -> bool:
+    before, after = view.shape(node.input[0])[2:], view.shape(node.output[0])[2:]
+    kernel, strides = attribute(node, "kernel_shape", []), attribute(node, "strides", [1, 1])
+    pads = attribute(node, "pads", [0] * 4)
+    floor = [
+        (size + pads[axis] + pads[axis + 2] - kernel[axis]) // strides[axis] + 1
+        for axis, size in enumerate(before)
+    ]
+    return floor != after

@@ -1,0 +1,100 @@
+"""The rules of hls4ml 1.3, as ``export_hls4ml`` uses it: one layer behind the other."""
+
+from __future__ import annotations
+
+from .finn_inputs import unquantized_input, unquantized_weight
+from .graph_view import GraphView
+from .rule import Found, Rules, rule
+from .walk import attribute, is_join
+
+__all__ = ["HLS4ML_RULES"]
+
+HLS4ML_RULES: Rules = {}
+
+KNOWN = {
+    "Add",
+    "BatchNormalization",
+    "BipolarQuant",
+    "Conv",
+    "Div",
+    "Flatten",
+    "Gemm",
+    "Identity",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "MultiThreshold",
+    "Quant",
+    "Relu",
+    "Reshape",
+    "Sub",
+}
+
+rule(
+    HLS4ML_RULES,
+    "unquantized-input",
+    why="Loud: the fixed-point types of a layer follow from its integers.",
+    fix="let a quantizer be the last thing before the layer (pools and flattening may follow it); "
+    "quantize the images too",
+)(unquantized_input)
+
+rule(
+    HLS4ML_RULES,
+    "unquantized-weight",
+    why="Loud: the fixed-point types of a layer follow from its integers.",
+    fix="use a layer of brevitas.nn with a weight quantizer",
+)(unquantized_weight)
+
+
+@rule(
+    HLS4ML_RULES,
+    "branches",
+    why="Loud: residual and branching models are not exported to hls4ml.",
+    fix="use the FINN flow, or a network of one layer behind the other",
+)
+def branches(view: GraphView) -> Found:
+    """Sums, products and concatenations of two computed tensors."""
+    for node in view.nodes:
+        if is_join(view, node):
+            yield view.layer(node), f"{node.op_type} joins two branches"
+
+
+@rule(
+    HLS4ML_RULES,
+    "unknown-operator",
+    why="Loud: it has no exact form in hls4ml's fixed point.",
+    fix="use 2-D convolutions, linear layers, batch norms, max pools and quantizers",
+)
+def unknown_operator(view: GraphView) -> Found:
+    """Operators without an exact form: averages, transposed convolutions, Sigmoid, …"""
+    for node in view.nodes:
+        if node.op_type not in KNOWN and not is_join(view, node):
+            yield view.layer(node), f"the operator {node.op_type}"
+
+
+@rule(
+    HLS4ML_RULES,
+    "pool-form",
+    why="Loud: hls4ml's pools have neither padding (which they would take for zeros) nor dilation, "
+    "nor do they round their size up.",
+    fix="use padding=0, ceil_mode=False, dilation=1",
+)
+def pool_form(view: GraphView) -> Found:
+    """Max pools with padding, ceil_mode or dilation."""
+    for node in view.of_kind("MaxPool"):
+        is_odd = any(attribute(node, "pads", [])) or any(attribute(node, "ceil_mode", [0]))
+        if is_odd or any(step != 1 for step in attribute(node, "dilations", [])):
+            yield view.layer(node), "a max pool with padding, ceil_mode or dilation"
+
+
+@rule(
+    HLS4ML_RULES,
+    "groups",
+    why="Loud: hls4ml's convolutions have one group.",
+    fix="use groups=1",
+)
+def groups(view: GraphView) -> Found:
+    """Grouped and depthwise convolutions."""
+    for node in view.of_kind("Conv"):
+        if attribute(node, "group", [1])[0] != 1:
+            yield view.layer(node), f"{attribute(node, 'group', [1])[0]} groups"

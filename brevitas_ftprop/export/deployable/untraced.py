@@ -1,0 +1,138 @@
+"""What can be told of a model before it is traced, for every target."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ...levels import level_function
+from ..quantizers import kind_of, quantizer_proxies
+from ..state import export_state
+from .finding import ERROR, Finding
+
+__all__ = ["untraced_findings"]
+
+FLOAT32_BITS = 24
+STOPS = "Loud: the export stops there."
+
+
+def untraced_findings(model: Module, example: Tensor, target: str) -> Iterator[Finding]:
+    """Findings about the model's signature, its parameters and its quantizers.
+
+    All are errors, and any makes tracing pointless.
+    """
+    yield from _inputs(model)
+    yield from _quantizers(model)
+    yield from _not_finite(model)
+    yield from _output(model, example)
+    if target == "finn" and example.shape[0] != 1:
+        yield Finding(
+            ERROR,
+            "model",
+            "batch-of-one",
+            f"the example has {example.shape[0]} images",
+            "Loud: a dataflow accelerator takes one image at a time.",
+            "give one image as example_input",
+        )
+
+
+def _inputs(model: Module) -> Iterator[Finding]:
+    required = [
+        parameter.name
+        for parameter in inspect.signature(model.forward).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) > 1:
+        yield Finding(
+            ERROR,
+            "model",
+            "one-input",
+            f"forward takes {', '.join(required)}",
+            STOPS,
+            "wrap the model in a module whose forward takes one tensor",
+        )
+
+
+def _quantizers(model: Module) -> Iterator[Finding]:
+    for name, proxy in quantizer_proxies(model).items():
+        if kind_of(proxy) is None:
+            continue
+        bits = _bits(proxy)
+        if bits > FLOAT32_BITS:
+            yield Finding(
+                ERROR,
+                name,
+                "bits",
+                f"{bits:g} bits",
+                "Loud: float32 holds integers of 24 bits, and checking their levels takes too much "
+                "memory.",
+                "use bit_width=8 or less",
+            )
+            continue
+        try:
+            function = level_function(proxy)
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            yield Finding(
+                ERROR,
+                name,
+                "quantizer-levels",
+                str(error) or type(error).__name__,
+                "Loud: only quantizers with fixed integer levels can be exported and verified.",
+                "use a binary, ternary, staircase or integer quantizer whose scale is a constant "
+                "or a parameter, and train past any delay",
+            )
+            continue
+        if not bool(torch.isfinite(function.scale).all()) or bool((function.scale <= 0).any()):
+            yield Finding(
+                ERROR,
+                name,
+                "scale",
+                "its scale is not a positive finite number",
+                STOPS,
+                "collect statistics by a few training passes, or train again",
+            )
+
+
+def _bits(proxy: Any) -> float:
+    """Bit width, 0 where a quantizer has none that is fixed."""
+    try:
+        return float(proxy.bit_width())
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return 0.0
+
+
+def _not_finite(model: Module) -> Iterator[Finding]:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            yield Finding(
+                ERROR,
+                name.rpartition(".")[0] or name,
+                "not-finite",
+                f"{name} has values that are not finite",
+                "Loud: nothing behind it has a value, and verification stops there.",
+                "go back to a checkpoint whose values are finite, with a lower learning rate",
+            )
+
+
+def _output(model: Module, example: Tensor) -> Iterator[Finding]:
+    try:
+        with export_state(model), torch.no_grad():
+            output = model.eval()(example.detach().clone())
+    except Exception:
+        # Tracing fails on the same input, and names the layer.
+        return
+    if not isinstance(output, Tensor) or isinstance(output, tuple):
+        yield Finding(
+            ERROR,
+            "model",
+            "one-output",
+            f"the model returns a {type(output).__name__}",
+            STOPS,
+            "return one plain tensor; return_quant_tensor=False on the last layer",
+        )

@@ -1,0 +1,147 @@
+"""Walks through a traced graph: where a tensor's integers come from, and what becomes of a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import NodeProto
+
+from .graph_view import GraphView
+
+__all__ = [
+    "AVERAGES",
+    "WEIGHTED",
+    "Integers",
+    "attribute",
+    "feeding_nodes",
+    "integers_of",
+    "is_global_average",
+    "is_join",
+    "is_padded",
+    "weighted_layers",
+]
+
+WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
+MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def attribute(node: NodeProto, name: str, default: list[int]) -> list[int]:
+    """A node's attribute, an integer or several, as a list."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return list(entry.ints) or [entry.i]
+    return default
+
+
+def weighted_layers(view: GraphView) -> Iterator[NodeProto]:
+    """Convolutions and matrix products of the input's side with weights."""
+    return (node for node in view.of_kind(*WEIGHTED) if len(view.computed_inputs(node)) == 1)
+
+
+def is_join(view: GraphView, node: NodeProto) -> bool:
+    """Whether a node combines tensors that both depend on the input."""
+    return len(view.computed_inputs(node)) > 1
+
+
+def is_global_average(view: GraphView, node: NodeProto) -> bool:
+    """Whether a node is the mean over all positions of (N, C, H, W), of any rank."""
+    before, after = view.shape(node.input[0]), view.shape(node.output[0])
+    if len(before) != 4 or np.prod(after) != np.prod(before[:2]):
+        return False
+    return node.op_type != "AveragePool" or not any(attribute(node, "pads", []))
+
+
+def feeding_nodes(view: GraphView, name: str) -> Iterator[NodeProto]:
+    """The nodes between a tensor and the quantizers, layers or joins before it, from behind.
+
+    The last one is the first node of another kind than pools, averages, moves and arithmetic with
+    a constant; none where the graph's input is reached.
+    """
+    while (node := view.producer(name)) is not None:
+        yield node
+        passes = node.op_type in (*MOVES, *AVERAGES, "MaxPool", "Add", "Mul", "Sub", "Div")
+        if view.quantizer(node) is not None or not passes or is_join(view, node):
+            return
+        name = view.computed_inputs(node)[0]
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Whose integers a tensor holds, and what they were multiplied with.
+
+    Attributes:
+        quantizers: names of the quantizers.
+        factor: of the multiplications behind them; not 0.
+    """
+
+    quantizers: tuple[str, ...]
+    factor: float = 1.0
+
+
+def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integers | None:
+    """The quantizers whose integers, times one scale, a tensor holds.
+
+    None where it holds something else: the input, a sum that no quantizer follows, a sum of
+    unequal scales, values that went through a ReLU, a batch norm or a factor for each channel.
+
+    Args:
+        view: the traced model.
+        name: of the tensor.
+        shifted: whether one constant may have been added to all integers, which FINN moves behind
+            a layer unless that layer, or a pool before it, pads.
+    """
+    quantizer = view.activation_quantizer(name)
+    if quantizer is not None:
+        return Integers((quantizer,))
+    node = view.producer(name)
+    if node is None:
+        return None
+    computed = view.computed_inputs(node)
+    if node.op_type in (*MOVES, "MaxPool") or (
+        node.op_type in AVERAGES and is_global_average(view, node)
+    ):
+        before = integers_of(view, computed[0], shifted=shifted and not is_padded(node))
+        is_turned = before is not None and before.factor < 0 and node.op_type == "MaxPool"
+        return None if is_turned else before
+    if node.op_type == "Add" and len(computed) > 1:
+        return _sum_of([integers_of(view, entry) for entry in computed], view)
+    constant = _constant_operand(view, node)
+    if len(computed) > 1 or constant is None or constant.size != 1:
+        return None
+    before = integers_of(view, computed[0], shifted=shifted)
+    if before is None or (shifted and node.op_type in ("Add", "Sub")):
+        return before if node.input[0] == computed[0] else None
+    factor = _factor(node, constant)
+    return Integers(before.quantizers, before.factor * factor) if factor else None
+
+
+def _sum_of(branches: list[Integers | None], view: GraphView) -> Integers | None:
+    scales, names = set(), []
+    for branch in branches:
+        if branch is None:
+            return None
+        names += branch.quantizers
+        for name in branch.quantizers:
+            scale = view.proxies[name].scale()
+            scales.add(branch.factor * float(scale) if scale.numel() == 1 else None)
+    return Integers(tuple(names)) if len(scales) == 1 and None not in scales else None
+
+
+def _factor(node: NodeProto, constant: np.ndarray | None) -> float:
+    """What a node multiplies with; 0 where it does something else."""
+    value = 0.0 if constant is None else float(constant.reshape(-1)[0])
+    if node.op_type == "Div":
+        return 1 / value if value else 0.0
+    return value if node.op_type == "Mul" else 0.0
+
+
+def is_padded(node: NodeProto) -> bool:
+    """Whether a convolution or pool pads its input."""
+    return any(attribute(node, "pads", []))
+
+
+def _constant_operand(view: GraphView, node: NodeProto) -> np.ndarray | None:
+    return next((c for c in map(view.constant, node.input) if c is not None), None)

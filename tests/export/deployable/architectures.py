@@ -1,0 +1,353 @@
+"""Small networks of many shapes: drawn at random, or with one odd thing in them on purpose."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import brevitas.nn as qnn
+import torch
+from brevitas.core.function_wrapper import CeilSte, FloorSte
+from brevitas.quant import (
+    Int8ActPerTensorFloat,
+    Int8WeightPerChannelFloat,
+    Int8WeightPerTensorFloat,
+    ShiftedUint8ActPerTensorFloat,
+    SignedBinaryActPerTensorConst,
+    SignedTernaryActPerTensorConst,
+    Uint8ActPerTensorFixedPoint,
+    Uint8ActPerTensorFloat,
+)
+from torch import Tensor, nn
+
+from brevitas_ftprop import quant
+from brevitas_ftprop.models.layers import Layers
+
+
+def _identity(act_quant: type, **options: Any) -> Callable[[], nn.Module]:
+    return lambda: qnn.QuantIdentity(act_quant=act_quant, **options)
+
+
+def _relu(act_quant: type, **options: Any) -> Callable[[], nn.Module]:
+    return lambda: qnn.QuantReLU(act_quant=act_quant, **options)
+
+
+def _hardware(act: str) -> Callable[[], nn.Module]:
+    return Layers(act=act, form="hardware").activation
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    **{act: _hardware(act) for act in ("sign", "staircase3", "staircase5", "int2", "int4")},
+    "stock sign": _identity(SignedBinaryActPerTensorConst),
+    "stock ternary": _identity(SignedTernaryActPerTensorConst),
+    "ternary": _identity(quant.TargetPropSignedTernaryActPerTensorConst),
+    "relu2": _relu(Uint8ActPerTensorFloat, bit_width=2),
+    "relu4": _relu(Uint8ActPerTensorFixedPoint, bit_width=4),
+    "signed4": _identity(Int8ActPerTensorFloat, bit_width=4),
+    # Odd ones.
+    "sign of 0.1": _identity(SignedBinaryActPerTensorConst, scaling_init=0.1),
+    "paper's staircase": _identity(quant.TargetPropStaircase3ActPerTensorConst),
+    "ceil": _relu(quant.TargetPropUint8ActPerTensorFloat, bit_width=2, float_to_int_impl=CeilSte),
+    "stock ceil": _relu(Uint8ActPerTensorFloat, bit_width=2, float_to_int_impl=CeilSte),
+    "stock floor": _relu(Uint8ActPerTensorFloat, bit_width=3, float_to_int_impl=FloorSte),
+    "zero-point": _identity(ShiftedUint8ActPerTensorFloat, bit_width=4),
+    "relu8": _relu(Uint8ActPerTensorFloat, bit_width=8),
+    "relu10": _relu(Uint8ActPerTensorFloat, bit_width=10),
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+}
+PLAIN_ACTIVATIONS = tuple(ACTIVATIONS)[:11]
+INPUTS: dict[str, Callable[[], nn.Module]] = {
+    "int8": lambda: Layers(form="hardware").input_quantizer(),
+    "int8 float scale": _identity(Int8ActPerTensorFloat),
+    "int4": _identity(Int8ActPerTensorFloat, bit_width=4),
+    "none": nn.Identity,
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bits and scale of a layer's weights; ``"stock"`` scales are not powers of two."""
+
+    bits: int = 2
+    scale: str = "tensor"
+
+    def options(self) -> dict[str, Any]:
+        if self.scale.startswith("stock"):
+            per_tensor = self.scale == "stock tensor"
+            weight_quant = Int8WeightPerTensorFloat if per_tensor else Int8WeightPerChannelFloat
+            return {"weight_quant": weight_quant, "weight_bit_width": self.bits}
+        layers = Layers(form="hardware", weight_bits=self.bits)  # pyright: ignore
+        return layers._weights(is_edge=False, scale=self.scale)
+
+
+@dataclass(frozen=True)
+class Conv:
+    channels: int = 4
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    weights: Weights = Weights()
+    norm: bool = True
+    act: str = "sign"
+    pool: str = ""  # "before" or "after" the activation
+    pool_kernel: int = 2
+    pool_padding: int = 0
+    pool_ceil: bool = False
+    average: bool = False
+    bias: bool = False
+    dilation: int = 1
+    groups: int = 1
+    negative_norm: bool = False
+
+
+@dataclass(frozen=True)
+class Residual:
+    act: str = "int2"
+    weights: Weights = Weights()
+    stride: int = 1
+    widen: bool = False
+    summands: str = "shared"  # "equal", "unequal", "float"
+    bits: int = 4
+
+
+@dataclass(frozen=True)
+class Dense:
+    features: int = 6
+    weights: Weights = Weights()
+    norm: bool = True
+    act: str = "sign"
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a network is made of, in order.
+
+    ``head``: ``"flatten"``, ``"average"`` (global), ``"average pool"`` (global, as AvgPool2d) or
+    ``"none"`` for images of shape (features,).
+    """
+
+    size: int = 8
+    image: str = "int8"
+    body: tuple[Conv | Residual, ...] = (Conv(),)
+    head: str = "flatten"
+    dense: tuple[Dense, ...] = ()
+    last: Weights = Weights(8)
+    last_bias: bool = False
+    last_act: str = ""
+
+
+class Block(nn.Module):
+    def __init__(self, spec: Residual, channels: int) -> None:
+        super().__init__()
+        out = channels * (2 if spec.widen else 1)
+        weights = spec.weights.options()
+
+        def conv(kernel: int, stride: int, entering: int) -> nn.Module:
+            padding = kernel // 2
+            layer = qnn.QuantConv2d(
+                entering, out, kernel, stride=stride, padding=padding, bias=False, **weights
+            )
+            return nn.Sequential(layer, nn.BatchNorm2d(out))
+
+        self.conv1, self.conv2 = conv(3, spec.stride, channels), conv(3, 1, out)
+        self.act1, self.act2 = (ACTIVATIONS[spec.act]() for _ in range(2))
+        changed = spec.stride > 1 or spec.widen
+        self.shortcut = conv(1, spec.stride, channels) if changed else nn.Identity()
+        layers = Layers(form="hardware")
+        if spec.summands == "float":
+            self.left = self.right = nn.Identity()
+        else:
+            self.left = layers.residual_quantizer(spec.bits)
+            self.right = self.left
+            if spec.summands != "shared":
+                limit = 2.0 if spec.summands == "equal" else 8.0
+                self.right = layers._fixed_point(
+                    quant.TargetPropInt8ActPerTensorFixedPoint, spec.bits, limit
+                )
+        self.out = out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.act1(self.conv1(x)))
+        return self.act2(self.left(y) + self.right(self.shortcut(x)))
+
+
+def build(spec: Architecture, seed: int = 0) -> nn.Module:
+    """The network, its batch norms and scales as after some training, in evaluation mode."""
+    torch.manual_seed(seed)
+    channels, layers = 3, [INPUTS[spec.image]()]
+    for part in spec.body:
+        if isinstance(part, Residual):
+            layers.append(Block(part, channels))
+            channels = layers[-1].out
+            continue
+        layers += _conv_layers(part, channels)
+        channels = part.channels
+    if spec.head == "average":
+        layers.append(nn.AdaptiveAvgPool2d(1))
+    elif spec.head == "average pool":
+        with torch.no_grad():
+            side = nn.Sequential(*layers).eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[-1]
+        layers.append(nn.AvgPool2d(side))
+    layers.append(nn.Flatten())
+    with torch.no_grad():
+        width = nn.Sequential(*layers).eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[1]
+    for part in spec.dense:
+        layers.append(qnn.QuantLinear(width, part.features, part.bias, **part.weights.options()))
+        layers += [nn.BatchNorm1d(part.features)] * part.norm + [ACTIVATIONS[part.act]()]
+        width = part.features
+    layers.append(qnn.QuantLinear(width, 5, spec.last_bias, **spec.last.options()))
+    if spec.last_act:
+        layers.append(ACTIVATIONS[spec.last_act]())
+    model = nn.Sequential(*layers)
+    return settle(model, (3, spec.size, spec.size))
+
+
+def _conv_layers(part: Conv, channels: int) -> list[nn.Module]:
+    layers: list[nn.Module] = [
+        qnn.QuantConv2d(
+            channels,
+            part.channels,
+            part.kernel,
+            stride=part.stride,
+            padding=part.padding,
+            dilation=part.dilation,
+            groups=part.groups,
+            bias=part.bias,
+            **part.weights.options(),
+        )
+    ]
+    if part.norm:
+        norm = nn.BatchNorm2d(part.channels)
+        if part.negative_norm:
+            with torch.no_grad():
+                norm.weight[::2] *= -1
+        layers.append(norm)
+    pool = (nn.AvgPool2d if part.average else nn.MaxPool2d)(
+        part.pool_kernel, 2, padding=part.pool_padding, ceil_mode=part.pool_ceil
+    )
+    act = ACTIVATIONS[part.act]()
+    layers += {"": [act], "before": [pool, act], "after": [act, pool]}[part.pool]
+    return layers
+
+
+def settle(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    """Statistics collected and parameters off their start, on random data."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.bias.add_(0.3 * torch.randn(module.bias.shape, generator=generator))
+                module.weight.mul_(1 + 0.3 * torch.rand(module.bias.shape, generator=generator))
+        model.train()
+        for _ in range(3):
+            model(torch.randn(8, *shape, generator=generator))
+    return model.eval()
+
+
+def example(spec: Architecture) -> Tensor:
+    return torch.randn(1, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(2))
+
+
+def draw(seed: int) -> Architecture:
+    """A random network whose layers fit; about three in ten have something odd in them."""
+    rng = random.Random(seed)
+    while True:
+        spec = _drawn(rng)
+        try:
+            build(spec)
+        except (RuntimeError, ValueError):
+            continue  # A map smaller than a window.
+        return spec
+
+
+def _drawn(rng: random.Random) -> Architecture:
+    act = rng.choice(PLAIN_ACTIVATIONS)
+    body: list[Conv | Residual] = [_drawn_conv(rng, act)]
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        act = rng.choice((act, rng.choice(PLAIN_ACTIVATIONS)))
+        body.append(_drawn_conv(rng, act) if rng.random() < 0.65 else _drawn_residual(rng, act))
+    dense = tuple(
+        Dense(rng.choice((4, 6)), _drawn_weights(rng), rng.random() < 0.8, act, rng.random() < 0.3)
+        for _ in range(rng.choice((0, 0, 1, 2)))
+    )
+    spec = Architecture(
+        size=rng.choice((8, 8, 9, 12)),
+        image=rng.choice(("int8", "int8", "int8 float scale", "int4")),
+        body=tuple(body),
+        head=rng.choice(("flatten", "flatten", "average", "average pool")),
+        dense=dense,
+        last=rng.choice(
+            (Weights(8), Weights(4, "stock tensor"), Weights(4, "channel"), Weights(1))
+        ),
+        last_bias=rng.random() < 0.3,
+        last_act=rng.choice(("", "", "", "signed4")),
+    )
+    return rng.choice(list(ODDITIES.values()))(spec, rng) if rng.random() < 0.3 else spec
+
+
+def _drawn_weights(rng: random.Random) -> Weights:
+    scale = rng.choice(("tensor", "channel", "stock tensor", "stock channel"))
+    return Weights(rng.choice((2, 4, 8) if scale.startswith("stock") else (1, 2, 4, 8)), scale)
+
+
+def _drawn_conv(rng: random.Random, act: str) -> Conv:
+    kernel = rng.choice((1, 2, 3, 3, 3, 5))
+    pool_kernel = rng.choice((2, 2, 3))
+    return Conv(
+        channels=rng.choice((3, 4, 6)),
+        kernel=kernel,
+        stride=rng.choice((1, 1, 1, 2)),
+        padding=rng.randint(0, kernel // 2),
+        weights=_drawn_weights(rng),
+        norm=rng.random() < 0.85,
+        act=act,
+        pool=rng.choice(("", "before", "after")),
+        pool_kernel=pool_kernel,
+        pool_padding=rng.choice((0, pool_kernel // 2)),
+        bias=rng.random() < 0.2,
+        negative_norm=rng.random() < 0.2,
+    )
+
+
+def _drawn_residual(rng: random.Random, act: str) -> Residual:
+    return Residual(
+        act=act,
+        weights=_drawn_weights(rng),
+        stride=rng.choice((1, 1, 2)),
+        widen=rng.random() < 0.3,
+        summands=rng.choice(("shared", "shared", "equal", "unequal", "float")),
+        bits=rng.choice((2, 4, 8)),
+    )
+
+
+def _in_a_conv(**changes: Any) -> Callable[[Architecture, random.Random], Architecture]:
+    """Change one convolution of a network."""
+
+    def change(spec: Architecture, rng: random.Random) -> Architecture:
+        index = rng.choice([i for i, part in enumerate(spec.body) if isinstance(part, Conv)])
+        body = list(spec.body)
+        body[index] = replace(body[index], **changes)
+        return replace(spec, body=tuple(body))
+
+    return change
+
+
+ODDITIES: dict[str, Callable[[Architecture, random.Random], Architecture]] = {
+    **{act: _in_a_conv(act=act) for act in tuple(ACTIVATIONS)[len(PLAIN_ACTIVATIONS) :]},
+    "grouped": lambda spec, rng: replace(
+        spec, body=(Conv(channels=4), Conv(channels=4, groups=2, padding=1), *spec.body)
+    ),
+    "depthwise": lambda spec, rng: replace(
+        spec, body=(Conv(channels=4), Conv(channels=4, groups=4, padding=1), *spec.body)
+    ),
+    "dilated": _in_a_conv(kernel=3, dilation=2, padding=2),
+    "average pool": _in_a_conv(pool="after", pool_kernel=2, pool_padding=0, average=True),
+    "average before": _in_a_conv(pool="before", pool_kernel=2, pool_padding=0, average=True),
+    "rounded up": _in_a_conv(pool="after", pool_kernel=2, pool_padding=0, pool_ceil=True),
+    "float image": lambda spec, rng: replace(spec, image="none"),
+    "signed result": lambda spec, rng: replace(spec, last_act="sign"),
+}

@@ -1,0 +1,230 @@
+"""Each rule of the FINN check finds the smallest model that breaks it, and not its neighbour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import brevitas.nn as qnn
+import pytest
+import torch
+from brevitas.quant import (
+    Int8ActPerTensorFixedPoint,
+    Int8WeightPerTensorFixedPoint,
+    ShiftedUint8ActPerTensorFloat,
+    ShiftedUint8WeightPerTensorFloat,
+    Uint8ActPerTensorFixedPoint,
+)
+from torch import Tensor, nn
+
+from brevitas_ftprop import quant
+from brevitas_ftprop.export.deployable import check_deployable
+from brevitas_ftprop.export.deployable.finding import ERROR
+from brevitas_ftprop.export.deployable.finn_rules import FINN_RULES
+from tests.export.deployable.architectures import settle
+
+SIZE = 6
+
+
+def act(bits: int = 2, **options) -> nn.Module:
+    return qnn.QuantReLU(act_quant=Uint8ActPerTensorFixedPoint, bit_width=bits, **options)
+
+
+def signed(bits: int = 4, **options) -> nn.Module:
+    return qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint, bit_width=bits, **options)
+
+
+def per_channel(act_quant: type = quant.TargetPropUint8ActPerChannelFloat) -> nn.Module:
+    return qnn.QuantIdentity(
+        act_quant=act_quant,
+        bit_width=4,
+        scaling_per_output_type="channel",
+        per_channel_broadcastable_shape=(1, 3, 1, 1),
+        scaling_stats_permute_dims=(1, 0, 2, 3),
+    )
+
+
+def conv(channels: int = 3, kernel: int = 3, padding: int = 1, **options) -> nn.Module:
+    options = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4} | options
+    return qnn.QuantConv2d(3, channels, kernel, padding=padding, bias=False, **options)
+
+
+def linear(features: int, **options) -> nn.Module:
+    options = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4} | options
+    return qnn.QuantLinear(features, 2, bias=False, **options)
+
+
+def seq(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(*layers)
+
+
+class Joined(nn.Module):
+    """An image's quantizer, and a function of what it gives and the layers of one's own."""
+
+    def __init__(self, function: Callable[..., Tensor], *layers: nn.Module) -> None:
+        super().__init__()
+        self.image, self.layers, self.function = signed(8), nn.ModuleList(layers), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.image(x), *self.layers)
+
+
+def edited(layers: nn.Sequential, edit: Callable[[nn.Sequential], object]) -> nn.Sequential:
+    settle(layers, (3, SIZE, SIZE))
+    edit(layers)
+    return layers
+
+
+MEAN = nn.AdaptiveAvgPool2d
+# Of each rule, a model that breaks it, and one close to it that does not.
+CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
+    "unknown-operator": (
+        lambda: seq(signed(), conv(), nn.Sigmoid(), act()),
+        lambda: seq(signed(), conv(), nn.Identity(), act()),
+    ),
+    "two-computed-operands": (
+        lambda: Joined(lambda x, c, a: a(c(x) * x), conv(), act()),
+        lambda: Joined(lambda x, c, a: a(c(x) * 0.5), conv(), act()),
+    ),
+    "dimensions": (
+        lambda: seq(signed(), qnn.QuantConvTranspose2d(3, 3, 2, bias=False), act()),
+        lambda: seq(signed(), conv(kernel=2), act()),
+    ),
+    "groups": (
+        lambda: seq(signed(), conv(6, groups=3)),
+        lambda: seq(signed(), conv(3, groups=3)),
+    ),
+    "average-pool": (
+        lambda: seq(signed(), nn.AvgPool2d(2), conv()),
+        lambda: seq(signed(), nn.AvgPool2d(SIZE), conv(kernel=1, padding=0)),
+    ),
+    "pool-form": (
+        lambda: seq(signed(), nn.MaxPool2d(2, 3), conv()),
+        lambda: seq(signed(), nn.MaxPool2d(2, 2, ceil_mode=True), conv()),
+    ),
+    "loose-relu": (
+        lambda: seq(signed(), nn.ReLU(), conv()),
+        lambda: seq(signed(), conv(), nn.ReLU(), nn.MaxPool2d(2), act(), conv()),
+    ),
+    "image-result": (
+        lambda: seq(signed(), conv(), nn.Flatten()),
+        lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(3 * SIZE**2)),
+    ),
+    "same-operands": (
+        lambda: Joined(lambda x, c: c(x + x), conv()),
+        lambda: Joined(lambda x, c: c(2 * x), conv()),
+    ),
+    "flattened-sum": (
+        lambda: seq(signed(), conv(), nn.Flatten(), act(), linear(3 * SIZE**2)),
+        lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(3 * SIZE**2)),
+    ),
+    "flattened-average": (
+        lambda: seq(signed(), MEAN(1), nn.Flatten(), signed(), linear(3)),
+        lambda: seq(signed(), MEAN(1), signed(), nn.Flatten(), linear(3)),
+    ),
+    "tiny-map": (
+        lambda: seq(signed(), MEAN(1), conv()),
+        lambda: seq(signed(), MEAN(1), conv(kernel=1, padding=0)),
+    ),
+    "padded-signed-pool": (
+        lambda: Joined(
+            lambda x, p, c, a, s: a(s(c(p(x))) + s(x)),
+            nn.MaxPool2d(3, 1, padding=1),
+            conv(),
+            act(),
+            signed(),
+        ),
+        lambda: seq(signed(), nn.MaxPool2d(3, 1, padding=1), conv()),
+    ),
+    "pooled-sum": (
+        lambda: Joined(lambda x, c, d, s, p: d(p(s(c(x)) + s(x))), *_pooled_sum()),
+        lambda: Joined(lambda x, c, d, s, p: d(p(s(s(c(x)) + s(x)))), *_pooled_sum()),
+    ),
+    "unquantized-input": (
+        lambda: seq(signed(), nn.BatchNorm2d(3), conv()),
+        lambda: seq(nn.BatchNorm2d(3), signed(), conv()),
+    ),
+    "unquantized-weight": (
+        lambda: seq(signed(), nn.Conv2d(3, 3, 3)),
+        lambda: seq(signed(), conv()),
+    ),
+    "channel-scale": (
+        lambda: seq(per_channel(), conv()),
+        lambda: seq(signed(), conv(), per_channel()),
+    ),
+    "float-average": (
+        lambda: seq(signed(), conv(), nn.BatchNorm2d(3), MEAN(1), act(), conv(kernel=1, padding=0)),
+        lambda: seq(signed(), conv(), MEAN(1), act(), conv(kernel=1, padding=0)),
+    ),
+    "float-sum": (
+        lambda: Joined(lambda x, c, a: a(c(x) + x), conv(), act()),
+        lambda: Joined(lambda x, c, a, s: a(s(c(x)) + s(x)), conv(), act(), signed()),
+    ),
+    "activation-bits": (
+        lambda: seq(signed(9), conv()),
+        lambda: seq(signed(8), conv()),
+    ),
+    "weight-zero-point": (
+        lambda: seq(signed(), conv(weight_quant=ShiftedUint8WeightPerTensorFloat)),
+        lambda: seq(signed(), conv()),
+    ),
+    "channel-zero-point": (
+        lambda: seq(per_channel(ShiftedUint8ActPerTensorFloat), conv()),
+        lambda: seq(qnn.QuantIdentity(act_quant=ShiftedUint8ActPerTensorFloat), conv()),
+    ),
+    "inexact-accumulator": (
+        lambda: seq(signed(8), conv(weight_bit_width=16)),
+        lambda: seq(signed(8), conv(weight_bit_width=8)),
+    ),
+    "dead-channel": (
+        lambda: edited(
+            seq(signed(), conv(), nn.BatchNorm2d(3), act()), lambda m: nn.init.zeros_(m[2].weight)
+        ),
+        lambda: seq(signed(), conv(), nn.BatchNorm2d(3), act()),
+    ),
+}
+
+
+def _pooled_sum() -> tuple[nn.Module, ...]:
+    return conv(), conv(), signed(), nn.MaxPool2d(2)
+
+
+def rules_of(model: nn.Module) -> set[str]:
+    settle(model, (3, SIZE, SIZE))
+    report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False)
+    return {finding.rule for finding in report}
+
+
+def test_every_rule_has_a_case():
+    assert set(CASES) == set(FINN_RULES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_that_breaks_a_rule_is_found(name):
+    broken, _ = CASES[name]
+    assert name in rules_of(broken())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_neighbour_that_keeps_all_rules_is_not(name):
+    _, near = CASES[name]
+    assert rules_of(near()) <= {n for n, rule in FINN_RULES.items() if rule.severity != ERROR}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, rule in FINN_RULES.items() if rule.severity == ERROR])
+def test_the_flow_fails_where_a_rule_is_broken_and_not_beside_it(judge, name):
+    for make, fails in zip(CASES[name], (True, False), strict=True):
+        model = settle(make(), (3, SIZE, SIZE))
+        report, error = judge(model, torch.randn(1, 3, SIZE, SIZE))
+        assert report.ok is not fails
+        assert (error is not None) is fails, f"{error}\n{report}"
+
+
+def test_a_value_that_is_not_finite_is_found():
+    model = edited(
+        seq(signed(), conv(), nn.BatchNorm2d(3), act()),
+        lambda m: nn.init.constant_(m[2].bias, math.nan),
+    )
+    (finding,) = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False)
+    assert (finding.rule, finding.layer, finding.severity) == ("not-finite", "2", ERROR)
