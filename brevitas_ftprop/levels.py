@@ -4,7 +4,7 @@ The one description that export, inference and verification share, so that they 
 it is built from target-prop and from stock Brevitas proxies alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ class LevelFunction:
     """
 
     step: Callable[[Tensor], Tensor] = field(repr=False)
-    level_values: tuple[int, ...]
+    level_values: Sequence[int]
     scale: Tensor
     zero_point: Tensor
     bit_width: int
@@ -197,7 +197,7 @@ def level_function(proxy: Any) -> LevelFunction:
         step = _ternary(quant.threshold * scale)
         return LevelFunction(step, (-1, 0, 1), scale, zero_point, 2, True, False)
     if isinstance(quant, TargetPropStaircaseQuant):
-        values = tuple(range(quant.steps + 1))
+        values = range(quant.steps + 1)
         step = _staircase(quant.steps)
         return LevelFunction(step, values, scale, zero_point, bit_width, False, False)
     if type(quant) is RescalingIntQuant and type(holder) in (IntQuant, TargetPropIntQuant):
@@ -215,7 +215,7 @@ def level_function(proxy: Any) -> LevelFunction:
         lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
         return LevelFunction(
             uniform_step(rounding, scale, zero_point, lo, hi),
-            tuple(range(lo, hi + 1)),
+            range(lo, hi + 1),
             scale,
             zero_point,
             bit_width,

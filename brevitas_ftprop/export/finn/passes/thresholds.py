@@ -101,7 +101,7 @@ def _levels(node: NodeProto, scale: np.ndarray, zero_point: np.ndarray, bits: in
     rounding = ROUNDINGS_BY_NAME[mode]
     return LevelFunction(
         uniform_step(rounding, *parameters, low, high),
-        tuple(range(low, high + 1)),
+        range(low, high + 1),
         *parameters,
         bits,
         is_signed,
