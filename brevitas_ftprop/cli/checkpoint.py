@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ __all__ = ["load_checkpoint"]
 # Where training frameworks keep the state dict among other things.
 WRAPPERS = ("state_dict", "model")
 NAMED_KEYS = 3
+# How torch.load refuses what is more than tensors in plain containers.
+SIGNS_OF_CODE = ("Unsupported global", "unsupported GLOBAL", "TorchScript archive")
 
 
 def load_checkpoint(model: Module, path: Path) -> None:
@@ -33,7 +34,7 @@ def load_checkpoint(model: Module, path: Path) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        reason = _differences(model.state_dict(), state) or str(error)
+        reason = _differences(model, state) or " ".join(str(error).split())
         raise ValueError(f"{path} is a checkpoint of another model: {reason}") from error
 
 
@@ -45,7 +46,7 @@ def _read(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
         # What a damaged file makes of the unpickler and the zip reader is anything.
         except Exception as error:
-            if isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error):
+            if any(sign in str(error) for sign in SIGNS_OF_CODE):
                 raise ValueError(
                     f"{path} holds pickled Python objects, which could run any code when loaded: "
                     "save model.state_dict() and pass that file"
@@ -79,18 +80,19 @@ def _without_prefix(state: dict[str, Any], wanted: Iterable[str]) -> dict[str, A
         state = {key.removeprefix(prefix): value for key, value in state.items()}
 
 
-def _differences(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def _differences(model: Module, state: Mapping[str, Any]) -> str:
+    shapes = {
+        key: f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in model.state_dict().items()
+        if isinstance(state.get(key), Tensor) and state[key].shape != value.shape
+    }
+    # Only loading tells which keys Brevitas' quantizers need.
+    fitting = {key: value for key, value in state.items() if key not in shapes}
+    keys = model.load_state_dict(fitting, strict=False)
     parts = [
-        _listed("missing", [key for key in wanted if key not in given]),
-        _listed("unexpected", [key for key in given if key not in wanted]),
-        _listed(
-            "of another shape",
-            [
-                f"{key} {tuple(given[key].shape)} instead of {tuple(value.shape)}"
-                for key, value in wanted.items()
-                if isinstance(given.get(key), Tensor) and given[key].shape != value.shape
-            ],
-        ),
+        _listed("missing", [key for key in keys.missing_keys if key not in shapes]),
+        _listed("unexpected", keys.unexpected_keys),
+        _listed("of another shape", list(shapes.values())),
     ]
     return "; ".join(part for part in parts if part)
 
