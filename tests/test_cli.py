@@ -396,6 +396,35 @@ def test_a_plot_of_another_format_is_refused(run):
     assert ".png, .svg, .pdf" in told(result)
 
 
+def test_a_model_that_maps_has_no_findings_and_ends_with_0(run):
+    result = run("check", "cli_nets:tiny", "good.pt", "--input-shape", "1,3,8,8", "--no-dynamo")
+    assert result.exit_code == 0
+    assert result.stdout == "finn: no findings\n"
+
+
+@pytest.mark.parametrize("target", ["finn", "hls4ml"])
+def test_findings_are_listed_with_reason_and_remedy_and_end_with_1(run, target):
+    arguments = ("cli_nets:unquantized_input", "--input-shape", "1,4", "--target", target)
+    result = run("check", *arguments, "--no-dynamo")
+    assert result.exit_code == 1
+    assert "why: " in result.stdout
+    assert "fix: " in result.stdout
+    result = run("check", *arguments, "--no-dynamo", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert (found["ok"], found["target"]) == (False, target)
+    errors = [finding for finding in found["findings"] if finding["severity"] == "error"]
+    assert errors
+    for finding in errors:
+        assert all(finding[key] for key in ("layer", "rule", "message", "why", "fix"))
+
+
+def test_what_cannot_be_checked_is_told(run):
+    result = run("check", "cli_nets:small", "evil.pt", "--input-shape", "1,4")
+    assert result.exit_code == 2
+    assert "holds pickled Python objects" in told(result)
+
+
 def test_a_partition_is_built_and_its_rtl_simulated(run, folder, monkeypatch):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
     pixels = ("--images", "uint8", "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25")

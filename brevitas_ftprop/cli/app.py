@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import export, rules, simulate, verify
+from . import check, export, rules, simulate, verify
 
 __all__ = ["app"]
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     "BREVITAS_FTPROP_TRACEBACK=1 shows where an error comes from.",
 )
 app.command("rules")(rules.rules)
+app.command("check")(check.check)
 app.add_typer(export.app, name="export")
 app.command("verify")(verify.verify)
 app.command("simulate")(simulate.simulate)
