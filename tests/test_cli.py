@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from brevitas_ftprop.rules import RULES
 
 typer_testing = pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
 
+REPO = Path(__file__).resolve().parent.parent
 # The factories that a user would have in the current directory.
 NETS = '''
 import os
@@ -138,11 +140,10 @@ def exported(folder):
     """A QONNX file in batches of two, written by the command itself in a process of its own."""
     command = [sys.executable, "-m", "brevitas_ftprop", "export", "qonnx", "cli_nets:tiny"]
     options = ["--checkpoint", "wrapped.pt", "--input-shape", "2,3,8,8", "--out", "tiny.onnx"]
-    root = str(Path(cli.__file__).parents[2])
     finished = subprocess.run(
         [*command, *options, *FLAGS, "--json"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": str(REPO)},
         capture_output=True,
         text=True,
     )
@@ -318,6 +319,11 @@ def test_without_typer_the_command_says_how_to_install_it(monkeypatch, capsys):
     assert "pip install 'brevitas-ftprop[cli]'" in capsys.readouterr().err
 
 
+def test_the_console_script_is_the_same_door():
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"brevitas-ftprop": f"{cli.__name__}:{cli.main.__name__}"}
+
+
 def test_an_interrupted_export_ends_with_130_and_leaves_nothing(run, folder):
     before = sorted(folder.iterdir())
     arguments = ("cli_nets:interrupted", "--input-shape", "1,4", "--out", "half.onnx")
@@ -436,10 +442,8 @@ def test_a_partition_is_built_and_its_rtl_simulated(run, folder, monkeypatch):
     found = json.loads(result.stdout)
     assert found["ok"]
     assert found["target_fps"] == 5000
-    assert found["edges"] == {
-        "input": "uint8 pixels (1, 8, 8, 3)",
-        "output": "class index",
-    } | {key: value for key, value in found["edges"].items() if key not in ("input", "output")}
+    assert found["edges"]["input"] == "uint8 pixels (1, 8, 8, 3)"
+    assert found["edges"]["output"] == "class index"
     partition = ("simulate", "fpga/7_folded.onnx", "--node", "Thresholding_rtl_0", "--json")
     if shutil.which("verilator") and shutil.which("g++"):
         result = run(*partition)
@@ -451,6 +455,20 @@ def test_a_partition_is_built_and_its_rtl_simulated(run, folder, monkeypatch):
     result = run(*partition[:-1])
     assert result.exit_code == 3
     assert "apt-get install verilator g++" in told(result)
+
+
+@pytest.mark.slow
+def test_an_hls4ml_project_is_written_and_simulated(run, folder):
+    pytest.importorskip("hls4ml", reason="needs the extra 'hls4ml'")
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++: apt-get install g++")
+    arguments = (*TINY, "--checkpoint", "good.pt", "--clock-ns", "4", "--strategy", "resource")
+    result = run("export", "hls4ml", *arguments, "--out", "project", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["ok"]
+    assert found["same_class"] == found["images"] > 0
+    assert (folder / "project" / "hls4ml_config.yml").is_file()
 
 
 def test_what_is_no_partition_is_not_simulated(run, exported):

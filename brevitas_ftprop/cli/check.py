@@ -35,7 +35,11 @@ def check(
     model: options.Model,
     input_shape: options.Shape,
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="State dict to load, strictly, without running code.")
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="State dict to load, strictly and without running code in it.",
+        ),
     ] = None,
     target: Annotated[Target, typer.Option(help="What to export to.")] = Target.FINN,
     dynamo: Annotated[
