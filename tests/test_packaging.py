@@ -48,6 +48,7 @@ HEAVY = {
     "sklearn",
     "torchvision",
     "transformers",
+    "typer",
 }
 BREVITAS_MANAGERS = (
     "brevitas.export.inference.manager",
@@ -107,7 +108,7 @@ def modules_after(*statements: str) -> dict:
 
 def test_importing_adds_no_heavy_package_beyond_what_the_managers_of_brevitas_import():
     stock = modules_after(*(f"import {manager}" for manager in BREVITAS_MANAGERS))
-    ours = modules_after("import brevitas_ftprop")
+    ours = modules_after("import brevitas_ftprop, brevitas_ftprop.cli")
     assert HEAVY & (set(ours["modules"]) - set(stock["modules"])) == set()
     assert not ours["cuda"]
 

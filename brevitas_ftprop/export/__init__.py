@@ -1,7 +1,7 @@
 """Export to QONNX and QCDQ files and to FINN, and proof that they compute what was trained."""
 
 from .deployable import DeployReport, Finding, check_deployable
-from .errors import ExportError, VerificationError
+from .errors import ExportError, MissingToolError, VerificationError
 from .finn import FinnReport, export_finn
 from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
 from .qcdq import export_qcdq
@@ -17,6 +17,7 @@ __all__ = [
     "FinnReport",
     "Hls4mlReport",
     "LayerReport",
+    "MissingToolError",
     "OutputReport",
     "QuantizerReport",
     "VerificationError",

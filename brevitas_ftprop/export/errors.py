@@ -1,6 +1,6 @@
-"""The two ways in which exporting and verifying refuse to go on."""
+"""The ways in which exporting and verifying refuse to go on."""
 
-__all__ = ["ExportError", "VerificationError"]
+__all__ = ["ExportError", "MissingToolError", "VerificationError"]
 
 
 class ExportError(RuntimeError):
@@ -9,3 +9,7 @@ class ExportError(RuntimeError):
 
 class VerificationError(RuntimeError):
     """The file could not be compared with the model, or it computes something else."""
+
+
+class MissingToolError(ExportError, VerificationError):
+    """A package or program that the work needs is not installed; says how to install it."""

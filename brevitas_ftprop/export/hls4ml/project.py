@@ -14,7 +14,7 @@ import numpy as np
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
-from ..errors import ExportError
+from ..errors import ExportError, MissingToolError
 from ..quiet import silence
 from ..tags import QUANTIZER
 from .initializers import constant
@@ -44,12 +44,12 @@ def require_tools() -> None:
     """Raise unless hls4ml and g++ are there.
 
     Raises:
-        ExportError: says how to install what is missing.
+        MissingToolError: says how to install what is missing.
     """
     if importlib.util.find_spec("hls4ml") is None:
-        raise ExportError("hls4ml is not installed: pip install 'brevitas-ftprop[hls4ml]'")
+        raise MissingToolError("hls4ml is not installed: pip install 'brevitas-ftprop[hls4ml]'")
     if shutil.which("g++") is None:
-        raise ExportError(
+        raise MissingToolError(
             "g++, which compiles hls4ml's C simulation, is not installed: apt-get install g++"
         )
 

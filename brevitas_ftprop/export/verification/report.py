@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ..errors import VerificationError
 
@@ -164,6 +165,16 @@ class VerifyReport:
                 f"the file differs from the model, first at {self.first_difference} "
                 f"({self.mismatches} differences without excuse)"
             )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report in plain types."""
+        return {
+            "ok": self.ok,
+            "mismatches": self.mismatches,
+            "excused": self.excused,
+            "first_difference": self.first_difference,
+            **asdict(self),
+        }
 
     def __str__(self) -> str:
         width = max([9, *(len(quantizer.name) for quantizer in self.quantizers)])

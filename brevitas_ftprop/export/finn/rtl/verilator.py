@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import VerificationError
+from ...errors import MissingToolError, VerificationError
 from .design import TOP, Design
 from .dialect import readable
 
@@ -59,10 +59,10 @@ def require_tools() -> None:
     """Raise unless Verilator and a C++ compiler are there.
 
     Raises:
-        VerificationError: says how to install them.
+        MissingToolError: says how to install them.
     """
     if shutil.which("verilator") is None or _compiler() is None:
-        raise VerificationError(
+        raise MissingToolError(
             "RTL simulation needs verilator and a C++ compiler: apt-get install verilator g++"
         )
 

@@ -1,0 +1,89 @@
+"""``brevitas-ftprop check``: what will not map to a target, told before the export."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from ..export.deployable import DeployReport, check_deployable
+from . import options
+from .inputs import example_for
+from .loading import load_model
+from .outcome import Outcome, finish
+
+__all__ = ["Target", "check"]
+
+COLORS = {"error": "bold red", "warning": "bold yellow"}
+
+
+class Target(StrEnum):
+    """What to export to."""
+
+    FINN = "finn"
+    HLS4ML = "hls4ml"
+    QCDQ = "qcdq"
+
+
+def check(
+    model: options.Model,
+    input_shape: options.Shape,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="State dict to load, strictly and without running code in it.",
+        ),
+    ] = None,
+    target: Annotated[Target, typer.Option(help="What to export to.")] = Target.FINN,
+    dynamo: Annotated[
+        bool | None,
+        typer.Option(
+            "--dynamo/--no-dynamo", help="Exporter; the default is that of the target's export."
+        ),
+    ] = None,
+    arg: options.Arguments = None,
+    rule: options.Rule = None,
+    as_json: options.Json = False,
+) -> None:
+    """Tell what will not map to a target, why, and what to change; exit code 1 if there are errors.
+
+    Warnings alone exit with 0.
+    """
+
+    def work() -> Outcome:
+        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
+        example = example_for(loaded, input_shape)
+        exporter = target is not Target.HLS4ML if dynamo is None else dynamo
+        report = check_deployable(loaded, example, target.value, dynamo=exporter)
+        findings = [asdict(finding) for finding in report]
+        return Outcome(report.ok, {"target": target.value, "findings": findings}, _shown(report))
+
+    finish(work, as_json=as_json)
+
+
+def _shown(report: DeployReport) -> RenderableType:
+    """Each finding with its reason and remedy, wrapped to the terminal."""
+    if not report.findings:
+        return Text(f"{report.target}: no findings", style="green")
+    counts = f"{len(report.errors)} errors, {len(report.warnings)} warnings"
+    parts: list[RenderableType] = [Text(f"{report.target}: {counts}")]
+    for finding in report:
+        head = Text.assemble(
+            (finding.severity, COLORS.get(finding.severity, "bold")),
+            f"  {finding.layer}  ",
+            (f"[{finding.rule}] ", "dim"),
+            finding.message,
+        )
+        parts += [
+            head,
+            Padding(Text(f"why: {finding.why}"), (0, 0, 0, 2)),
+            Padding(Text(f"fix: {finding.fix}"), (0, 0, 0, 2)),
+        ]
+    return Group(*parts)

@@ -1,0 +1,104 @@
+"""Load a checkpoint's tensors into a model, and nothing but tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+__all__ = ["load_checkpoint"]
+
+# Where training frameworks keep the state dict among other things.
+WRAPPERS = ("state_dict", "model")
+NAMED_KEYS = 3
+# How torch.load refuses what is more than tensors in plain containers.
+SIGNS_OF_CODE = ("Unsupported global", "unsupported GLOBAL", "TorchScript archive")
+
+
+def load_checkpoint(model: Module, path: Path) -> None:
+    """Load a state dict, strictly, without running code that a file may hold.
+
+    The file holds the state dict or a dict with it as ``"state_dict"`` or ``"model"``. A prefix
+    that all keys share and the model's do not, such as ``model.`` or ``_orig_mod.``, is left out.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if the file is damaged, holds pickled code, or belongs to another model (names
+            the first keys that do not fit).
+    """
+    state = _without_prefix(_state_dict(_read(path), path), model.state_dict().keys())
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = _differences(model, state) or " ".join(str(error).split())
+        raise ValueError(f"{path} is a checkpoint of another model: {reason}") from error
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    with path.open("rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        # What a damaged file makes of the unpickler and the zip reader is anything.
+        except Exception as error:
+            if any(sign in str(error) for sign in SIGNS_OF_CODE):
+                raise ValueError(
+                    f"{path} holds pickled Python objects, which could run any code when loaded: "
+                    "save model.state_dict() and pass that file"
+                ) from error
+            raise ValueError(
+                f"{path} is damaged, or no checkpoint that torch.save wrote"
+            ) from error
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Any]:
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    is_state = isinstance(content, Mapping) and any(isinstance(v, Tensor) for v in content.values())
+    if not is_state:
+        raise ValueError(
+            f"{path} holds no state dict, neither as it is nor under {' or '.join(WRAPPERS)}"
+        )
+    return dict(content)
+
+
+def _without_prefix(state: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
+    wanted = list(wanted)
+    while True:
+        first, dot, _ = next(iter(state)).partition(".")
+        prefix = first + dot
+        if not dot or not all(key.startswith(prefix) for key in state):
+            return state
+        if all(key.startswith(prefix) for key in wanted):
+            return state
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def _differences(model: Module, state: Mapping[str, Any]) -> str:
+    shapes = {
+        key: f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in model.state_dict().items()
+        if isinstance(state.get(key), Tensor) and state[key].shape != value.shape
+    }
+    # Only loading tells which keys Brevitas' quantizers need.
+    fitting = {key: value for key, value in state.items() if key not in shapes}
+    keys = model.load_state_dict(fitting, strict=False)
+    parts = [
+        _listed("missing", [key for key in keys.missing_keys if key not in shapes]),
+        _listed("unexpected", keys.unexpected_keys),
+        _listed("of another shape", list(shapes.values())),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _listed(what: str, keys: list[str]) -> str:
+    if not keys:
+        return ""
+    more = f" and {len(keys) - NAMED_KEYS} more" if len(keys) > NAMED_KEYS else ""
+    return f"{what} {', '.join(keys[:NAMED_KEYS])}{more}"

@@ -1,0 +1,122 @@
+"""``brevitas-ftprop export qonnx`` and ``qcdq``: a file, and its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from torch import Tensor
+from torch.nn import Module
+
+from ...export import export_qcdq, export_qonnx, verify_export
+from .. import options
+from ..inputs import example_for, random_images, read_batch
+from ..loading import load_model
+from ..outcome import Outcome, finish, note
+
+__all__ = ["qcdq", "qonnx"]
+
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify", help="Compare every integer that the file computes with PyTorch's."
+    ),
+]
+Images = Annotated[
+    int, typer.Option(min=1, help="Number of random images to compare on without --batch.")
+]
+
+
+def qonnx(
+    model: options.Model,
+    input_shape: options.Shape,
+    out: options.Out,
+    checkpoint: options.Checkpoint = None,
+    arg: options.Arguments = None,
+    rule: options.Rule = None,
+    dynamo: options.Dynamo = True,
+    verify: Verify = True,
+    batch: options.Batch = None,
+    images: Images = 8,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write a QONNX file, for FINN and its relatives, and verify it.
+
+    A file that differs from the model stays where it is, and the exit code is 1.
+    """
+
+    def work() -> Outcome:
+        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
+        example = example_for(loaded, input_shape)
+        compared = _compared(batch, example, images) if verify else None
+
+        def write() -> Path:
+            return export_qonnx(loaded, example, out, dynamo=dynamo, overwrite=overwrite)
+
+        return _written(write, loaded, compared, name="qonnx")
+
+    finish(work, as_json=as_json)
+
+
+def qcdq(
+    model: options.Model,
+    input_shape: options.Shape,
+    out: options.Out,
+    checkpoint: options.Checkpoint = None,
+    arg: options.Arguments = None,
+    rule: options.Rule = None,
+    dynamo: options.Dynamo = True,
+    verify: Verify = True,
+    batch: options.Batch = None,
+    images: Images = 8,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write a standard ONNX file, for ONNX Runtime, and verify it.
+
+    A file that differs from the model stays where it is, and the exit code is 1.
+    """
+
+    def work() -> Outcome:
+        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
+        example = example_for(loaded, input_shape)
+        compared = _compared(batch, example, images) if verify else None
+
+        def write() -> Path:
+            return export_qcdq(loaded, example, out, dynamo=dynamo, overwrite=overwrite)
+
+        return _written(write, loaded, compared, name="qcdq")
+
+    finish(work, as_json=as_json)
+
+
+def _compared(batch: Path | None, example: Tensor, images: int) -> Tensor:
+    """Read before the export, so that a wrong file costs no time and leaves nothing behind."""
+    if batch is None:
+        return random_images(example.shape, count=images)
+    given = read_batch(batch)
+    if given.shape[1:] != example.shape[1:] or len(given) % len(example):
+        raise ValueError(
+            f"{batch} has shape {tuple(given.shape)}, which is no number of batches of "
+            f"{tuple(example.shape)}"
+        )
+    return given
+
+
+def _written(
+    write: Callable[[], Path], model: Module, batch: Tensor | None, *, name: str
+) -> Outcome:
+    note(f"exporting to {name}")
+    path = write()
+    data = {"format": name, "path": str(path)}
+    if batch is None:
+        return Outcome(True, data | {"verification": None}, f"{path}: written, not verified")
+    note(f"verifying on {len(batch)} images")
+    report = verify_export(model, path, batch)
+    verdict = "verified" if report.ok else "DIFFERS from the model"
+    return Outcome(
+        report.ok, data | {"verification": report.as_dict()}, f"{report}\n{path}: {verdict}"
+    )

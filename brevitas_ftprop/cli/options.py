@@ -1,0 +1,93 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .inputs import parse_numbers, parse_shape
+
+__all__ = [
+    "Arguments",
+    "Batch",
+    "Checkpoint",
+    "ClockNs",
+    "Dynamo",
+    "FpgaPart",
+    "Json",
+    "Model",
+    "Normalization",
+    "Out",
+    "Overwrite",
+    "Rule",
+    "Shape",
+]
+
+
+def _parser(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Have Typer show the message of a value that cannot be read; it drops that of a ValueError."""
+
+    def parsed(value: Any) -> Any:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return parsed
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="PACKAGE.MODULE:FACTORY, or of a torch.nn.Module.")
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="State dict to load, strictly and without running code in it."),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        metavar="KEY=VALUE",
+        help="Keyword argument of the factory, a Python literal or a word; may be repeated.",
+    ),
+]
+Rule = Annotated[
+    str | None,
+    typer.Option(help="Swap the activation quantizers to this rule before loading."),
+]
+Normalization = Annotated[
+    tuple | None,
+    typer.Option(
+        metavar="X,X,X",
+        parser=_parser(parse_numbers),
+        help="Of uint8 images, (x/255 - mean)/std, one number a channel.",
+    ),
+]
+Shape = Annotated[
+    tuple,
+    typer.Option(
+        "--input-shape",
+        metavar="N,C,H,W",
+        parser=_parser(parse_shape),
+        help="Shape of the model's input, batch size first.",
+    ),
+]
+Batch = Annotated[
+    Path | None,
+    typer.Option(
+        help="Images to compare on, a .npy file in the model's layout; random ones if none."
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Dynamo = Annotated[
+    bool, typer.Option("--dynamo/--no-dynamo", help="Exporter: torch.export or TorchScript.")
+]
+FpgaPart = Annotated[str, typer.Option(help="FPGA, as Vivado names it.")]
+ClockNs = Annotated[float, typer.Option(help="Clock period in nanoseconds.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object to stdout, and nothing else there.")
+]

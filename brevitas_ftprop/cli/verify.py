@@ -1,0 +1,45 @@
+"""``brevitas-ftprop verify``: whether a file computes what a model does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..export import verify_export
+from ..export.verification.graphs import input_shape, load_tagged
+from . import options
+from .inputs import random_images, read_batch
+from .loading import load_model
+from .outcome import Outcome, finish, note
+
+__all__ = ["verify"]
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="QONNX or QCDQ file that export wrote.")],
+    model: options.Model,
+    checkpoint: options.Checkpoint = None,
+    arg: options.Arguments = None,
+    rule: options.Rule = None,
+    batch: options.Batch = None,
+    images: Annotated[
+        int, typer.Option(min=1, help="Number of random images to compare on without --batch.")
+    ] = 8,
+    as_json: options.Json = False,
+) -> None:
+    """Compare every integer that an exported file computes with the model's; 1 if one differs."""
+
+    def work() -> Outcome:
+        graph, _ = load_tagged(file)
+        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
+        if batch is None:
+            compared = random_images(input_shape(graph), count=images)
+        else:
+            compared = read_batch(batch)
+        note(f"verifying on {len(compared)} images")
+        report = verify_export(loaded, file, compared)
+        return Outcome(report.ok, {"path": str(file), **report.as_dict()}, str(report))
+
+    finish(work, as_json=as_json)
