@@ -25,6 +25,7 @@ from .export import (
     export_hls4ml,
     export_qcdq,
     export_qonnx,
+    simulate_rtl,
     verify_export,
 )
 from .rules import RULES, Rule, get_rule, register
@@ -48,6 +49,7 @@ __all__ = [
     "quant",
     "register",
     "restore_quantizers",
+    "simulate_rtl",
     "swap_quantizers",
     "verify_export",
 ]

@@ -3,6 +3,7 @@
 from .deployable import DeployReport, Finding, check_deployable
 from .errors import ExportError, MissingToolError, VerificationError
 from .finn import FinnReport, export_finn
+from .finn.rtl import RtlReport, simulate_rtl
 from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
 from .qcdq import export_qcdq
 from .qonnx import export_qonnx
@@ -20,6 +21,7 @@ __all__ = [
     "MissingToolError",
     "OutputReport",
     "QuantizerReport",
+    "RtlReport",
     "VerificationError",
     "VerifyReport",
     "check_deployable",
@@ -27,5 +29,6 @@ __all__ = [
     "export_hls4ml",
     "export_qcdq",
     "export_qonnx",
+    "simulate_rtl",
     "verify_export",
 ]
