@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import ExportError
 from .finn_inputs import unquantized_input, unquantized_weight
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
@@ -98,3 +99,23 @@ def groups(view: GraphView) -> Found:
     for node in view.of_kind("Conv"):
         if attribute(node, "group", [1])[0] != 1:
             yield view.layer(node), f"{attribute(node, 'group', [1])[0]} groups"
+
+
+@rule(
+    HLS4ML_RULES,
+    "exact-form",
+    why="Loud: export_hls4ml stops there.",
+    fix="change what the message names; the hardware forms of the package's models have the forms "
+    "that are known",
+)
+def exact_form(view: GraphView) -> Found:
+    """What stops the conversion to integer sums, where no other rule tells it more clearly."""
+    from ..hls4ml.hardware_graph import hardware_graph
+
+    others = (each for each in HLS4ML_RULES.values() if each.find is not exact_form)
+    if any(True for each in others for _ in each.find(view)):
+        return
+    try:
+        hardware_graph(view.graph)
+    except ExportError as error:
+        yield "model", str(error)

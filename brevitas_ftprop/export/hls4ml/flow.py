@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..checks import check_batch, check_model
-from ..errors import ExportError
 from ..output_folder import check_folder, output_folder
 from ..qonnx import export_qonnx
-from ..quiet import silence
 from ..state import export_state
 from .comparison import compare, edge_images
 from .report import Hls4mlReport
@@ -109,6 +107,9 @@ def export_hls4ml(
             )
     target = check_folder(out_dir, overwrite=overwrite)
     # Only now, since they are heavy: an import of the package must stay light.
+    from qonnx.core.modelwrapper import ModelWrapper
+
+    from .hardware_graph import hardware_graph
     from .project import Options, Project, require_tools
 
     require_tools()
@@ -117,7 +118,7 @@ def export_hls4ml(
     with output_folder(target) as folder, tempfile.TemporaryDirectory() as scratch:
         with _timed(report, "export"):
             path = export_qonnx(model, example_input[:1], f"{scratch}/exported.onnx", dynamo=dynamo)
-            graph = _hardware_graph(path)
+            graph = hardware_graph(ModelWrapper(str(path)))
         with _timed(report, "convert"):
             traced = Project(graph, Path(scratch) / "traced", options, traced=True)
             project = Project(graph, folder, options, traced=False)
@@ -144,34 +145,6 @@ def export_hls4ml(
         graph.save(str(folder / GRAPH))
         (folder / REPORT).write_text(json.dumps(report.as_dict(), indent=2) + "\n")
     return report
-
-
-def _hardware_graph(path: Path) -> Any:
-    """The graph that hls4ml is given, from an exported QONNX file."""
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
-    from qonnx.transformation.infer_shapes import InferShapes
-
-    from .initializers import shape_of
-    from .integer_sums import IntegerSums
-    from .threshold_quant import MultiThresholdToQuant
-
-    graph = ModelWrapper(str(path))
-    shapes = [shape_of(graph, ends[0].name) for ends in (graph.graph.input, graph.graph.output)]
-    if len(shapes[0]) not in (2, 4) or len(shapes[1]) != 2:
-        raise ExportError(
-            "hls4ml projects take (N, C) or (N, C, H, W) and give (N, C), but the model takes "
-            f"{shapes[0]} and gives {shapes[1]}"
-        )
-    with silence():
-        graph = graph.transform(IntegerSums()).transform(InferShapes())
-        # What a moved tie changes is compared, and excused only within the rounding bound.
-        graph = graph.transform(MultiThresholdToQuant(slack=1))
-        if len(shapes[0]) == 4:
-            graph = graph.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
-    for position, node in enumerate(graph.graph.node):
-        node.name = node.name or f"{node.op_type.lower()}_{position}"
-    return graph
 
 
 def _images(model: Module, quantizer: str, example: Tensor, batch: Tensor | None) -> Tensor:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qonnx.core.modelwrapper import ModelWrapper
 
 from brevitas_ftprop.export import ExportError
-from brevitas_ftprop.export.hls4ml.flow import _hardware_graph
+from brevitas_ftprop.export.hls4ml.hardware_graph import hardware_graph
 from brevitas_ftprop.export.hls4ml.precision import Span, layer_precisions, span_of
 
 
@@ -55,7 +56,7 @@ def test_a_span_has_the_narrowest_type(span, kind):
 @pytest.mark.parametrize("name", ["sign", "staircase5", "int4"])
 def test_every_layer_has_every_type(name, exported):
     _, path, _ = exported(name)
-    graph = _hardware_graph(path)
+    graph = hardware_graph(ModelWrapper(str(path)))
     found = layer_precisions(graph)
     assert found["global_in"] == {"result": "fixed<8,3,RND_CONV,SAT>"}
     for node in graph.graph.node:
@@ -68,7 +69,7 @@ def test_every_layer_has_every_type(name, exported):
 
 
 def test_a_wider_input_keeps_the_unit(exported):
-    graph = _hardware_graph(exported("sign")[1])
+    graph = hardware_graph(ModelWrapper(str(exported("sign")[1])))
     wider = layer_precisions(graph, wider_input=True)
     assert wider["global_in"] == {"result": "fixed<9,4,RND_CONV,SAT>"}
     assert wider["features_input"] == {"result": "fixed<8,3,RND_CONV,SAT>"}
