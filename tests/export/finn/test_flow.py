@@ -97,7 +97,7 @@ def test_finns_own_builder_goes_on_from_the_files_to_the_same_estimates(complete
     config = DataflowBuildConfig.construct_from(Path("build.yaml"))
     steps = resolve_build_steps(config)
     assert [step.__name__ for step in steps] == config.steps
-    model = ModelWrapper("6_partition.onnx")
+    model = ModelWrapper("7_folded.onnx")
     last = config.steps.index("step_generate_estimate_reports")
     for step in steps[: last + 1]:
         model = step(model, config)
