@@ -23,7 +23,6 @@ REPO = Path(__file__).resolve().parent.parent
 # The factories that a user would have in the current directory.
 NETS = '''
 import os
-import signal
 import torch
 from brevitas import nn as qnn
 from brevitas.quant import SignedBinaryActPerTensorConst
@@ -44,7 +43,7 @@ class Wrong(torch.nn.Sequential):
     def forward(self, x):
         Wrong.runs += 1
         if Wrong.runs == 2:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
         return super().forward(x)
 
 
