@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     Raises:
         FileNotFoundError: if the folder that is to hold it is missing.
         FileExistsError: if there is something already that may not be overwritten: a file, a folder
-            that this package has not written, or any without ``overwrite``.
+            that this package has not written, one that another run is writing now, or any
+            without ``overwrite``.
         PermissionError: if it cannot be written.
     """
     folder = Path(os.path.abspath(path))
@@ -32,6 +34,7 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         is_own = (existing / MARK).is_file() or not (existing.exists() and any(existing.iterdir()))
         if not is_own:
             raise FileExistsError(f"{existing} holds other files: give the path of a new folder")
+    _refuse_one_in_use(folder)
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} exists: pass overwrite=True to replace it")
     if not os.access(folder.parent, os.W_OK | os.X_OK):
@@ -49,6 +52,9 @@ def output_folder(folder: Path) -> Iterator[Path]:
     Args:
         folder: as ``check_folder`` gave it.
 
+    Raises:
+        FileExistsError: if another run has begun to write it since.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as parent:
     ...     with output_folder(Path(parent) / "out") as unfinished:
@@ -56,17 +62,32 @@ def output_folder(folder: Path) -> Iterator[Path]:
     ...     (Path(parent) / "out" / "file").read_text()
     'whole'
     """
+    _refuse_one_in_use(folder)
     unfinished = _unfinished(folder)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    (unfinished / MARK).touch()
-    yield unfinished
-    replaced = folder.with_name(f"{folder.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    unfinished.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with (unfinished / MARK).open("w") as mark:
+        # Held by the process, not by the file: it ends with a killed run.
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        yield unfinished
+        replaced = folder.with_name(f"{folder.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if folder.exists():
+            folder.rename(replaced)
+        unfinished.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _refuse_one_in_use(folder: Path) -> None:
+    mark = _unfinished(folder) / MARK
+    if not mark.is_file():
+        return
+    with mark.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"another run is writing {folder} now: give another path, or wait for its end"
+            raise FileExistsError(message) from None
 
 
 def _unfinished(folder: Path) -> Path:

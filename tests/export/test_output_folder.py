@@ -43,6 +43,17 @@ def test_the_next_run_replaces_what_an_interrupted_one_left(tmp_path):
     assert not (tmp_path / "out.unfinished").exists()
 
 
+def test_two_runs_do_not_write_one_folder(tmp_path):
+    with output_folder(tmp_path / "out") as unfinished:
+        (unfinished / "file").write_text("first")
+        with pytest.raises(FileExistsError, match="another run"):
+            check_folder(tmp_path / "out", overwrite=True)
+        with pytest.raises(FileExistsError, match="another run"):
+            written(tmp_path / "out", "second")
+    assert (tmp_path / "out" / "file").read_text() == "first"
+    check_folder(tmp_path / "out", overwrite=True)
+
+
 def test_an_own_folder_is_replaced_only_on_request(tmp_path):
     written(tmp_path / "out", "old")
     with pytest.raises(FileExistsError, match="overwrite=True"):
