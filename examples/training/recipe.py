@@ -1,0 +1,265 @@
+"""What determines a training run: frozen dataclasses, read from YAML and written to JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser
+
+from brevitas_ftprop.ops import check_options
+
+__all__ = ["Data", "Loss", "Optimizer", "Recipe", "Schedule", "differences", "load_recipe"]
+
+STOCK = "stock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The images of a run, and how they are augmented and split.
+
+    Args:
+        name: ``cifar10`` (torchvision's), ``image_folder`` (small images, decoded once),
+            ``imagenet`` (torchvision's, or any ImageFolder with ``train`` and ``val``; decoded
+            while training), ``digits`` (scikit-learn's) or ``random``.
+        root: folder of the images; ``digits`` and ``random`` have none.
+        image_size: height and width of what the network sees.
+        classes: number of classes of ``random`` images; elsewhere None, or a number to insist on.
+        train_images: train on so many images only, a fixed choice; None for all. Of ``random``
+            images, how many there are.
+        test_images: test on so many images only, a fixed choice; None for all.
+        validation_images: hold out so many training images, a fixed choice, to choose by.
+        crop_padding: pixels of padding before a random crop of small images; 0 for none.
+        flip: whether images are mirrored at random.
+        resized_crop: of ``imagenet``: random crops of 8 to 100 % of an image (torchvision's
+            recipe), else of ``image_size`` from one with short side ``resize`` (the paper's).
+        resize: of ``imagenet``: short side that images are resized to.
+        mean, std: of the channels, in [0, 1], to normalize by.
+    """
+
+    name: str = "cifar10"
+    root: str | None = None
+    image_size: int = 32
+    classes: int | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+    validation_images: int = 0
+    crop_padding: int = 4
+    flip: bool = True
+    resized_crop: bool = False
+    resize: int = 256
+    mean: Sequence[float] = (0.4914, 0.4822, 0.4465)
+    std: Sequence[float] = (0.2470, 0.2435, 0.2616)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """Any of ``torch.optim``; weight decay reaches the weights of layers only, unless asked to.
+
+    Args:
+        name: class of ``torch.optim`` in small letters.
+        lr: learning rate.
+        weight_decay: of the weights of convolutions and linear layers.
+        norm_weight_decay: of normalization layers' gains and biases.
+        bias_weight_decay: of the other layers' biases.
+        quantizer_weight_decay: of learned scales, zero-points and bit widths.
+        options: further arguments of the class, such as ``momentum``.
+    """
+
+    name: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    norm_weight_decay: float = 0.0
+    bias_weight_decay: float = 0.0
+    quantizer_weight_decay: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Factor of the learning rate over the epochs.
+
+    Args:
+        name: ``constant``, ``step`` (times ``gamma`` at each of ``milestones``, or every
+            ``every`` epochs) or ``cosine`` (to 0, step by step).
+        milestones: epochs before which the rate changes, counted from 0.
+        every: instead of ``milestones``.
+        gamma: factor of a step.
+        warmup_epochs: over which the rate rises linearly from 0.
+    """
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    milestones: Sequence[int] = ()
+    every: int | None = None
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """``cross_entropy``, or ``squared_hinge`` (Brevitas' for its CNV and FC networks)."""
+
+    name: Literal["cross_entropy", "squared_hinge"] = "cross_entropy"
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that determines a run's weights, up to the hardware it runs on.
+
+    Args:
+        model: ``convnet4``, ``convnet8``, ``alexnet``, ``resnet18`` (ours), ``brevitas/<name>``
+            (of ``brevitas_examples.bnn_pynq``), ``torchvision/<name>`` (quantized by
+            ``brevitas.graph.quantize``) or ``package.module:factory``.
+        model_options: further arguments of the model.
+        act: activation quantizer, by the names of ``brevitas_ftprop.models.LayerOptions``; None
+            for the model's own.
+        weight_bits: bit width of the weights; None for the model's own.
+        rule: target rule of the activation quantizers, or ``stock`` for Brevitas' gradients.
+        weight_rule: target rule of the weight quantizers; None leaves them as the model has them.
+        weighting: ``grad`` or ``mean``.
+        staircase: ``single`` or ``sum``.
+        batch_size: images of one optimizer step, over all devices and accumulated parts.
+        accumulate: how many parts each device computes its share of a step in.
+        epochs: passes over the training images.
+        ema: decay of an average of the weights over the steps, which is what is evaluated and
+            kept; None for none.
+        clip_weights: call the model's ``clip_weights(-1, 1)`` after each step, as Brevitas'
+            trainer does.
+        gradient_clip: largest norm of the gradient; None for any.
+        precision: ``32``, ``bf16`` or ``fp16`` (autocast; fp16 with loss scaling).
+        compile: backend of ``torch.compile``, such as ``inductor``; None for eager mode.
+        deterministic: use deterministic algorithms only.
+        test: evaluate the test images after each ``epoch``, once at the ``end`` or ``never``.
+        seed: of the initial weights, the order of the images and their augmentation.
+
+    Raises:
+        ValueError: for options that exclude each other or are out of range.
+    """
+
+    model: str = "convnet4"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    act: str | None = None
+    weight_bits: int | None = None
+    rule: str = "soft_hinge"
+    weight_rule: str | None = None
+    weighting: Literal["grad", "mean"] = "grad"
+    staircase: Literal["single", "sum"] = "single"
+    data: Data = field(default_factory=Data)
+    loss: Loss = field(default_factory=Loss)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    batch_size: int = 64
+    accumulate: int = 1
+    epochs: int = 1
+    ema: float | None = None
+    clip_weights: bool = False
+    gradient_clip: float | None = None
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    compile: str | None = None
+    deterministic: bool = True
+    test: Literal["epoch", "end", "never"] = "epoch"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rule != STOCK:
+            check_options(self.rule, self.weighting, self.staircase)
+        if self.weight_rule is not None:
+            check_options(self.weight_rule, "grad", self.staircase)
+        if self.weighting == "mean" and self.precision == "fp16":
+            raise ValueError(
+                "weighting: mean does not follow the loss scale of precision: fp16, which would "
+                "shrink its gradients: use bf16 or 32"
+            )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema is a decay between 0 and 1, not {self.ema}")
+        for name in ("batch_size", "accumulate", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be split into accumulate = "
+                f"{self.accumulate} equal parts"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dicts, fit for JSON."""
+        return _plain(asdict(self))
+
+    def with_overrides(self, **overrides: Any) -> Recipe:
+        """A copy with other values, nested ones by ``section__field``.
+
+        >>> Recipe().with_overrides(seed=3, optimizer__lr=1e-2).optimizer.lr
+        0.01
+        """
+        sections: dict[str, dict[str, Any]] = {}
+        own: dict[str, Any] = {}
+        for name, value in overrides.items():
+            section, nested, rest = name.partition("__")
+            if nested:
+                sections.setdefault(section, {})[rest] = value
+            else:
+                own[name] = value
+        for section, values in sections.items():
+            own[section] = replace(getattr(self, section), **values)
+        return replace(self, **own)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`to_dict`."""
+        parser = _parser()
+        return _built(parser, parser.parse_object(values))
+
+
+def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
+    """Read a recipe from YAML.
+
+    Args:
+        path: of the file.
+        **overrides: as for :meth:`Recipe.with_overrides`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for a field that is unknown or has a value of the wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}")
+    parser = _parser()
+    return _built(parser, parser.parse_path(path)).with_overrides(**overrides)
+
+
+def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the fields in which two recipes, as dictionaries, differ.
+
+    >>> differences(Recipe().to_dict(), Recipe(epochs=2, optimizer=Optimizer(lr=1.0)).to_dict())
+    ['optimizer.lr', 'epochs']
+    """
+    names = []
+    for name in dict.fromkeys((*one, *other)):
+        mine, theirs = one.get(name), other.get(name)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            names += differences(mine, theirs, f"{prefix}{name}.")
+        elif mine != theirs:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe)
+    return parser
+
+
+def _built(parser: ArgumentParser, values: Any) -> Recipe:
+    return Recipe(**parser.instantiate_classes(values))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

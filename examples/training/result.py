@@ -1,0 +1,107 @@
+"""What a run leaves behind: a JSON-able record of its curve, its numbers and what produced them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["Epoch", "Result", "device_name", "hash_weights", "versions"]
+
+PACKAGES = ("brevitas", "brevitas-ftprop", "lightning", "numpy", "torch", "torchmetrics")
+
+
+@dataclass(kw_only=True)
+class Epoch:
+    """One epoch of a run; accuracies are in [0, 1], and None where nothing was evaluated."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    seconds: float
+    images_per_second: float
+    validation_accuracy: float | None = None
+    validation_top5: float | None = None
+    test_accuracy: float | None = None
+    test_top5: float | None = None
+
+
+@dataclass(kw_only=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        recipe: as ``Recipe.to_dict`` gives it; ``Recipe.from_dict`` reads it.
+        curve: one entry an epoch.
+        test_accuracy, test_top5: of the last weights; None with ``test: never``.
+        validation_accuracy, validation_top5: of the last weights; None without such images.
+        seconds: of training, evaluation left out.
+        images_per_second: of training, the first epoch left out where there are more.
+        initial_weights, final_weights: hashes of the state dicts.
+        images: how many there were in ``train``, ``validation`` and ``test``.
+        converted: how many quantizers follow the recipe's rules.
+        device: name of the processor or GPU.
+        devices: how many of them.
+        resumed: how many times the run was resumed.
+        versions: of the packages that matter.
+    """
+
+    recipe: dict[str, Any]
+    curve: list[Epoch]
+    test_accuracy: float | None
+    test_top5: float | None
+    validation_accuracy: float | None
+    validation_top5: float | None
+    seconds: float
+    images_per_second: float
+    initial_weights: str
+    final_weights: str
+    images: dict[str, int]
+    converted: int
+    device: str
+    devices: int
+    resumed: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write JSON; the file is whole or not there."""
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(partial, path)
+
+    @staticmethod
+    def read(path: Path) -> Result:
+        """The inverse of :meth:`write`."""
+        values = json.loads(path.read_text())
+        values["curve"] = [Epoch(**epoch) for epoch in values["curve"]]
+        return Result(**values)
+
+
+def hash_weights(model: nn.Module) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of all parameters and buffers, names included."""
+    digest = hashlib.sha256()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def device_name(device: torch.device) -> str:
+    """Name of a GPU, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a run's numbers depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
