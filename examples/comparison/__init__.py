@@ -1,0 +1,1 @@
+"""Comparing rules fairly: what ``compare.py`` stands on."""

@@ -1,0 +1,130 @@
+"""Whether runs differ in what was declared and in nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from training import Result, differences
+
+from .plan import TUNING_SEED, Arm
+
+__all__ = ["UnfairComparison", "chosen_learning_rates", "refuse_unfair"]
+
+FACTORS = {"act", "rule", "seed"}
+LEARNING_RATE = "optimizer.lr"
+
+
+class UnfairComparison(ValueError):
+    """Runs differ in more than the declared factors."""
+
+
+def refuse_unfair(runs: Sequence[Result], tuning: Sequence[Result] = ()) -> None:
+    """Check that a comparison of the runs' test accuracies is one of their rules.
+
+    They may differ in rule, activation and seed, and in the learning rate if each arm's is the best
+    of the same candidates, each tried once on validation images. Device, package versions and
+    numbers of images have to be the same, and so have the first weights of runs with the same
+    activation and seed.
+
+    Args:
+        runs: with test accuracies.
+        tuning: the runs that the learning rates were chosen by; empty if there is but one.
+
+    Raises:
+        UnfairComparison: naming the field, its values and runs that have them.
+    """
+    if not runs:
+        raise UnfairComparison("there are no finished runs to compare")
+    _refuse_differing_recipes(runs, FACTORS | ({LEARNING_RATE} if tuning else set()))
+    _refuse_differing_environments([*runs, *tuning])
+    _refuse_differing_starts(runs)
+    counts = Counter((Arm.of(run.recipe), run.recipe["seed"]) for run in runs)
+    for (arm, seed), count in counts.items():
+        if count > 1:
+            raise UnfairComparison(f"{arm} ran {count} times with seed {seed}: keep one")
+    if tuning:
+        _refuse_unequal_tuning(runs, tuning)
+
+
+def chosen_learning_rates(tuning: Iterable[Result]) -> dict[Arm, float]:
+    """The candidate of each arm with the highest validation accuracy; of equal ones the smaller."""
+    best: dict[Arm, tuple[float, float]] = {}
+    for run in tuning:
+        arm, lr = Arm.of(run.recipe), run.recipe["optimizer"]["lr"]
+        best[arm] = max(best.get(arm, (-1.0, 0.0)), (run.validation_accuracy or 0.0, -lr))
+    return {arm: -negative for arm, (_, negative) in best.items()}
+
+
+def _name(run: Result) -> str:
+    return f"{Arm.of(run.recipe)} with seed {run.recipe['seed']}"
+
+
+def _value(run: Result, field: str) -> Any:
+    value: Any = run.recipe
+    for part in field.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _refuse_differing_recipes(runs: Sequence[Result], allowed: set[str]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        for field in differences(first.recipe, run.recipe):
+            if field not in allowed:
+                raise UnfairComparison(
+                    f"{field} is {_value(first, field)} in {_name(first)} and "
+                    f"{_value(run, field)} in {_name(run)}: only {', '.join(sorted(allowed))} may "
+                    "differ"
+                )
+
+
+def _refuse_differing_environments(runs: Sequence[Result]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        for field in ("device", "devices", "images", "versions"):
+            mine, theirs = getattr(first, field), getattr(run, field)
+            if mine != theirs:
+                raise UnfairComparison(
+                    f"{field} is {mine} for {_name(first)} and {theirs} for {_name(run)}: run all "
+                    "of them on the same machine and data"
+                )
+
+
+def _refuse_differing_starts(runs: Sequence[Result]) -> None:
+    starts: dict[tuple, Result] = {}
+    for run in runs:
+        first = starts.setdefault((run.recipe["act"], run.recipe["seed"]), run)
+        if first.initial_weights != run.initial_weights:
+            raise UnfairComparison(
+                f"{_name(first)} and {_name(run)} started from different weights "
+                f"({first.initial_weights} and {run.initial_weights})"
+            )
+
+
+def _refuse_unequal_tuning(runs: Sequence[Result], tuning: Sequence[Result]) -> None:
+    _refuse_differing_recipes(tuning, {"act", "rule", LEARNING_RATE})
+    # Of the run and of what chose its learning rate, only what tells them apart may differ.
+    _refuse_differing_recipes([runs[0], tuning[0]], FACTORS | {LEARNING_RATE, "test"})
+    tested = [run for run in runs if run.recipe["seed"] == TUNING_SEED]
+    if tested:
+        raise UnfairComparison(f"{_name(tested[0])} is tested with the seed that it was tuned with")
+    candidates = defaultdict(list)
+    for run in tuning:
+        candidates[Arm.of(run.recipe)].append(run.recipe["optimizer"]["lr"])
+    arms = {Arm.of(run.recipe): None for run in runs}
+    first = next(iter(arms))
+    for arm in arms:
+        if sorted(candidates[arm]) != sorted(candidates[first]):
+            raise UnfairComparison(
+                f"the learning rate of {first} was chosen among {sorted(candidates[first])}, that "
+                f"of {arm} among {sorted(candidates[arm])}: the budgets have to be equal"
+            )
+    chosen = chosen_learning_rates(tuning)
+    for run in runs:
+        lr, best = run.recipe["optimizer"]["lr"], chosen[Arm.of(run.recipe)]
+        if lr != best:
+            raise UnfairComparison(
+                f"{_name(run)} ran with learning rate {lr}, not the best, {best}"
+            )

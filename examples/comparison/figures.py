@@ -1,0 +1,74 @@
+"""Learning curves with bands, and the differences to the reference rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from .report import Comparison
+
+__all__ = ["draw"]
+
+
+def draw(comparison: Comparison, path: Path) -> None:
+    """One column an activation: above the curves of all rules, below their differences.
+
+    Curves are means over the seeds of validation accuracy where the recipe holds images out, else
+    of training accuracy; bands are their range. Differences have their 95 % intervals.
+    """
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    acts = comparison.acts
+    figure, axes = pyplot.subplots(
+        2, len(acts), figsize=(5.5 * len(acts), 8), squeeze=False, layout="constrained"
+    )
+    rules = list(dict.fromkeys(arm.rule for arm in comparison.arms))
+    colors = {rule: f"C{index}" for index, rule in enumerate(rules)}
+    for column, act in zip(axes.T, acts, strict=True):
+        _draw_curves(column[0], comparison, act, colors)
+        _draw_differences(column[1], comparison, act, colors)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _draw_curves(axes, comparison: Comparison, act: str | None, colors: dict[str, str]) -> None:
+    held_out = bool(comparison.runs[0].images.get("validation"))
+    for row in comparison.rows(act):
+        curves = np.array(
+            [
+                [
+                    100 * (epoch.validation_accuracy if held_out else epoch.train_accuracy)
+                    for epoch in run.curve
+                ]
+                for run in comparison.runs_of(row.arm)
+            ]
+        )
+        epochs = np.arange(1, curves.shape[1] + 1)
+        color = colors[row.arm.rule]
+        axes.plot(epochs, curves.mean(0), color=color, label=row.arm.rule)
+        axes.fill_between(epochs, curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(
+        title=act or "the model's own activation",
+        xlabel="epoch",
+        ylabel=f"{'validation' if held_out else 'training'} accuracy %",
+    )
+    axes.legend()
+
+
+def _draw_differences(
+    axes, comparison: Comparison, act: str | None, colors: dict[str, str]
+) -> None:
+    compared = [row for row in comparison.rows(act) if row.difference is not None]
+    for position, row in enumerate(compared):
+        difference, color = row.difference, colors[row.arm.rule]
+        axes.plot(difference.mean, position, "o", color=color)
+        if difference.low is not None:
+            axes.plot([difference.low, difference.high], [position] * 2, color=color)
+    axes.axvline(0, color="0.5", lw=0.8)
+    axes.set_yticks(range(len(compared)), [row.arm.rule for row in compared])
+    axes.invert_yaxis()
+    axes.set(xlabel=f"test accuracy minus {comparison.reference}, points, 95 % interval")
