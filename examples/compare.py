@@ -20,16 +20,16 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from rich.console import Console
-
-from brevitas_ftprop import get_rule
-from comparison.execution import Pool, UnfinishedTrials, execute
-from comparison.fairness import UnfairComparison, chosen_learning_rates
+from comparison.execution import Pool, TrialsError, execute
+from comparison.fairness import UnfairComparisonError, chosen_learning_rates
 from comparison.figures import draw
 from comparison.plan import Plan, Trial
 from comparison.report import Comparison
+from rich.console import Console
 from training import Result, load_recipe
 from training.recipe import STOCK
+
+from brevitas_ftprop import get_rule
 
 
 def run(plan: Plan, pool: Pool, console: Console) -> None:
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 all_results(out / "runs"), all_results(out / "tuning"), spec(options.reference)
             )
             comparison.write(out / "comparison.json")
-    except (OSError, UnfairComparison, UnfinishedTrials, ValueError) as error:
+    except (OSError, UnfairComparisonError, TrialsError, ValueError) as error:
         console.print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False)
         return 1
     (out / "comparison.md").write_text(comparison.table() + "\n")

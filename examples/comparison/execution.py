@@ -12,10 +12,10 @@ from training import Result, Run, differences, train
 
 from .plan import Trial
 
-__all__ = ["Pool", "UnfinishedTrials", "execute"]
+__all__ = ["Pool", "TrialsError", "execute"]
 
 
-class UnfinishedTrials(RuntimeError):
+class TrialsError(RuntimeError):
     """Some trials failed; the others are kept."""
 
 
@@ -60,7 +60,7 @@ def execute(
         The results, in the order of the trials.
 
     Raises:
-        UnfinishedTrials: behind the last trial, naming those that failed and why.
+        TrialsError: behind the last trial, naming those that failed and why.
     """
     free: SimpleQueue[int] = SimpleQueue()
     for device in range(pool.devices * pool.jobs):
@@ -98,7 +98,7 @@ def execute(
             threads.shutdown(cancel_futures=True)
             raise
     if failures:
-        raise UnfinishedTrials("\n".join(failures))
+        raise TrialsError("\n".join(failures))
     return [results[trial] for trial in trials]
 
 

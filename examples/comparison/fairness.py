@@ -10,13 +10,13 @@ from training import Result, differences
 
 from .plan import TUNING_SEED, Arm
 
-__all__ = ["UnfairComparison", "chosen_learning_rates", "refuse_unfair"]
+__all__ = ["UnfairComparisonError", "chosen_learning_rates", "refuse_unfair"]
 
 FACTORS = {"act", "rule", "seed"}
 LEARNING_RATE = "optimizer.lr"
 
 
-class UnfairComparison(ValueError):
+class UnfairComparisonError(ValueError):
     """Runs differ in more than the declared factors."""
 
 
@@ -33,17 +33,17 @@ def refuse_unfair(runs: Sequence[Result], tuning: Sequence[Result] = ()) -> None
         tuning: the runs that the learning rates were chosen by; empty if there is but one.
 
     Raises:
-        UnfairComparison: naming the field, its values and runs that have them.
+        UnfairComparisonError: naming the field, its values and runs that have them.
     """
     if not runs:
-        raise UnfairComparison("there are no finished runs to compare")
+        raise UnfairComparisonError("there are no finished runs to compare")
     _refuse_differing_recipes(runs, FACTORS | ({LEARNING_RATE} if tuning else set()))
     _refuse_differing_environments([*runs, *tuning])
     _refuse_differing_starts(runs)
     counts = Counter((Arm.of(run.recipe), run.recipe["seed"]) for run in runs)
     for (arm, seed), count in counts.items():
         if count > 1:
-            raise UnfairComparison(f"{arm} ran {count} times with seed {seed}: keep one")
+            raise UnfairComparisonError(f"{arm} ran {count} times with seed {seed}: keep one")
     if tuning:
         _refuse_unequal_tuning(runs, tuning)
 
@@ -73,7 +73,7 @@ def _refuse_differing_recipes(runs: Sequence[Result], allowed: set[str]) -> None
     for run in runs[1:]:
         for field in differences(first.recipe, run.recipe):
             if field not in allowed:
-                raise UnfairComparison(
+                raise UnfairComparisonError(
                     f"{field} is {_value(first, field)} in {_name(first)} and "
                     f"{_value(run, field)} in {_name(run)}: only {', '.join(sorted(allowed))} may "
                     "differ"
@@ -86,7 +86,7 @@ def _refuse_differing_environments(runs: Sequence[Result]) -> None:
         for field in ("device", "devices", "images", "versions"):
             mine, theirs = getattr(first, field), getattr(run, field)
             if mine != theirs:
-                raise UnfairComparison(
+                raise UnfairComparisonError(
                     f"{field} is {mine} for {_name(first)} and {theirs} for {_name(run)}: run all "
                     "of them on the same machine and data"
                 )
@@ -97,7 +97,7 @@ def _refuse_differing_starts(runs: Sequence[Result]) -> None:
     for run in runs:
         first = starts.setdefault((run.recipe["act"], run.recipe["seed"]), run)
         if first.initial_weights != run.initial_weights:
-            raise UnfairComparison(
+            raise UnfairComparisonError(
                 f"{_name(first)} and {_name(run)} started from different weights "
                 f"({first.initial_weights} and {run.initial_weights})"
             )
@@ -109,7 +109,9 @@ def _refuse_unequal_tuning(runs: Sequence[Result], tuning: Sequence[Result]) -> 
     _refuse_differing_recipes([runs[0], tuning[0]], FACTORS | {LEARNING_RATE, "test"})
     tested = [run for run in runs if run.recipe["seed"] == TUNING_SEED]
     if tested:
-        raise UnfairComparison(f"{_name(tested[0])} is tested with the seed that it was tuned with")
+        raise UnfairComparisonError(
+            f"{_name(tested[0])} is tested with the seed that it was tuned with"
+        )
     candidates = defaultdict(list)
     for run in tuning:
         candidates[Arm.of(run.recipe)].append(run.recipe["optimizer"]["lr"])
@@ -117,7 +119,7 @@ def _refuse_unequal_tuning(runs: Sequence[Result], tuning: Sequence[Result]) -> 
     first = next(iter(arms))
     for arm in arms:
         if sorted(candidates[arm]) != sorted(candidates[first]):
-            raise UnfairComparison(
+            raise UnfairComparisonError(
                 f"the learning rate of {first} was chosen among {sorted(candidates[first])}, that "
                 f"of {arm} among {sorted(candidates[arm])}: the budgets have to be equal"
             )
@@ -125,6 +127,6 @@ def _refuse_unequal_tuning(runs: Sequence[Result], tuning: Sequence[Result]) -> 
     for run in runs:
         lr, best = run.recipe["optimizer"]["lr"], chosen[Arm.of(run.recipe)]
         if lr != best:
-            raise UnfairComparison(
+            raise UnfairComparisonError(
                 f"{_name(run)} ran with learning rate {lr}, not the best, {best}"
             )

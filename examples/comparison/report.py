@@ -32,7 +32,7 @@ class Comparison:
     """Finished runs, and the rule that the others are compared with.
 
     Raises:
-        UnfairComparison: if the runs differ in more than the declared factors.
+        UnfairComparisonError: if the runs differ in more than the declared factors.
         ValueError: if no run has the reference rule.
     """
 
@@ -92,8 +92,8 @@ class Comparison:
     def table(self) -> str:
         """Markdown: means with 95 % intervals, and paired differences to the reference rule."""
         header = (
-            f"| activation | rule | learning rate | seeds | test accuracy % | minus {self.reference}"
-            " | p | p (Holm) |\n|---|---|---|---|---|---|---|---|"
+            "| activation | rule | learning rate | seeds | test accuracy % "
+            f"| minus {self.reference} | p | p (Holm) |\n|---|---|---|---|---|---|---|---|"
         )
         lines = [self._line(row) for act in self.acts for row in self.rows(act)]
         return "\n".join([header, *lines, "", self._caption()])

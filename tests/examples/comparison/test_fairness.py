@@ -1,0 +1,114 @@
+"""A comparison is refused where its runs differ in more than was declared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from comparison.fairness import UnfairComparisonError, chosen_learning_rates, refuse_unfair
+from comparison.plan import TUNING_SEED, Arm
+
+RULES = ("saturated_ste", "soft_hinge")
+PLANTED = {
+    "optimizer.weight_decay": {"optimizer__weight_decay": 1e-3},
+    "optimizer.lr": {"optimizer__lr": 0.5},
+    "data.crop_padding": {"data__crop_padding": 0},
+    "epochs": {"epochs": 7},
+    "staircase": {"staircase": "sum"},
+    "weight_bits": {"weight_bits": 2},
+}
+
+
+def test_runs_that_differ_in_the_declared_factors_are_compared(result):
+    refuse_unfair([result(rule, s, act=a) for rule in RULES for s in (0, 1) for a in ("x", "y")])
+
+
+@pytest.mark.parametrize("field", PLANTED)
+def test_another_value_in_one_arm_is_named(result, field):
+    runs = [result(), result("soft_hinge", **PLANTED[field])]
+    with pytest.raises(UnfairComparisonError, match=f"^{field} is .* in sign-saturated_ste"):
+        refuse_unfair(runs)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("device", "another"),
+        ("devices", 2),
+        ("versions", {"torch": "2.14"}),
+        ("images", {"train": 9, "validation": 0, "test": 10}),
+    ],
+)
+def test_another_environment_is_named(result, field, value):
+    with pytest.raises(UnfairComparisonError, match=f"^{field} is"):
+        refuse_unfair([result(), replace(result("soft_hinge"), **{field: value})])
+
+
+def test_other_first_weights_are_refused(result):
+    runs = [result(), replace(result("soft_hinge"), initial_weights="others")]
+    with pytest.raises(UnfairComparisonError, match="started from different weights"):
+        refuse_unfair(runs)
+
+
+def test_a_run_that_counts_twice_is_refused(result):
+    with pytest.raises(UnfairComparisonError, match="ran 2 times with seed 0"):
+        refuse_unfair([result(), result()])
+
+
+def test_nothing_cannot_be_compared():
+    with pytest.raises(UnfairComparisonError, match="no finished runs"):
+        refuse_unfair([])
+
+
+def tuned(result, rule, candidates, **overrides):
+    """Tuning runs of an arm: validation accuracy of each candidate."""
+    return [
+        result(
+            rule,
+            TUNING_SEED,
+            validation=accuracy,
+            **({"test": "never", "optimizer__lr": lr} | overrides),
+        )
+        for lr, accuracy in candidates.items()
+    ]
+
+
+class TestTuned:
+    CANDIDATES = ({0.1: 0.6, 0.01: 0.5}, {0.1: 0.4, 0.01: 0.7})
+
+    def runs(self, result):
+        return [result(rule, optimizer__lr=lr) for rule, lr in zip(RULES, (0.1, 0.01), strict=True)]
+
+    def tuning(self, result):
+        pairs = zip(RULES, self.CANDIDATES, strict=True)
+        return [run for rule, of_rule in pairs for run in tuned(result, rule, of_rule)]
+
+    def test_each_arm_may_have_the_best_of_the_same_candidates(self, result):
+        tuning = self.tuning(result)
+        refuse_unfair(self.runs(result), tuning)
+        chosen = chosen_learning_rates(tuning)
+        assert chosen == {Arm("sign", RULES[0]): 0.1, Arm("sign", RULES[1]): 0.01}
+
+    def test_the_smaller_of_equally_good_candidates_is_taken(self, result):
+        equal = tuned(result, "ste", {0.1: 0.5, 0.01: 0.5})
+        assert chosen_learning_rates(equal) == {Arm("sign", "ste"): 0.01}
+
+    def test_a_larger_budget_is_refused(self, result):
+        tuning = [*self.tuning(result), *tuned(result, RULES[1], {0.001: 0.1})]
+        with pytest.raises(UnfairComparisonError, match="budgets have to be equal"):
+            refuse_unfair(self.runs(result), tuning)
+
+    def test_a_longer_tuning_is_refused(self, result):
+        tuning = self.tuning(result)[:2] + tuned(result, RULES[1], self.CANDIDATES[1], epochs=9)
+        with pytest.raises(UnfairComparisonError, match=r"^epochs is"):
+            refuse_unfair(self.runs(result), tuning)
+
+    def test_a_rate_that_was_not_the_best_is_refused(self, result):
+        runs = [self.runs(result)[0], result(RULES[1], optimizer__lr=0.1)]
+        with pytest.raises(UnfairComparisonError, match=r"but 0\.01 was the best candidate"):
+            refuse_unfair(runs, self.tuning(result))
+
+    def test_testing_with_the_seed_of_the_tuning_is_refused(self, result):
+        runs = [*self.runs(result), result(RULES[0], TUNING_SEED, optimizer__lr=0.1)]
+        with pytest.raises(UnfairComparisonError, match="seed that it was tuned with"):
+            refuse_unfair(runs, self.tuning(result))
