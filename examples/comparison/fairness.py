@@ -128,5 +128,5 @@ def _refuse_unequal_tuning(runs: Sequence[Result], tuning: Sequence[Result]) -> 
         lr, best = run.recipe["optimizer"]["lr"], chosen[Arm.of(run.recipe)]
         if lr != best:
             raise UnfairComparisonError(
-                f"{_name(run)} ran with learning rate {lr}, not the best, {best}"
+                f"{_name(run)} ran with learning rate {lr}, but {best} was the best candidate"
             )
