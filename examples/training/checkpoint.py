@@ -46,11 +46,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class WithinEpoch(ModelCheckpoint):
-    """Not after an epoch's last batch: a run that goes on from there would not evaluate it."""
+    """After an optimizer step that does not end an epoch.
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
-        if not trainer.is_last_batch:
-            super().on_train_batch_end(trainer, *args)
+    A run that goes on from the last step of an epoch would not evaluate it, and one from between
+    two steps would lose the gradient accumulated so far.
+    """
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
 
 
 class RecipeInCheckpoint(Callback):

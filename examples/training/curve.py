@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from .optimization import lr_factor
 from .result import Epoch
 
 __all__ = ["Curve"]
@@ -54,9 +55,11 @@ class Curve(Callback):
             values |= pl_module.evaluation(part)
         # After the metrics, which wait for the device.
         self._stop()
+        recipe = pl_module.recipe
         epoch = Epoch(
             epoch=trainer.current_epoch + 1,
-            lr=trainer.optimizers[0].param_groups[0]["lr"],
+            lr=recipe.optimizer.lr
+            * lr_factor(recipe.schedule, recipe.epochs, trainer.current_epoch),
             seconds=self.seconds,
             images_per_second=self.images / self.seconds,
             **values,

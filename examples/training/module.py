@@ -29,6 +29,7 @@ class Classifier(lightning.LightningModule):
         network: to train.
         recipe: how.
         classes: number of logits.
+        steps: optimizer steps of an epoch.
         parts: names of the sets that the validation loop evaluates, in its loaders' order.
         finite_every: steps between looks at whether loss and gradient are finite.
     """
@@ -38,12 +39,13 @@ class Classifier(lightning.LightningModule):
         network: nn.Module,
         recipe: Recipe,
         classes: int,
+        steps: int,
         parts: list[str],
         *,
         finite_every: int = 1,
     ) -> None:
         super().__init__()
-        self.network, self.recipe, self.parts = network, recipe, parts
+        self.network, self.recipe, self.steps, self.parts = network, recipe, steps, parts
         self.finite_every = finite_every
         self.loss = build_loss(recipe.loss)
         self.batch: tuple[Tensor, Tensor] | None = None
@@ -126,9 +128,8 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = build_optimizer(self.network, self.recipe.optimizer)
-        steps = self.trainer.num_training_batches // self.recipe.accumulate
         factor = partial(lr_factor, self.recipe.schedule, self.recipe.epochs)
-        schedule = LambdaLR(optimizer, lambda step: factor(step / max(steps, 1)))
+        schedule = LambdaLR(optimizer, lambda step: factor(step / self.steps))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

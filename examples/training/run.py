@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import brevitas.config
 import lightning
 import torch
 import yaml
@@ -126,7 +127,12 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
     network, converted = build_network(recipe, images.classes)
     initial = hash_weights(network)
     module = Classifier(
-        network, recipe, images.classes, images.parts, finite_every=run.finite_every
+        network,
+        recipe,
+        images.classes,
+        images.steps,
+        images.parts,
+        finite_every=run.finite_every,
     )
     if recipe.compile is not None:
         # In place, so that the state dict keeps its names.
@@ -253,6 +259,9 @@ def _torch_settings(run: Run) -> Iterator[None]:
     threads = torch.get_num_threads()
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
+    rebuild = brevitas.config.REINIT_ON_STATE_DICT_LOAD
+    # A checkpoint is of the same network; its values go into the very quantizers.
+    brevitas.config.REINIT_ON_STATE_DICT_LOAD = False
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     logger.setLevel(logging.ERROR)
@@ -262,3 +271,4 @@ def _torch_settings(run: Run) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
         logger.setLevel(level)
+        brevitas.config.REINIT_ON_STATE_DICT_LOAD = rebuild

@@ -31,6 +31,7 @@ class Images(lightning.LightningDataModule):
 
     Attributes:
         classes: how many there are.
+        steps: optimizer steps of an epoch.
         parts: names of the sets that are evaluated, in the order of their loaders.
         counts: how many images ``train``, ``validation`` and ``test`` have.
 
@@ -72,6 +73,7 @@ class Images(lightning.LightningDataModule):
                 f"batch_size {recipe.batch_size} is more than the {self.counts['train']} images "
                 "to train on"
             )
+        self.steps = self.counts["train"] // recipe.batch_size
         self.parts = [
             name
             for name, wanted in (
