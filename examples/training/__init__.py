@@ -3,6 +3,7 @@
 >>> from training import Run, load_recipe, train
 """
 
+from .failures import TrainingError
 from .recipe import Data, Loss, Optimizer, Recipe, Schedule, differences, load_recipe
 from .result import Epoch, Result
 from .run import Run, train
@@ -16,6 +17,7 @@ __all__ = [
     "Result",
     "Run",
     "Schedule",
+    "TrainingError",
     "differences",
     "load_recipe",
     "train",

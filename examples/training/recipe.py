@@ -14,6 +14,8 @@ from brevitas_ftprop.ops import check_options
 __all__ = ["Data", "Loss", "Optimizer", "Recipe", "Schedule", "differences", "load_recipe"]
 
 STOCK = "stock"
+# Where the images lie does not change what is computed.
+PLACES = ("data.root", "data.download")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,9 @@ class Data:
             ``imagenet`` (torchvision's, or any ImageFolder with ``train`` and ``val``; decoded
             while training), ``digits`` (scikit-learn's) or ``random``.
         root: folder of the images; ``digits`` and ``random`` have none.
+        download: let torchvision fetch CIFAR-10.
         image_size: height and width of what the network sees.
+        channels: 3, or 1 for grey images.
         classes: number of classes of ``random`` images; elsewhere None, or a number to insist on.
         train_images: train on so many images only, a fixed choice; None for all. Of ``random``
             images, how many there are.
@@ -41,7 +45,9 @@ class Data:
 
     name: str = "cifar10"
     root: str | None = None
+    download: bool = False
     image_size: int = 32
+    channels: Literal[1, 3] = 3
     classes: int | None = None
     train_images: int | None = None
     test_images: int | None = None
@@ -159,15 +165,18 @@ class Recipe:
     gradient_clip: float | None = None
     precision: Literal["32", "bf16", "fp16"] = "32"
     compile: str | None = None
-    deterministic: bool = True
+    deterministic: bool = False
     test: Literal["epoch", "end", "never"] = "epoch"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # Aliases become the rule's own name, so that equal recipes compare equal.
         if self.rule != STOCK:
-            check_options(self.rule, self.weighting, self.staircase)
+            spec = check_options(self.rule, self.weighting, self.staircase)
+            object.__setattr__(self, "rule", spec)
         if self.weight_rule is not None:
-            check_options(self.weight_rule, "grad", self.staircase)
+            spec = check_options(self.weight_rule, "grad", self.staircase)
+            object.__setattr__(self, "weight_rule", spec)
         if self.weighting == "mean" and self.precision == "fp16":
             raise ValueError(
                 "weighting: mean does not follow the loss scale of precision: fp16, which would "
@@ -234,6 +243,8 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
 def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
     """Dotted names of the fields in which two recipes, as dictionaries, differ.
 
+    Where their images lie does not count.
+
     >>> differences(Recipe().to_dict(), Recipe(epochs=2, optimizer=Optimizer(lr=1.0)).to_dict())
     ['optimizer.lr', 'epochs']
     """
@@ -242,7 +253,7 @@ def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
         mine, theirs = one.get(name), other.get(name)
         if isinstance(mine, dict) and isinstance(theirs, dict):
             names += differences(mine, theirs, f"{prefix}{name}.")
-        elif mine != theirs:
+        elif mine != theirs and f"{prefix}{name}" not in PLACES:
             names.append(f"{prefix}{name}")
     return names
 
@@ -254,7 +265,7 @@ def _parser() -> ArgumentParser:
 
 
 def _built(parser: ArgumentParser, values: Any) -> Recipe:
-    return Recipe(**parser.instantiate_classes(values))
+    return Recipe(**parser.instantiate(values))
 
 
 def _plain(value: Any) -> Any:

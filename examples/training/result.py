@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,11 @@ PACKAGES = ("brevitas", "brevitas-ftprop", "lightning", "numpy", "torch", "torch
 
 @dataclass(kw_only=True)
 class Epoch:
-    """One epoch of a run; accuracies are in [0, 1], and None where nothing was evaluated."""
+    """One epoch of a run.
+
+    Accuracies are in [0, 1], and None where nothing was evaluated; ``lr`` is that of the first
+    step, and ``seconds`` leaves out evaluation.
+    """
 
     epoch: int
     lr: float
@@ -99,7 +104,9 @@ def device_name(device: torch.device) -> str:
     """Name of a GPU, or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return names[0] if names else platform.machine()
 
 
 def versions() -> dict[str, str]:

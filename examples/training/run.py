@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import brevitas.config
+import lightning
+import torch
+import yaml
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
+from .checkpoint import (
+    AtomicCheckpointIO,
+    RecipeInCheckpoint,
+    check_recipe,
+    checkpoint_callbacks,
+    last_checkpoint,
+    load_checkpoint,
+)
+from .curve import Curve
+from .data import Images
+from .ema import QuantizerAwareEMA
+from .failures import TrainingError, explained_memory
+from .folder import RunFolder
+from .module import Classifier
+from .network import build_network
+from .progress import Progress
 from .recipe import Recipe
-from .result import Result
+from .result import Result, device_name, hash_weights, versions
+from .sync import AverageStatistics
 
 __all__ = ["Run", "train"]
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+# Of each device's batches in a fast run.
+FAST_BATCHES, FAST_IMAGES = 2, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +96,179 @@ def train(
         The result; of a run that is complete already, with ``resume``, the one that it left.
 
     Raises:
-        TrainingError: if the folder is in use or holds another recipe's run, the data and the model
-            do not fit, the loss is not finite, or a batch does not fit into memory.
-        ValueError, TypeError: for a recipe that names something unknown.
-        OSError: if the data are not there.
+        TrainingError: if the recipe names something unknown, the data are not there or do not fit
+            the model, the folder is in use or holds another recipe's run, the loss is not finite,
+            or a batch does not fit into memory.
     """
-    raise NotImplementedError
+    run = run or Run()
+    if run.fast_dev_run:
+        with _torch_settings(run):
+            return _fit(recipe, RunFolder(out), run, callbacks)
+    folder = RunFolder(out)
+    with folder.taken(resume=run.resume), _torch_settings(run):
+        if run.resume and folder.result.exists():
+            result = Result.read(folder.result)
+            check_recipe(folder.result, result.recipe, recipe)
+            return result
+        result = _fit(recipe, folder, run, callbacks)
+        if rank_zero_only.rank == 0:
+            result.write(folder.result)
+        return result
+
+
+def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callback]) -> Result:
+    curve = Curve()
+    trainer = _trainer(recipe, folder, run, [*callbacks, curve], curve)
+    devices = trainer.world_size
+    if run.fast_dev_run:
+        recipe = _fast(recipe, devices)
+    _check_devices(recipe, trainer)
+    images = Images(recipe, run.workers)
+    network, converted = build_network(recipe, images.classes)
+    initial = hash_weights(network)
+    module = Classifier(
+        network,
+        recipe,
+        images.classes,
+        images.steps,
+        images.parts,
+        finite_every=run.finite_every,
+    )
+    if recipe.compile is not None:
+        # In place, so that the state dict keeps its names.
+        network.compile(backend=recipe.compile)
+    checkpoint = None if run.fast_dev_run else _checkpoint(recipe, folder, run)
+    part = recipe.batch_size // (devices * recipe.accumulate)
+    with explained_memory(part, recipe.accumulate):
+        trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
+        final = curve.epochs[-1]
+        accuracies = {
+            f"{part}_{name}": getattr(final, f"{part}_{name}")
+            for part in ("validation", "test")
+            for name in ("accuracy", "top5")
+        }
+        if not run.fast_dev_run:
+            # Averaged weights, where there are some, also if the run was killed after its last one.
+            last = load_checkpoint(last_checkpoint(folder.checkpoints))
+            module.load_state_dict(last["state_dict"])
+        if recipe.test == "end":
+            trainer.test(module, datamodule=images, verbose=False)
+            accuracies |= module.tested
+    if rank_zero_only.rank == 0 and not run.fast_dev_run:
+        _write_weights(network, folder.weights)
+    timed = curve.epochs[1:] or curve.epochs
+    seconds = sum(epoch.seconds for epoch in timed)
+    return Result(
+        recipe=recipe.to_dict(),
+        curve=curve.epochs,
+        **accuracies,
+        seconds=sum(epoch.seconds for epoch in curve.epochs),
+        images_per_second=sum(e.images_per_second * e.seconds for e in timed) / seconds,
+        initial_weights=initial,
+        final_weights=hash_weights(network),
+        images=images.counts,
+        converted=converted,
+        device=device_name(trainer.strategy.root_device),
+        devices=devices,
+        resumed=curve.resumed,
+        versions=versions(),
+    )
+
+
+def _trainer(
+    recipe: Recipe, folder: RunFolder, run: Run, callbacks: list[Callback], curve: Curve
+) -> lightning.Trainer:
+    # First of all, so that the average of the weights is one of averaged statistics.
+    callbacks = [AverageStatistics(), *callbacks]
+    if recipe.ema is not None:
+        callbacks.append(QuantizerAwareEMA(decay=recipe.ema))
+    loggers: Any = False
+    if not run.fast_dev_run:
+        callbacks.append(RecipeInCheckpoint(recipe))
+        callbacks += checkpoint_callbacks(folder.checkpoints, run.checkpoint_every)
+        if run.log:
+            loggers = [CSVLogger(folder.path, "csv"), TensorBoardLogger(folder.path, "tensorboard")]
+    if run.progress:
+        callbacks.append(Progress(curve))
+    return lightning.Trainer(
+        accelerator=run.accelerator,
+        devices=run.devices,
+        strategy=run.strategy,
+        precision=PRECISIONS[recipe.precision],
+        max_epochs=recipe.epochs,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.gradient_clip,
+        deterministic=recipe.deterministic or None,
+        fast_dev_run=FAST_BATCHES if run.fast_dev_run else False,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=loggers,
+        default_root_dir=folder.path,
+        enable_checkpointing=not run.fast_dev_run,
+        enable_model_summary=False,
+        enable_progress_bar=run.progress,
+        num_sanity_val_steps=0,
+        # The loaders shard themselves.
+        use_distributed_sampler=False,
+    )
+
+
+def _fast(recipe: Recipe, devices: int) -> Recipe:
+    step = FAST_IMAGES * recipe.accumulate * devices
+    few = FAST_BATCHES * FAST_IMAGES * devices
+    return recipe.with_overrides(
+        epochs=1,
+        batch_size=step,
+        data__train_images=FAST_BATCHES * step,
+        data__validation_images=min(few, recipe.data.validation_images),
+        data__test_images=few,
+    )
+
+
+def _check_devices(recipe: Recipe, trainer: lightning.Trainer) -> None:
+    shares = trainer.world_size * recipe.accumulate
+    if recipe.batch_size % shares:
+        raise TrainingError(
+            f"batch_size {recipe.batch_size} cannot be split evenly over {trainer.world_size} "
+            f"devices and accumulate = {recipe.accumulate}"
+        )
+    if recipe.precision == "fp16" and trainer.strategy.root_device.type == "cpu":
+        raise TrainingError("precision: fp16 needs a GPU; the CPU has bf16 and 32")
+
+
+def _checkpoint(recipe: Recipe, folder: RunFolder, run: Run) -> Path | None:
+    """Where to go on from; writes the recipe of a run that starts."""
+    last = last_checkpoint(folder.checkpoints) if run.resume else None
+    if last is not None:
+        check_recipe(last, load_checkpoint(last)["recipe"], recipe)
+    elif rank_zero_only.rank == 0:
+        folder.recipe.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+    return last
+
+
+def _write_weights(network: torch.nn.Module, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(network.state_dict(), partial)
+    partial.replace(path)
+
+
+@contextmanager
+def _torch_settings(run: Run) -> Iterator[None]:
+    """What a run sets for the whole process, and sets back."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    rebuild = brevitas.config.REINIT_ON_STATE_DICT_LOAD
+    # A checkpoint is of the same network; its values go into the very quantizers.
+    brevitas.config.REINIT_ON_STATE_DICT_LOAD = False
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
+        logger.setLevel(level)
+        brevitas.config.REINIT_ON_STATE_DICT_LOAD = rebuild

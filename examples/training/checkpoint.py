@@ -1,0 +1,121 @@
+"""Checkpoints that are whole or not there, and that belong to one recipe."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from .failures import TrainingError
+from .recipe import Recipe, differences
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "RecipeInCheckpoint",
+    "check_recipe",
+    "checkpoint_callbacks",
+    "last_checkpoint",
+    "load_checkpoint",
+]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the file and renames.
+
+    Lightning's own way writes to the system's temporary folder, and moving a file from there to
+    another file system is a copy, which can be cut off.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+class WithinEpoch(ModelCheckpoint):
+    """After an optimizer step that does not end an epoch.
+
+    A run that goes on from the last step of an epoch would not evaluate it, and one from between
+    two steps would lose the gradient accumulated so far.
+    """
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
+
+class RecipeInCheckpoint(Callback):
+    """Keeps the recipe in each checkpoint, as plain values."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["recipe"] = self.recipe.to_dict()
+
+
+def checkpoint_callbacks(folder: Path, every: int | None) -> list[Callback]:
+    """The newest checkpoint of a whole epoch and, with ``every``, the newest within one."""
+    options = {"dirpath": folder, "auto_insert_metric_name": False, "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        ModelCheckpoint(filename="{step:08d}-epoch", save_on_train_epoch_end=True, **options)
+    ]
+    if every is not None:
+        callbacks.append(
+            WithinEpoch(filename="{step:08d}-batch", every_n_train_steps=every, **options)
+        )
+    return callbacks
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is complete; None if there is none.
+
+    A file that was cut off, or whose bytes changed, is passed over.
+    """
+    # Of one step, "epoch" comes after "batch".
+    for path in sorted(folder.glob("*.ckpt"), reverse=True):
+        if _is_complete(path):
+            return path
+    return None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's contents, read without running code."""
+    return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+
+
+def check_recipe(path: Path, saved: dict[str, Any], recipe: Recipe) -> None:
+    """Raise unless the recipe that a file holds is this one.
+
+    Raises:
+        TrainingError: names the fields that differ.
+    """
+    fields = differences(saved, recipe.to_dict())
+    if fields:
+        raise TrainingError(
+            f"{path} is of another recipe, which differs in {', '.join(fields)}: go on with that "
+            "one, or train this one in a folder of its own"
+        )
+
+
+def _is_complete(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False

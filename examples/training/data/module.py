@@ -1,0 +1,163 @@
+"""The images of a recipe as Lightning asks for them."""
+
+from __future__ import annotations
+
+import lightning
+import torch
+from torch import Tensor
+
+from ..failures import TrainingError
+from ..recipe import Data, Recipe
+from .imagenet import evaluation_transform, imagenet_folder, training_transform
+from .loader import Batch, EvaluationLoader, TrainingLoader
+from .order import EpochOrder, chosen
+from .resident import ResidentImages
+from .small import SMALL
+from .streamed import StreamedImages
+
+__all__ = ["Images"]
+
+NAMES = (*SMALL, "imagenet")
+# Evaluation keeps no gradients, so that as many images fit as in training, and more.
+EVALUATION_BATCH = 256
+
+
+class Images(lightning.LightningDataModule):
+    """Training, validation and test images, sharded over the trainer's devices.
+
+    Args:
+        recipe: names them.
+        workers: processes that decode large images.
+
+    Attributes:
+        classes: how many there are.
+        steps: optimizer steps of an epoch.
+        parts: names of the sets that are evaluated, in the order of their loaders.
+        counts: how many images ``train``, ``validation`` and ``test`` have.
+
+    Raises:
+        TrainingError: for data that are not there, and numbers of images that do not fit them.
+    """
+
+    def __init__(self, recipe: Recipe, workers: int = 0) -> None:
+        super().__init__()
+        self.recipe, self.data, self.workers = recipe, recipe.data, workers
+        data = self.data
+        if data.name not in NAMES:
+            raise TrainingError(f"unknown data {data.name!r}; valid are {', '.join(NAMES)}")
+        if not len(data.mean) == len(data.std) == data.channels:
+            raise TrainingError(
+                f"data.mean and data.std must have {data.channels} values, one a channel"
+            )
+        if data.name == "imagenet":
+            self.set = None
+            self.folders = {part: imagenet_folder(data, part) for part in ("train", "val")}
+            train, test = (len(folder.samples) for folder in self.folders.values())
+            self.classes = len(self.folders["train"].classes)
+        else:
+            self.set = SMALL[data.name](data)
+            train, test = len(self.set.train.labels), len(self.set.test.labels)
+            self.classes = self.set.classes
+        self._check(train)
+        self.indices = dict(
+            zip(
+                ("train", "validation"),
+                chosen(train, data.train_images, data.validation_images),
+                strict=True,
+            )
+        )
+        self.indices["test"], _ = chosen(test, min(data.test_images or test, test), 0)
+        self.counts = {name: len(indices) for name, indices in self.indices.items()}
+        if self.counts["train"] < recipe.batch_size:
+            raise TrainingError(
+                f"batch_size {recipe.batch_size} is more than the {self.counts['train']} images "
+                "to train on"
+            )
+        self.steps = self.counts["train"] // recipe.batch_size
+        self.parts = [
+            name
+            for name, wanted in (
+                ("validation", data.validation_images > 0),
+                ("test", recipe.test == "epoch"),
+            )
+            if wanted
+        ]
+        self.resident: dict[str, ResidentImages] = {}
+
+    def _check(self, train: int) -> None:
+        data: Data = self.data
+        if data.classes not in (None, self.classes):
+            raise TrainingError(
+                f"data.classes is {data.classes}, but data {data.name!r} has {self.classes}"
+            )
+        wanted = (data.train_images or 1) + data.validation_images
+        if wanted > train:
+            raise TrainingError(
+                f"data.train_images and data.validation_images want {wanted} images of {train}"
+            )
+
+    def train_dataloader(self) -> TrainingLoader:
+        recipe, trainer = self.recipe, self.trainer
+        order = EpochOrder(
+            self.indices["train"],
+            recipe.seed,
+            step=recipe.batch_size,
+            parts=recipe.accumulate,
+            rank=trainer.global_rank,
+            devices=trainer.world_size,
+        )
+        return TrainingLoader(order, self._fetch("train"))
+
+    def val_dataloader(self) -> list[EvaluationLoader]:
+        return [self._evaluation(part) for part in self.parts]
+
+    def test_dataloader(self) -> EvaluationLoader:
+        return self._evaluation("test")
+
+    def _evaluation(self, part: str) -> EvaluationLoader:
+        return EvaluationLoader(
+            self.indices[part],
+            self._fetch(part),
+            batch=EVALUATION_BATCH,
+            rank=self.trainer.global_rank,
+            devices=self.trainer.world_size,
+        )
+
+    def _fetch(self, part: str):
+        data, seed = self.data, self.recipe.seed
+        device = self.trainer.strategy.root_device
+        if self.set is None:
+            transform = training_transform if part == "train" else evaluation_transform
+            return StreamedImages(
+                self.folders["val" if part == "test" else "train"],
+                transform(data),
+                data.image_size,
+                seed=seed,
+                workers=self.workers,
+                pin=device.type == "cuda",
+            ).fetch
+        if part not in self.resident:
+            source = self.set.test if part == "test" else self.set.train
+            indices = self.indices[part]
+            self.resident[part] = ResidentImages(
+                source.decode(indices).to(device),
+                torch.from_numpy(source.labels[indices]).to(device),
+                indices,
+                seed=seed,
+                crop_padding=data.crop_padding if part == "train" else 0,
+                flip=data.flip and part == "train",
+            )
+        return self.resident[part].fetch
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        images, labels = batch
+        return normalized(images, self.data), labels
+
+
+def normalized(images: Tensor, data: Data) -> Tensor:
+    """Bytes as float32 with the recipe's mean and standard deviation taken off."""
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=images.device).view(-1, 1, 1) * 255
+        for values in (data.mean, data.std)
+    )
+    return (images - mean) / std

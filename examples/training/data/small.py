@@ -1,0 +1,148 @@
+"""Sets of small images: what there is, decoded only where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torchvision.datasets import CIFAR10, ImageFolder
+from torchvision.transforms.v2 import functional
+
+from ..failures import TrainingError
+from ..recipe import Data
+
+__all__ = ["SMALL", "Part", "SmallSet", "read_folder"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the test images of a set.
+
+    Attributes:
+        labels: int64 of shape (n,).
+        decode: gives the images at some indices, uint8 of shape (m, C, H, W).
+    """
+
+    labels: np.ndarray
+    decode: Callable[[np.ndarray], Tensor]
+
+
+@dataclass(frozen=True)
+class SmallSet:
+    """A set of small images and how many classes it has."""
+
+    classes: int
+    train: Part
+    test: Part
+
+
+def cifar10(data: Data) -> SmallSet:
+    """Torchvision's CIFAR-10, as its authors distribute it."""
+    root = _root(data, "the folder that holds cifar-10-batches-py")
+    if not data.download and not (root / CIFAR10.base_folder).is_dir():
+        raise TrainingError(
+            f"there is no {CIFAR10.base_folder} in {root}: pass --data.download true to fetch it, "
+            "or --data.name image_folder for images in train/<class>/ and test/<class>/"
+        )
+
+    def part(train: bool) -> Part:
+        images = CIFAR10(root, train=train, download=data.download)
+        pixels = torch.from_numpy(images.data).permute(0, 3, 1, 2)
+        return Part(np.array(images.targets), lambda indices: _sized(pixels[indices], data))
+
+    return SmallSet(10, part(True), part(False))
+
+
+def image_folder(data: Data) -> SmallSet:
+    """Image files in ``train/<class>/`` and ``test/<class>/`` (or ``val/<class>/``)."""
+    root = _root(data, "a folder with train/<class>/ and test/<class>/")
+    train = read_folder(root, "train")
+    test = read_folder(root, "test", "val")
+    if train.classes != test.classes:
+        raise TrainingError(
+            f"train and test images in {root} have other classes: {len(train.classes)} and "
+            f"{len(test.classes)}, or other names"
+        )
+
+    def part(folder: ImageFolder) -> Part:
+        def decode(indices: np.ndarray) -> Tensor:
+            images = [folder.loader(folder.samples[index][0]) for index in indices]
+            return torch.stack([_sized(functional.pil_to_tensor(image), data) for image in images])
+
+        return Part(np.array(folder.targets), decode)
+
+    return SmallSet(len(train.classes), part(train), part(test))
+
+
+def digits(data: Data) -> SmallSet:
+    """Scikit-learn's 1797 digits of 8×8 pixels; the last 360 are the test images."""
+    pixels, labels = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels * (255 / 16)).to(torch.uint8).reshape(-1, 1, 8, 8)
+
+    def part(which: slice) -> Part:
+        return Part(
+            labels[which].astype(np.int64), lambda indices: _sized(images[which][indices], data)
+        )
+
+    return SmallSet(10, part(slice(-360)), part(slice(-360, None)))
+
+
+def random(data: Data) -> SmallSet:
+    """Noise with random labels, for measurements of speed."""
+    size = (data.channels, data.image_size, data.image_size)
+
+    def part(count: int, seed: int) -> Part:
+        generator = np.random.default_rng(seed)
+        pixels = torch.from_numpy(generator.integers(0, 256, (count, *size), dtype=np.uint8))
+        labels = generator.integers(0, data.classes or 10, count)
+        return Part(labels, lambda indices: pixels[indices])
+
+    train = (data.train_images or 1024) + data.validation_images
+    return SmallSet(data.classes or 10, part(train, 0), part(data.test_images or 256, 1))
+
+
+SMALL: dict[str, Callable[[Data], SmallSet]] = {
+    reader.__name__: reader for reader in (cifar10, digits, image_folder, random)
+}
+
+
+def read_folder(root: Path, *names: str) -> ImageFolder:
+    """The ImageFolder in the first of some folders that exists.
+
+    Raises:
+        TrainingError: says what was expected where.
+    """
+    for name in names:
+        if (root / name).is_dir():
+            try:
+                return ImageFolder(root / name)
+            except FileNotFoundError as error:
+                raise TrainingError(
+                    f"expected a folder of images for each class in {root / name}: {error}"
+                ) from error
+    raise TrainingError(f"there is no folder {' or '.join(names)} in {root}")
+
+
+def _root(data: Data, expected: str) -> Path:
+    if data.root is None:
+        raise TrainingError(f"data {data.name!r} needs --data.root: {expected}")
+    root = Path(data.root)
+    if not root.is_dir():
+        raise TrainingError(f"there is no folder {root}: data {data.name!r} expects {expected}")
+    return root
+
+
+def _sized(images: Tensor, data: Data) -> Tensor:
+    size = [data.image_size, data.image_size]
+    if list(images.shape[-2:]) != size:
+        images = functional.resize(images, size, antialias=True)
+    if images.shape[-3] == 1 and data.channels == 3:
+        return images.expand(*images.shape[:-3], 3, *size)
+    if images.shape[-3] != data.channels:
+        return functional.rgb_to_grayscale(images)
+    return images

@@ -1,0 +1,68 @@
+"""Large images: decoded and augmented by worker processes while the network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from .loader import Batch
+from .order import image_seed
+
+__all__ = ["StreamedImages"]
+
+
+class StreamedImages(Dataset):
+    """Images of a folder, their random transformations seeded by (seed, epoch, index).
+
+    Args:
+        folder: the images.
+        transform: of a uint8 tensor of shape (3, H, W) to (3, size, size); may draw from torch's
+            generator.
+        size: of what it gives.
+        seed: of the transformations.
+        workers: processes.
+        pin: whether to lay batches in page-locked memory.
+    """
+
+    def __init__(
+        self,
+        folder: ImageFolder,
+        transform: v2.Transform,
+        size: int,
+        *,
+        seed: int,
+        workers: int,
+        pin: bool,
+    ) -> None:
+        self.folder, self.transform, self.size, self.seed = folder, transform, size, seed
+        self.workers, self.pin = workers, pin
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = key
+        path, label = self.folder.samples[index]
+        image = v2.functional.pil_to_tensor(self.folder.loader(path))
+        # Also within the main process, whose generator then goes on as if nothing was drawn.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(image_seed(self.seed, epoch, index))
+            return self.transform(image), label
+
+    def fetch(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterable[Batch]:
+        """Batches of images by their indices in the folder."""
+        return DataLoader(
+            self,
+            batch_sampler=[[(epoch, int(index)) for index in batch] for batch in batches],
+            num_workers=self.workers,
+            pin_memory=self.pin,
+            collate_fn=self._collated,
+        )
+
+    def _collated(self, samples: list[tuple[Tensor, int]]) -> Batch:
+        if samples:
+            return tuple(default_collate(samples))
+        return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8), torch.empty(0).long()

@@ -1,0 +1,47 @@
+"""Networks small enough to be trained in a test, for ``model: tiny_networks:<factory>``."""
+
+from __future__ import annotations
+
+import torch
+from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
+from brevitas.quant import (
+    Int8WeightPerTensorFloat,
+    ShiftedUint8ActPerTensorFloat,
+    SignedBinaryActPerTensorConst,
+)
+from brevitas.quant.scaled_int import Uint8ActPerTensorFloat
+from torch import nn
+
+
+class RunningStatsAct(Uint8ActPerTensorFloat):
+    scaling_impl_type = "stats"
+    scaling_stats_momentum = 0.2
+
+
+def stateful(collect: int = 5, delay: int = 7) -> nn.Module:
+    """One of everything that Brevitas counts outside its state dict, and dropout."""
+    return nn.Sequential(
+        QuantReLU(bit_width=4, collect_stats_steps=collect),
+        QuantConv2d(3, 4, 3, stride=2, weight_quant=Int8WeightPerTensorFloat, weight_bit_width=4),
+        nn.BatchNorm2d(4),
+        QuantReLU(act_quant=RunningStatsAct, bit_width=4),
+        nn.Dropout(0.2),
+        QuantConv2d(4, 8, 3, stride=2),
+        QuantIdentity(
+            act_quant=ShiftedUint8ActPerTensorFloat, bit_width=3, collect_stats_steps=collect
+        ),
+        nn.Flatten(),
+        QuantIdentity(act_quant=SignedBinaryActPerTensorConst),
+        QuantIdentity(bit_width=4, quant_delay_steps=delay, collect_stats_steps=collect),
+        QuantLinear(8, 10, bias=True),
+    )
+
+
+def out_of_memory() -> nn.Module:
+    class Greedy(nn.Sequential):
+        def forward(self, x):
+            if self.training:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(x)
+
+    return Greedy(nn.Flatten(), QuantIdentity(SignedBinaryActPerTensorConst), QuantLinear(192, 10))
