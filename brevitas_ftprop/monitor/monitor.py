@@ -227,16 +227,16 @@ class Monitor:
         # A delayed quantizer counts its calls, the probe's too.
         if self._probe is None or self._model is None or _any_delayed(self._model):
             return {}
+        outputs: list[Tensor] = []
         with evaluating(self._model):
             for watch in watches.values():
-                watch.recording = watch.keeping_outputs = True
+                watch.outputs = outputs
             try:
                 loss = self._probe()
-                outputs = [call.output for watch in watches.values() for call in watch.calls]
-                torch.autograd.grad(loss, [o for o in outputs if o is not None], allow_unused=True)
+                torch.autograd.grad(loss, outputs, allow_unused=True)
             finally:
                 for watch in watches.values():
-                    watch.keeping_outputs = False
+                    watch.outputs = None
         taken = {name: watch.take() for name, watch in watches.items()}
         return {name: calls for name, calls in taken.items() if calls}
 
@@ -251,7 +251,7 @@ def _watchable(model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
         if any(isinstance(hook, Watch) for hook in module._forward_hooks.values()):
             raise ValueError(f"{name} is watched by another monitor already: close that one first")
         if not isinstance(module, ActQuantProxyFromInjector | WeightQuantProxyFromInjector):
-            skipped[name] = f"{type(module).__name__} is no activation or weight quantizer"
+            skipped[name] = f"{type(module).__name__} is not of integer activations or weights"
             continue
         reason = reason_not_to_watch(tensor_quant_of(module))
         if reason is None:

@@ -53,7 +53,7 @@ def summarize(calls: Sequence[Call], loss_scale: float) -> Tensor:
         (entering.square().sum() * share).sqrt(),
         (leaving.square().sum() * share).sqrt(),
         (error.square().sum() * share).sqrt(),
-        leaving.abs().var(),
+        leaving.abs().var(correction=min(1, len(leaving) - 1)),
     )
     return torch.cat([torch.stack([figure.float() for figure in figures]), histogram.float()])
 

@@ -19,13 +19,12 @@ class Call:
 
     Attributes:
         size: number of the call's units, of which the sample is a part.
-        output: the quantizer's output, kept only for a probe.
+        grad: sample of the gradient of the output, once it has come.
     """
 
     def __init__(self, proxy: Any, sample: "Sample", x: Tensor, output: IntQuantTensor):
         fused = getattr(proxy, "fused_activation_quant_proxy", None)
         self.size = x.numel()
-        self.output: Tensor | None = None
         self.grad: Tensor | None = None
         act = getattr(fused, "activation_impl", None)
         self._act = None if isinstance(act, torch.nn.Identity) else act
@@ -87,14 +86,16 @@ class Watch:
     Attributes:
         is_weight: whether the quantizer is one of weights.
         recording: whether calls are kept.
-        keeping_outputs: whether their outputs are kept too.
+        outputs: for a probe a list that takes the calls' outputs; else None. A call must not hold
+            its output, whose hook holds the call.
         calls: the calls since the last :meth:`take`.
         previous: signs of the outputs and targets of the last sampled step.
     """
 
     def __init__(self, proxy: Any, *, units: int, seed: int):
         self.is_weight = isinstance(proxy, WeightQuantProxyFromInjector)
-        self.recording = self.keeping_outputs = False
+        self.recording = False
+        self.outputs: list[Tensor] | None = None
         self.calls: list[Call] = []
         self.previous: tuple[Tensor, Tensor] | None = None
         self._units, self._seed = units, seed
@@ -110,7 +111,7 @@ class Watch:
         if not (self.recording and torch.is_grad_enabled() and isinstance(output, IntQuantTensor)):
             return
         # What is differentiated beside the training is not part of it.
-        if not (proxy.training or self.keeping_outputs):
+        if not proxy.training and self.outputs is None:
             return
         # Brevitas asks activations for their scale with a tensor of no dimensions.
         if x.dim() == 0 or not output.value.requires_grad or is_delayed(proxy):
@@ -118,8 +119,9 @@ class Watch:
         with torch.no_grad():
             call = Call(proxy, self._sample(x.shape), x, output)
         output.value.register_hook(call.receive)
-        call.output = output.value if self.keeping_outputs else None
         self.calls.append(call)
+        if self.outputs is not None:
+            self.outputs.append(output.value)
 
     def _sample(self, shape: torch.Size) -> Sample:
         # The batch size is none of the sample's business.
