@@ -28,6 +28,7 @@ from .export import (
     simulate_rtl,
     verify_export,
 )
+from .proxy import advance_rules
 from .rules import RULES, Rule, get_rule, register
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "SwapReport",
     "VerifyReport",
     "__version__",
+    "advance_rules",
     "check_deployable",
     "export_finn",
     "export_hls4ml",
