@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from queue import SimpleQueue
 
 from training import Result, Run, differences, train
@@ -75,7 +76,7 @@ def execute(
         finally:
             free.put(device)
 
-    results: dict[Trial, Result] = {}
+    results: dict[Path, Result] = {}
     failures = []
     with ThreadPoolExecutor(pool.devices * pool.jobs) as threads:
         running = {}
@@ -84,14 +85,14 @@ def execute(
             if finished is None:
                 running[threads.submit(run, trial)] = trial
             else:
-                results[trial] = finished
+                results[trial.folder] = finished
                 on_result(trial, finished)
         try:
             for future in as_completed(running):
                 trial = running[future]
                 if future.exception() is None:
-                    results[trial] = future.result()
-                    on_result(trial, results[trial])
+                    results[trial.folder] = future.result()
+                    on_result(trial, results[trial.folder])
                 else:
                     failures.append(f"{trial.folder}: {future.exception()}")
         except BaseException:
@@ -99,7 +100,7 @@ def execute(
             raise
     if failures:
         raise TrialsError("\n".join(failures))
-    return [results[trial] for trial in trials]
+    return [results[trial.folder] for trial in trials]
 
 
 def _finished(trial: Trial) -> Result | None:

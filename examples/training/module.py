@@ -13,6 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from brevitas_ftprop import advance_rules
+
 from .failures import TrainingError, first_non_finite
 from .losses import build_loss
 from .optimization import build_optimizer, lr_factor
@@ -73,6 +75,13 @@ class Classifier(lightning.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
+
+    def on_train_start(self) -> None:
+        # A run that goes on in the midst of an epoch does not start one.
+        self.on_train_epoch_start()
+
+    def on_train_epoch_start(self) -> None:
+        advance_rules(self.network, self.current_epoch / self.recipe.epochs)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         # Dropout, too, depends on seed and step alone.

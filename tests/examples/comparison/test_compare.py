@@ -1,0 +1,77 @@
+"""The whole of a small comparison, interrupted and gone on with."""
+
+from __future__ import annotations
+
+import json
+
+import compare
+import pytest
+
+RECIPE = """
+model: convnet4
+model_options: {input_size: 12, channels: [4, 4], fc: 8}
+batch_size: 32
+epochs: 1
+data:
+  name: digits
+  image_size: 12
+  train_images: 64
+  test_images: 32
+  validation_images: 16
+  crop_padding: 0
+  flip: false
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE)
+    return file
+
+
+def run(recipe, *options: str) -> int:
+    fixed = ["--acts", "sign", "--accelerator", "cpu", "--seeds", "1"]
+    return compare.main([str(recipe), *fixed, "--out", str(recipe.parent / "out"), *options])
+
+
+def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
+    rules = ["--rules", "saturated_ste", "ste", "--learning-rates", "0.01"]
+    assert run(recipe, *rules) == 0
+    out = recipe.parent / "out"
+    table = (out / "comparison.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    assert (out / "comparison.png").is_file()
+    stored = json.loads((out / "comparison.json").read_text())
+    assert [run["recipe"]["rule"] for run in stored["runs"]] == ["saturated_ste", "ste"]
+    assert {run["test_accuracy"] is None for run in stored["tuning"]} == {True}
+    one, other = stored["runs"]
+    assert one["initial_weights"] == other["initial_weights"]
+
+    # Nothing is trained again, and the table is the same from the file alone.
+    times = {file: file.stat().st_mtime_ns for file in out.glob("*/*/result.json")}
+    assert len(times) == 4
+    assert run(recipe, *rules) == 0
+    assert times == {file: file.stat().st_mtime_ns for file in out.glob("*/*/result.json")}
+    assert compare.main(["--from", str(out / "comparison.json")]) == 0
+    assert (out / "comparison.md").read_text() == table
+
+    recipe.write_text(RECIPE + "optimizer: {weight_decay: 0.01}\n")
+    assert run(recipe, *rules) == 1
+    assert "another optimizer.weight_decay" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rules", "no_such_rule"], "no_such_rule"),
+        (["--learning-rates", "0.1", "--data-root", "x", "--rules", "ste", "ste"], "twice"),
+        (["--seeds", "0"], "one seed"),
+    ],
+)
+def test_bad_input_is_one_sentence(recipe, capsys, options, message):
+    assert run(recipe, *options) == 1
+    told = capsys.readouterr().out
+    assert message in told
+    assert "Traceback" not in told
+    assert not (recipe.parent / "out").exists()
