@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -237,7 +238,11 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}")
     parser = _parser()
-    return _built(parser, parser.parse_path(path)).with_overrides(**overrides)
+    try:
+        values = parser.parse_path(path)
+    except ArgumentError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return _built(parser, values).with_overrides(**overrides)
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
