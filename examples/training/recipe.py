@@ -60,6 +60,11 @@ class Data:
     mean: Sequence[float] = (0.4914, 0.4822, 0.4465)
     std: Sequence[float] = (0.2470, 0.2435, 0.2616)
 
+    def __post_init__(self) -> None:
+        # Lists come from YAML; equal recipes compare equal.
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
@@ -103,6 +108,9 @@ class Schedule:
     gamma: float = 0.1
     warmup_epochs: float = 0.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -137,7 +145,8 @@ class Recipe:
             trainer does.
         gradient_clip: largest norm of the gradient; None for any.
         precision: ``32``, ``bf16`` or ``fp16`` (autocast; fp16 with loss scaling).
-        compile: backend of ``torch.compile``, such as ``inductor``; None for eager mode.
+        compile: backend of ``torch.compile``, such as ``inductor``, for what does not quantize;
+            None for eager mode.
         deterministic: use deterministic algorithms only.
         test: evaluate the test images after each ``epoch``, once at the ``end`` or ``never``.
         seed: of the initial weights, the order of the images and their augmentation.
