@@ -8,7 +8,7 @@ import lightning
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .quantizer_state import is_collecting, quantizer_state, set_quantizer_state
+from .quantizer_state import is_collecting, quantizer_counters, set_quantizer_state
 
 __all__ = ["QuantizerAwareEMA"]
 
@@ -39,8 +39,4 @@ class QuantizerAwareEMA(WeightAveraging):
             average.n_averaged.zero_()
         super().on_train_batch_end(trainer, pl_module, *args)
         # Its own quantizers never run, and so never count.
-        counters = {
-            name: {key: value for key, value in state.items() if key not in ("buffer", "value")}
-            for name, state in quantizer_state(network).items()
-        }
-        set_quantizer_state(average.module.network, counters)
+        set_quantizer_state(average.module.network, quantizer_counters(network))

@@ -18,7 +18,12 @@ from brevitas_ftprop import advance_rules
 from .failures import TrainingError, first_non_finite
 from .losses import build_loss
 from .optimization import build_optimizer, lr_factor
-from .quantizer_state import carry_quantizer_state, quantizer_state
+from .quantizer_state import (
+    carry_quantizer_state,
+    quantizer_counters,
+    quantizer_state,
+    set_quantizer_state,
+)
 from .recipe import Recipe
 
 __all__ = ["Classifier"]
@@ -109,6 +114,13 @@ class Classifier(lightning.LightningModule):
         # As Brevitas' trainer does after each step; between steps it changes nothing.
         if self.recipe.clip_weights:
             self.network.clip_weights(-1, 1)
+
+    def on_validation_start(self) -> None:
+        self.counters = quantizer_counters(self.network)
+
+    def on_validation_end(self) -> None:
+        # Delayed quantizers also count the batches that they are only evaluated on.
+        set_quantizer_state(self.network, self.counters)
 
     def validation_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0

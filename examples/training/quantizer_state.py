@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["carry_quantizer_state", "is_collecting", "quantizer_state", "set_quantizer_state"]
+__all__ = [
+    "carry_quantizer_state",
+    "is_collecting",
+    "quantizer_counters",
+    "quantizer_state",
+    "set_quantizer_state",
+]
 
 COUNTERS = ("counter", "init_done", "quant_delay_steps")
 UNFINISHED = ("buffer", "value")
@@ -20,22 +26,29 @@ UNFINISHED = ("buffer", "value")
 State = dict[str, dict[str, Any]]
 
 
-def quantizer_state(network: nn.Module) -> State:
-    """The counters of each module that has some, with the tensors that they are about."""
+def quantizer_counters(network: nn.Module) -> State:
+    """The counters of each module that has some."""
     states: State = {}
     for name, module in network.named_modules():
         counters = {key: vars(module)[key] for key in COUNTERS if key in vars(module)}
         if counters:
-            tensors = module._parameters | module._buffers
-            states[name] = counters | {
-                key: tensors[key].detach().clone() for key in UNFINISHED if key in tensors
-            }
+            states[name] = counters
+    return states
+
+
+def quantizer_state(network: nn.Module) -> State:
+    """The counters of each module that has some, with the tensors that they are about."""
+    states = quantizer_counters(network)
+    for name, state in states.items():
+        module = network.get_submodule(name)
+        tensors = module._parameters | module._buffers
+        state |= {key: tensors[key].detach().clone() for key in UNFINISHED if key in tensors}
     return states
 
 
 @torch.no_grad()
 def set_quantizer_state(network: nn.Module, states: State) -> None:
-    """The inverse of :func:`quantizer_state`."""
+    """The inverse of :func:`quantizer_state` and of :func:`quantizer_counters`."""
     for name, state in states.items():
         module = network.get_submodule(name)
         for key, value in state.items():

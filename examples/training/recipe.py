@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -59,6 +60,11 @@ class Data:
     mean: Sequence[float] = (0.4914, 0.4822, 0.4465)
     std: Sequence[float] = (0.2470, 0.2435, 0.2616)
 
+    def __post_init__(self) -> None:
+        # Lists come from YAML; equal recipes compare equal.
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
@@ -102,6 +108,9 @@ class Schedule:
     gamma: float = 0.1
     warmup_epochs: float = 0.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -136,7 +145,8 @@ class Recipe:
             trainer does.
         gradient_clip: largest norm of the gradient; None for any.
         precision: ``32``, ``bf16`` or ``fp16`` (autocast; fp16 with loss scaling).
-        compile: backend of ``torch.compile``, such as ``inductor``; None for eager mode.
+        compile: backend of ``torch.compile``, such as ``inductor``, for what does not quantize;
+            None for eager mode.
         deterministic: use deterministic algorithms only.
         test: evaluate the test images after each ``epoch``, once at the ``end`` or ``never``.
         seed: of the initial weights, the order of the images and their augmentation.
@@ -237,7 +247,11 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}")
     parser = _parser()
-    return _built(parser, parser.parse_path(path)).with_overrides(**overrides)
+    try:
+        values = parser.parse_path(path)
+    except ArgumentError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return _built(parser, values).with_overrides(**overrides)
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:

@@ -25,6 +25,7 @@ from .checkpoint import (
     last_checkpoint,
     load_checkpoint,
 )
+from .compilation import compile_network
 from .curve import Curve
 from .data import Images
 from .ema import QuantizerAwareEMA
@@ -135,8 +136,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         finite_every=run.finite_every,
     )
     if recipe.compile is not None:
-        # In place, so that the state dict keeps its names.
-        network.compile(backend=recipe.compile)
+        compile_network(network, recipe.compile)
     checkpoint = None if run.fast_dev_run else _checkpoint(recipe, folder, run)
     part = recipe.batch_size // (devices * recipe.accumulate)
     with explained_memory(part, recipe.accumulate):

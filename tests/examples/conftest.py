@@ -1,8 +1,8 @@
-"""Examples import their neighbours, as `python examples/train.py` lets them."""
-
-from __future__ import annotations
+"""Examples are scripts beside each other: what one imports lies in its folder."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
+HERE = Path(__file__).resolve().parent
+# The package of the training, and the networks that recipes of tests name.
+sys.path[:0] = [str(HERE.parents[1] / "examples"), str(HERE / "training")]

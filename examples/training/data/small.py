@@ -11,6 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.datasets import CIFAR10, ImageFolder
+from torchvision.io import decode_image
 from torchvision.transforms.v2 import functional
 
 from ..failures import TrainingError
@@ -71,8 +72,8 @@ def image_folder(data: Data) -> SmallSet:
 
     def part(folder: ImageFolder) -> Part:
         def decode(indices: np.ndarray) -> Tensor:
-            images = [folder.loader(folder.samples[index][0]) for index in indices]
-            return torch.stack([_sized(functional.pil_to_tensor(image), data) for image in images])
+            paths = [folder.samples[index][0] for index in indices]
+            return torch.stack([_sized(_decoded(path), data) for path in paths])
 
         return Part(np.array(folder.targets), decode)
 
@@ -135,6 +136,13 @@ def _root(data: Data, expected: str) -> Path:
     if not root.is_dir():
         raise TrainingError(f"there is no folder {root}: data {data.name!r} expects {expected}")
     return root
+
+
+def _decoded(path: str) -> Tensor:
+    try:
+        return decode_image(path, "RGB")
+    except RuntimeError as error:
+        raise TrainingError(f"{path} cannot be decoded: {error}") from error
 
 
 def _sized(images: Tensor, data: Data) -> Tensor:

@@ -1,0 +1,121 @@
+"""The command: every recipe runs, on real images where there are some; errors are one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torchvision.io import write_jpeg
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+pytest.importorskip("lightning", reason="needs the extra 'examples'")
+
+import train
+from training import Result
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
+IMAGENET = [path for path in RECIPES if "imagenet" in path.read_text()]
+SMALL = [path for path in RECIPES if path not in IMAGENET]
+FAST = ["--fast-dev-run", "--accelerator", "cpu", "--progress", "false"]
+QUIET = ["--accelerator", "cpu", "--progress", "false", "--log", "false"]
+
+
+def stem(path: Path) -> str:
+    return path.stem
+
+
+@pytest.mark.parametrize("path", SMALL, ids=stem)
+def test_a_small_recipe_runs(path):
+    assert train.main(["--config", str(path), "--data.name", "random", *FAST]) == 0
+
+
+@pytest.mark.parametrize("path", IMAGENET, ids=stem)
+def test_an_imagenet_recipe_runs_on_small_images(path):
+    small = ["--data.name", "random", "--data.image_size", "64"]
+    assert train.main(["--config", str(path), *small, *FAST]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", IMAGENET, ids=stem)
+def test_an_imagenet_recipe_runs_at_its_own_size(path):
+    assert train.main(["--config", str(path), "--data.name", "random", *FAST]) == 0
+
+
+@pytest.fixture
+def jpegs(cifar10, tmp_path) -> Path:
+    """400 images of CIFAR-10 as an ImageFolder: 300 to train on and 100 to test."""
+    for number, (image, label) in enumerate(zip(cifar10.images, cifar10.labels, strict=True)):
+        folder = tmp_path / "cifar" / ("train" if number < 300 else "test") / str(int(label))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_jpeg((image * 255).byte(), str(folder / f"{number:03}.jpg"))
+    return tmp_path / "cifar"
+
+
+def test_real_images_are_trained_on_and_options_override_the_recipe(jpegs, tmp_path, capsys):
+    recipe = ROOT / "examples" / "recipes" / "convnet4_sign_ftp_sh.yaml"
+    out = tmp_path / "out"
+    options = ["--data.name", "image_folder", "--data.root", str(jpegs), "--epochs", "2"]
+    rule = ["--rule", "SSTE", "--optimizer.lr", "1e-3", "--data.validation_images", "50"]
+    arguments = ["--config", str(recipe), "--out", str(out), *options, *rule, *QUIET]
+    assert train.main(arguments) == 0
+    result = Result.read(out / "result.json")
+    assert result.recipe["rule"] == "saturated_ste"
+    assert result.recipe["optimizer"]["lr"] == 1e-3
+    assert result.recipe["optimizer"]["weight_decay"] == 5e-4
+    assert result.images == {"train": 250, "validation": 50, "test": 100}
+    assert result.curve[1].train_loss < result.curve[0].train_loss
+    assert "test accuracy" in capsys.readouterr().out
+    assert train.main(arguments) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert train.main([*arguments, "--resume"]) == 0
+
+
+def test_progress_shows_accuracy_and_speed(tmp_path, capsys):
+    options = ["--data.name", "random", "--data.image_size", "8", "--data.train_images", "64"]
+    assert train.main([*options, "--accelerator", "cpu", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "epoch 1/1" in shown
+    assert "images/s" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "convnet5"], "unknown model 'convnet5'"),
+        (["--rule", "no_such"], "no_such"),
+        (["--data.name", "cifar10", "--data.root", "/nowhere"], "there is no folder /nowhere"),
+        (["--weighting", "mean", "--precision", "fp16"], "does not follow the loss scale"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(options, message, tmp_path, capsys):
+    arguments = ["--data.name", "random", *options, *QUIET, "--out", str(tmp_path / "out")]
+    assert train.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("train.py: error: ")
+
+
+def test_an_option_that_does_not_exist_is_told(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        train.main(["--optimizer.lrr", "1"])
+    assert exit_.value.code == 2
+    assert "lrr" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_script_starts_its_own_processes(tmp_path):
+    out = tmp_path / "out"
+    options = ["--data.name", "digits", "--data.train_images", "64", "--batch_size", "32"]
+    together = ["--devices", "2", "--strategy", "ddp", "--threads", "1"]
+    subprocess.run(
+        [sys.executable, "examples/train.py", *options, *together, *QUIET, "--out", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert json.loads((out / "result.json").read_text())["devices"] == 2

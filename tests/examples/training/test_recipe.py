@@ -1,0 +1,96 @@
+"""Recipes: read, written, compared, and refused where they cannot work."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from training import Optimizer, Recipe, differences, load_recipe
+
+RECIPES = sorted((Path(__file__).resolve().parents[3] / "examples" / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_short_and_survives_json(path):
+    recipe = load_recipe(path)
+    assert len(path.read_text().splitlines()) <= 15
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_each_row_of_the_papers_table_has_a_recipe():
+    rows = {path.stem for path in RECIPES}
+    for network, staircase in (
+        ("convnet4", "staircase3"),
+        ("convnet8", "staircase3"),
+        ("alexnet", "staircase3"),
+        ("resnet18", "staircase5"),
+    ):
+        for act in ("sign", staircase):
+            assert {f"{network}_{act}_sste", f"{network}_{act}_ftp_sh"} <= rows
+        assert {f"{network}_relu", f"{network}_saturated_relu"} <= rows
+
+
+def test_overrides_reach_into_sections_and_keep_the_rest():
+    recipe = load_recipe(RECIPES[0], seed=3, optimizer__lr=0.5)
+    before = load_recipe(RECIPES[0])
+    assert differences(before.to_dict(), recipe.to_dict()) == ["optimizer.lr", "seed"]
+    assert recipe.optimizer == dataclasses.replace(before.optimizer, lr=0.5)
+
+
+def test_an_alias_is_the_rule_that_it_names():
+    assert Recipe(rule="SSTE") == Recipe(rule="saturated_ste")
+
+
+def test_where_the_images_lie_is_no_difference():
+    one = Recipe().to_dict()
+    other = Recipe().with_overrides(data__root="/elsewhere", data__download=True).to_dict()
+    assert differences(one, other) == []
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().seed = 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimiser: {lr: 1.0}", "optimiser"),
+        ("optimizer: {lrr: 1.0}", "lrr"),
+        ("optimizer: {lr: fast}", "lr"),
+        ("precision: '8'", "precision"),
+    ],
+)
+def test_a_field_that_is_unknown_or_of_another_type_is_named(tmp_path, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"weighting": "mean", "precision": "fp16"}, "weighting: mean does not follow"),
+        ({"rule": "no_such"}, "no_such"),
+        ({"ema": 1.0}, "between 0 and 1"),
+        ({"epochs": 0}, "epochs must be 1 or more"),
+        ({"batch_size": 10, "accumulate": 3}, "equal parts"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**values)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        load_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_options_of_an_optimizer_are_its_own():
+    assert Recipe(optimizer=Optimizer(options={"momentum": 0.9})).to_dict()["optimizer"][
+        "options"
+    ] == {"momentum": 0.9}

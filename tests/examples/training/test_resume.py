@@ -1,0 +1,131 @@
+"""A run that was cut off anywhere ends as one that was not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+from lightning.pytorch.callbacks import Checkpoint
+from training import Recipe, Result, Schedule, TrainingError
+from training.checkpoint import last_checkpoint
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class KeepAll(Checkpoint):
+    """Copies each checkpoint before the next replaces it."""
+
+    def __init__(self, folder: Path, copies: Path) -> None:
+        self.folder, self.copies = folder, copies
+        copies.mkdir()
+
+    def keep(self, *_) -> None:
+        for path in self.folder.glob("*.ckpt"):
+            if not (self.copies / path.name).exists():
+                shutil.copy(path, self.copies)
+
+    on_train_batch_start = on_train_epoch_start = on_train_end = keep
+
+
+def bare(result: Result) -> list[dict]:
+    """The curve without what depends on the clock."""
+    clock = ("seconds", "images_per_second")
+    return [{k: v for k, v in asdict(e).items() if k not in clock} for e in result.curve]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": Schedule(name="cosine", warmup_epochs=0.5)},
+        {"ema": 0.9, "accumulate": 2},
+        {"model": "convnet8", "data__image_size": 32, "rule": "hinge"},
+    ],
+    ids=["statistics", "averaged and accumulated", "dropout"],
+)
+def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_weights(tiny, run, tmp_path, changes):
+    recipe = tiny.with_overrides(**changes)
+    copies = tmp_path / "copies"
+    keep = KeepAll(tmp_path / "whole" / "checkpoints", copies)
+    whole = run(recipe, "whole", checkpoint_every=1, callbacks=[keep])
+    names = sorted(path.stem for path in copies.iterdir())
+    assert names == [f"{step:08d}-{'epoch' if step % 3 == 0 else 'batch'}" for step in range(1, 7)]
+    for path in copies.iterdir():
+        folder = tmp_path / path.stem / "checkpoints"
+        folder.mkdir(parents=True)
+        shutil.copy(path, folder)
+        resumed = run(recipe, path.stem, resume=True)
+        assert resumed.resumed == 1
+        assert resumed.final_weights == whole.final_weights
+        assert bare(resumed) == bare(whole)
+
+
+def command(recipe: Recipe, out: Path, *more: str) -> list[str]:
+    path = out.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(recipe.to_dict()))
+    options = ["--accelerator", "cpu", "--progress", "false", "--log", "false", "--threads", "1"]
+    script = str(ROOT / "examples" / "train.py")
+    return [sys.executable, script, "--config", str(path), "--out", str(out), *options, *more]
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tiny, run, tmp_path):
+    recipe = tiny.with_overrides(epochs=30, test="end", data__validation_images=0)
+    out = tmp_path / "killed"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        command(recipe, out, "--checkpoint_every", "2"),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while process.poll() is None and not list(out.glob("checkpoints/*-batch.ckpt")):
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "result.json").exists()
+    rest = run(recipe, out, resume=True)
+    assert rest.resumed == 1
+    assert rest.final_weights == run(recipe, "whole").final_weights
+
+
+def test_a_checkpoint_that_is_cut_off_or_changed_is_passed_over(tiny, run, tmp_path):
+    whole = run(tiny, "whole", checkpoint_every=2)
+    folder = tmp_path / "whole" / "checkpoints"
+    good = last_checkpoint(folder)
+    contents = good.read_bytes()
+    (folder / "00000098-batch.ckpt").write_bytes(contents[: len(contents) // 2])
+    changed = bytearray(contents)
+    changed[len(contents) // 2] ^= 1
+    (folder / "00000099-epoch.ckpt").write_bytes(changed)
+    (folder / "00000100-epoch.partial").write_bytes(contents)
+    assert last_checkpoint(folder) == good
+    (tmp_path / "whole" / "result.json").unlink()
+    assert run(tiny, "whole", resume=True).final_weights == whole.final_weights
+
+
+def test_another_recipe_is_refused_by_the_fields_that_differ(tiny, run):
+    run(tiny, "out")
+    other = tiny.with_overrides(rule="hinge", optimizer__lr=1.0)
+    with pytest.raises(
+        TrainingError, match=r"another recipe, which differs in rule, optimizer\.lr"
+    ):
+        run(other, "out", resume=True)
+
+
+def test_a_finished_run_is_returned_without_being_repeated(tiny, run):
+    first = run(tiny, "out")
+    assert run(tiny, "out", resume=True) == first
+
+
+def test_to_resume_where_nothing_is_starts_anew(tiny, run):
+    assert run(tiny, "out", resume=True).resumed == 0
