@@ -28,6 +28,7 @@ from .export import (
     simulate_rtl,
     verify_export,
 )
+from .monitor import Monitor
 from .proxy import advance_rules
 from .rules import RULES, Rule, get_rule, register
 
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "RULES",
     "DeployReport",
+    "Monitor",
     "Rule",
     "SwapReport",
     "VerifyReport",

@@ -145,8 +145,9 @@ class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
 def advance_rules(model: nn.Module, progress: float) -> None:
     """Bring every quantizer's rule to a point of training; only ``ede`` and ``reste`` change.
 
-    Once an epoch is what both papers do, and what a compiled model wants, which a new rule has
-    compiled again. Nothing is rebuilt, and nothing waits for the device.
+    Both papers do so once an epoch. Nothing is rebuilt, and nothing waits for the device; but a
+    model under ``torch.compile`` compiles its quantizers for each new rule, and runs them
+    uncompiled once there were more than ``torch._dynamo.config.recompile_limit`` (8).
 
     Args:
         model: any model, before or after training has begun.

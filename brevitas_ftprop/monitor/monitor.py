@@ -233,7 +233,8 @@ class Monitor:
                 watch.outputs = outputs
             try:
                 loss = self._probe()
-                torch.autograd.grad(loss, outputs, allow_unused=True)
+                if outputs:
+                    torch.autograd.grad(loss, outputs, allow_unused=True)
             finally:
                 for watch in watches.values():
                     watch.outputs = None

@@ -43,9 +43,9 @@ def summarize(calls: Sequence[Call], loss_scale: float) -> Tensor:
     # sign(0) is +1.
     reached = torch.where(target > 0, margin >= 0, margin > 0) & has_target
     edges = torch.tensor(MARGIN_EDGES, dtype=margin.dtype, device=margin.device)
-    below = ((margin[None, :] < edges[:, None]) & has_target).sum(1) / targets
-    ends = below.new_zeros(1), below.new_ones(1)
-    histogram = torch.cat([ends[0], below, ends[1]]).diff()
+    below = ((margin[None, :] < edges[:, None]) & has_target).sum(1)
+    bounds = torch.cat([torch.zeros_like(targets)[None], below, targets[None]])
+    histogram = bounds.diff() / targets
     figures = (
         reached.sum() / targets,
         ((slope == 0) & has_target).sum() / targets,
@@ -80,7 +80,8 @@ def read(summaries: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
     """The summaries of all quantizers as plain numbers."""
     if not summaries:
         return {}
-    rows = torch.stack(list(summaries.values())).tolist()
+    device = next(iter(summaries.values())).device
+    rows = torch.stack([summary.to(device) for summary in summaries.values()]).tolist()
     return {
         name: dict(zip(_FROM_SAMPLE, row, strict=False)) | {"margins": row[len(_FROM_SAMPLE) :]}
         for name, row in zip(summaries, rows, strict=True)

@@ -70,6 +70,14 @@ def test_before_the_first_sample_the_table_is_empty_and_there_is_no_figure(netwo
             monitor.figure()
 
 
+def test_a_single_step_of_a_single_quantizer_is_drawn_too(network, batches, train, tmp_path):
+    with Monitor(network[:3], every=1) as monitor:
+        network[:3](batches[0][0]).sum().backward()
+        monitor.step()
+    monitor.history[0]["layers"].pop("0.weight_quant")
+    monitor.figure().savefig(tmp_path / "monitor.png")
+
+
 @pytest.mark.parametrize(("package", "shown"), [("rich.table", "table"), ("matplotlib", "figure")])
 def test_a_missing_package_is_told_with_its_install_line(monitor, monkeypatch, package, shown):
     for module in [name for name in sys.modules if name.startswith(package)]:

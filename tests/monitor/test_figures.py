@@ -21,8 +21,10 @@ from brevitas_ftprop.levels import tensor_quant_of
 from brevitas_ftprop.monitor import MARGIN_EDGES, METRICS, Monitor
 from brevitas_ftprop.proxy import rule_holder
 from brevitas_ftprop.quant import (
+    TargetPropInt8ActPerChannelFloat,
     TargetPropInt8ActPerTensorFloat,
     TargetPropInt8WeightPerTensorFloat,
+    TargetPropShiftedUint8ActPerTensorFloat,
     TargetPropSignedBinaryActPerTensorConst,
     TargetPropSignedBinaryWeightPerTensorConst,
     TargetPropStaircase3ActPerTensorConst,
@@ -189,6 +191,43 @@ def test_the_leaving_gradient_is_the_one_that_autograd_gives(layer):
     assert figures["dead"] == pytest.approx(dead, **CLOSE)
     assert figures["grad_in"] == pytest.approx(grad.norm().item(), **CLOSE)
     assert sum(figures["margins"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("staircase", ["single", "sum"])
+@pytest.mark.parametrize(
+    ("quantizer", "options"),
+    [
+        (TargetPropShiftedUint8ActPerTensorFloat, {}),
+        (
+            TargetPropInt8ActPerChannelFloat,
+            {
+                "per_channel_broadcastable_shape": (1, 3, 1, 1),
+                "scaling_stats_permute_dims": (1, 0, 2, 3),
+            },
+        ),
+    ],
+)
+def test_zero_points_and_scales_of_channels_are_those_of_the_sampled_units(
+    quantizer, options, staircase
+):
+    layer = QuantIdentity(
+        act_quant=quantizer,
+        bit_width=3,
+        rule="soft_hinge",
+        staircase=staircase,
+        # After one pass the scales are parameters, through which x gets no gradient.
+        collect_stats_steps=1,
+        **options,
+    )
+    x = torch.randn(8, 3, 4, 4) * torch.tensor([0.1, 1.0, 10.0])[:, None, None] + 0.3
+    layer(x)
+    x.requires_grad_()
+    grad = torch.randn_like(x)
+    figures = figures_of(layer, x, grad)
+    assert figures["grad_out"] == pytest.approx(x.grad.norm().item(), **CLOSE)
+    # the same units in another memory layout
+    strided = x.detach().to(memory_format=torch.channels_last).requires_grad_()
+    assert figures_of(layer, strided, grad) == figures
 
 
 CONST_3_BIT = {

@@ -194,6 +194,46 @@ def test_ddp_is_watched_and_changes_nothing(tmp_path):
         assert torch.equal(one.grad, other.grad)
 
 
+def train_one_of_two(rank, folder, watched):
+    """Three steps of one of two processes, each with images of its own."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/{watched}", rank=rank, world_size=2
+    )
+    torch.manual_seed(0)
+    model = sign_network()
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.manual_seed(rank)
+    x = torch.randn(5, 6)
+    monitor = Monitor(wrapped, every=1, probe=lambda: probe(model, x)) if watched else None
+    for _ in range(3):
+        optimizer.zero_grad()
+        backward(wrapped)
+        optimizer.step()
+        if monitor is not None:
+            monitor.step()
+    history = monitor.history if monitor is not None else []
+    torch.save((model.state_dict(), history), folder / f"{watched}_{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_in_two_processes_each_watches_its_share_and_the_weights_are_those_without(tmp_path):
+    saved = {}
+    for watched in (False, True):
+        torch.multiprocessing.start_processes(
+            train_one_of_two, (tmp_path, watched), nprocs=2, start_method="fork"
+        )
+        for rank in (0, 1):
+            saved[watched, rank] = torch.load(tmp_path / f"{watched}_{rank}.pt")
+    state = saved[False, 0][0]
+    for other, _ in saved.values():
+        assert all(torch.equal(state[name], value) for name, value in other.items())
+    one, other = (saved[True, rank][1] for rank in (0, 1))
+    assert [entry["step"] for entry in one] == [entry["step"] for entry in other] == [0, 1, 2]
+    assert one != other
+
+
 def test_the_rule_may_change_and_the_state_may_be_loaded_while_watched():
     model = sign_network(rule="reste")
     with Monitor(model, every=1) as monitor:
