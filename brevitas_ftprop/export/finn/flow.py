@@ -208,22 +208,19 @@ class _Flow:
         _raise_if_different(step)
 
     def _compare(self, step: StepReport, graph: Any, oracle: Oracle) -> None:
-        from qonnx.core.onnx_exec import execute_onnx
-
         graph = executable(graph)
-        entry = graph.graph.input[0].name
         images = self.given.astype(np.float32)
         if images.ndim == 4 and step.name in CHANNELS_LAST[self.edges.images]:
             images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         for index, image in enumerate(np.split(images, len(images))):
             try:
-                with silence():
-                    context = execute_onnx(graph, {entry: image}, return_full_exec_context=True)
+                oracle.compare(step, index, graph, image)
+            except VerificationError:
+                raise
             except Exception as error:
                 raise ExportError(
                     f"the graph of step {step.name} cannot be run: {type(error).__name__}: {error}"
                 ) from error
-            oracle.compare(step, index, graph, context)
 
 
 def _raise_if_different(step: StepReport) -> None:
