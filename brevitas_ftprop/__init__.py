@@ -28,6 +28,8 @@ from .export import (
     simulate_rtl,
     verify_export,
 )
+from .monitor import Monitor
+from .proxy import advance_rules
 from .rules import RULES, Rule, get_rule, register
 
 __version__ = "0.1.0"
@@ -35,10 +37,12 @@ __version__ = "0.1.0"
 __all__ = [
     "RULES",
     "DeployReport",
+    "Monitor",
     "Rule",
     "SwapReport",
     "VerifyReport",
     "__version__",
+    "advance_rules",
     "check_deployable",
     "export_finn",
     "export_hls4ml",

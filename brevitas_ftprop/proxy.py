@@ -3,14 +3,17 @@
 from typing import Any
 
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+from torch import nn
 
 from .levels import tensor_quant_of
 from .ops import check_options
+from .rules import get_rule
 
 __all__ = [
     "TargetPropActQuantProxy",
     "TargetPropProxy",
     "TargetPropWeightQuantProxy",
+    "advance_rules",
     "rule_holder",
 ]
 
@@ -137,3 +140,33 @@ class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
                 'weighting="mean" is for activations: a weight\'s first dimension is not a '
                 'batch; use weighting="grad" for weights'
             )
+
+
+def advance_rules(model: nn.Module, progress: float) -> None:
+    """Bring every quantizer's rule to a point of training; only ``ede`` and ``reste`` change.
+
+    Both papers do so once an epoch. Nothing is rebuilt, and nothing waits for the device; but a
+    model under ``torch.compile`` compiles its quantizers for each new rule, and runs them
+    uncompiled once there were more than ``torch._dynamo.config.recompile_limit`` (8).
+
+    Args:
+        model: any model, before or after training has begun.
+        progress: share of the training that is done, in [0, 1].
+
+    Raises:
+        ValueError: for a progress out of [0, 1].
+
+    >>> from brevitas.nn import QuantIdentity
+    >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
+    >>> act = QuantIdentity(act_quant=TargetPropSignedBinaryActPerTensorConst, rule="reste")
+    >>> advance_rules(act, 0.5)
+    >>> act.act_quant.rule
+    'reste(progress=0.5)'
+    """
+    if not 0 <= progress <= 1:
+        raise ValueError(f"progress is the share of training that is done, not {progress}")
+    for module in model.modules():
+        if isinstance(module, TargetPropProxy):
+            rule = get_rule(module.rule)
+            if rule.at(progress) != rule:
+                module.rule = rule.at(progress).spec

@@ -9,8 +9,12 @@ import torch
 from brevitas.nn import QuantIdentity, QuantLinear
 from torch import nn
 
-from brevitas_ftprop import RULES
-from brevitas_ftprop.proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
+from brevitas_ftprop import RULES, get_rule
+from brevitas_ftprop.proxy import (
+    TargetPropActQuantProxy,
+    TargetPropWeightQuantProxy,
+    advance_rules,
+)
 from brevitas_ftprop.quant import (
     TargetPropInt8ActPerTensorFloat,
     TargetPropInt8WeightPerTensorFloat,
@@ -250,3 +254,34 @@ def test_a_rule_can_be_set_at_every_step_without_cost_adding_up():
         act.rule = f"saturated_ste(width={1 + step / 100})"
     assert len(act.quant_injector.__mro__) == depth
     assert act.rule == "saturated_ste(width=1.49)"
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=lambda q: q.__name__)
+def test_advancing_changes_scheduled_rules_alone_and_builds_nothing(quantizer):
+    layer, proxy = layer_and_proxy(quantizer)
+    modules, state = list(layer.modules()), copy.deepcopy(layer.state_dict())
+    advance_rules(layer, 0.5)
+    assert proxy.rule == "soft_hinge"
+    for rule in ("ede(t_end=5.0)", "reste"):
+        proxy.rule = rule
+        advance_rules(nn.Sequential(layer, nn.Linear(2, 2)), 0.25)
+        assert proxy.rule == get_rule(rule).at(0.25).spec
+        advance_rules(layer, 0)
+        assert proxy.rule == rule
+    assert all(one is other for one, other in zip(modules, layer.modules(), strict=True))
+    assert layer.state_dict().keys() == state.keys()
+
+
+def test_a_rule_that_was_advanced_gives_the_gradient_of_that_point_of_training():
+    layer, proxy = layer_and_proxy(TargetPropSignedBinaryActPerTensorConst)
+    proxy.rule = "ede"
+    x = torch.linspace(-2, 2, 9)
+    for progress in (0.0, 0.5, 1.0):
+        advance_rules(layer, progress)
+        assert torch.equal(gradient_of(layer, x), get_rule("ede").at(progress).slope(x))
+
+
+@pytest.mark.parametrize("progress", [-0.1, 1.1, float("nan")])
+def test_a_progress_out_of_range_is_refused(progress):
+    with pytest.raises(ValueError, match="progress is the share"):
+        advance_rules(nn.Linear(2, 2), progress)

@@ -1,10 +1,11 @@
-"""Each rule's loss, slope and gradients as curves."""
+"""Each rule's loss, slope, steps and gradients as curves."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ STEPS = 3
 # Two rules a row, three panels a rule.
 IN_A_ROW = 2
 LIMITS = (-0.6, 2.6)
+STEP_STYLE = {"color": "0.7", "linewidth": 1, "label": "forward"}
 
 
-def draw_rules(rules: Sequence[Rule], path: Path) -> None:
-    """Save one row of panels a rule: loss and slope, gradient on sign, gradient on a staircase.
+def draw_rules(rules: Sequence[Rule], path: Path, *, dpi: int = 110) -> None:
+    """Save three panels a rule: loss and slope, sign with its gradient, a staircase with its own.
+
+    Gradients are those that pass for an incoming one of ±1, taken from the quantizers themselves.
 
     Raises:
         ImportError: if matplotlib is missing; says how to install it.
@@ -43,9 +47,11 @@ def draw_rules(rules: Sequence[Rule], path: Path) -> None:
     for position, rule in enumerate(rules):
         row, column = divmod(position, columns)
         _draw(rule, axes[row][3 * column : 3 * column + 3])
+    for axis in axes[0]:
+        axis.legend(fontsize=6)
     for axis in axes.flat[3 * len(rules) :]:
         axis.set_axis_off()
-    _save(figure, path)
+    _save(figure, path, dpi)
 
 
 def _draw(rule: Rule, panels: Sequence[Any]) -> None:
@@ -53,26 +59,31 @@ def _draw(rule: Rule, panels: Sequence[Any]) -> None:
     m = torch.linspace(-SHOWN, SHOWN, POINTS)
     if rule.has_loss:
         margins.plot(m, rule.loss(m), "--", color="0.5", label="loss")
-    margins.plot(m, rule.slope(m), color="C0", label="slope")
-    margins.set(title=rule.spec, ylim=LIMITS)
+    slope = rule.slope(m)
+    margins.plot(m, slope, color="C0", label="slope")
+    # A steep loss may leave the panel; what a rule does near its threshold may not.
+    peak = float(slope[m.abs() < 1].max())
+    margins.set(title=rule.spec, ylim=(LIMITS[0], max(LIMITS[1], 1.1 * peak)))
+    on_sign = partial(binary_sign, scale=torch.tensor(1.0), rule=rule.spec, weighting="grad")
+    sign.plot(m, on_sign(m), **STEP_STYLE)
     for grad, style in ((1.0, "-"), (-1.0, "--")):
-        passed = _gradient(m, grad, lambda z: binary_sign(z, torch.tensor(1.0), rule.spec, "grad"))
-        sign.plot(m, passed, style, color="C1", label=f"g = {grad:+.0f}")
-    sign.set(title="on sign(z)")
+        sign.plot(m, _gradient(m, grad, on_sign), style, color="C1", label=f"g = {grad:+.0f}")
+    sign.set(title="sign(z)")
     x = torch.linspace(-1, 2, POINTS)
+    on_steps = partial(
+        paper_staircase, steps=STEPS, max_val=1.0, rule=rule.spec, weighting="grad", form="single"
+    )
+    staircase.plot(x, on_steps(x), **STEP_STYLE)
     for form, color in (("single", "C2"), ("sum", "C3")):
-        passed = _gradient(
-            x, 1.0, lambda z, form=form: paper_staircase(z, STEPS, 1.0, rule.spec, "grad", form)
-        )
+        passed = _gradient(x, 1.0, partial(on_steps, form=form))
         staircase.plot(x, passed, color=color, label=form)
-    staircase.set(title=f"on a staircase, {STEPS} steps, g = +1")
+    staircase.set(title=f"staircase of {STEPS} steps, g = +1")
     # A constant gradient would else be drawn without its height.
     staircase.set_ylim(bottom=min(staircase.get_ylim()[0], -0.1))
     for axis in panels:
         axis.title.set_fontsize(8)
         axis.tick_params(labelsize=6)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=6)
 
 
 def _gradient(at: Tensor, grad: float, function: Any) -> Tensor:
@@ -82,9 +93,9 @@ def _gradient(at: Tensor, grad: float, function: Any) -> Tensor:
     return z.grad
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Any, path: Path, dpi: int) -> None:
     """Whole or not at all."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         partial = Path(folder) / path.name
-        figure.savefig(partial, dpi=110)
+        figure.savefig(partial, dpi=dpi)
         os.replace(partial, path)

@@ -6,9 +6,10 @@ from .logistic import Logistic, LogSigmoid, TruncatedLogistic
 from .perceptron import Perceptron, TruncatedPerceptron
 from .piecewise_linear import ApproxSign, Ramp
 from .registry import RULES, get_rule, register
-from .rule import Rule, positive
+from .rule import Rule, bounded, positive
 from .saturate import saturate
-from .sigmoidal import LecunTanh, Sigmoid, SoftHinge
+from .scheduled import Ede, Reste
+from .sigmoidal import LecunTanh, Sigmoid, SoftHinge, SwishSign
 from .squared import Adaline, Square, SquaredHinge, TruncatedSquare, TruncatedSquaredHinge
 from .straight_through import SaturatedSte, Ste
 
@@ -16,6 +17,7 @@ __all__ = [
     "RULES",
     "Adaline",
     "ApproxSign",
+    "Ede",
     "Hinge",
     "LecunTanh",
     "LogHinge",
@@ -23,6 +25,7 @@ __all__ = [
     "Logistic",
     "Perceptron",
     "Ramp",
+    "Reste",
     "Rule",
     "SaturatedSte",
     "Sigmoid",
@@ -30,12 +33,14 @@ __all__ = [
     "Square",
     "SquaredHinge",
     "Ste",
+    "SwishSign",
     "TruncatedHinge",
     "TruncatedLogHinge",
     "TruncatedLogistic",
     "TruncatedPerceptron",
     "TruncatedSquare",
     "TruncatedSquaredHinge",
+    "bounded",
     "get_rule",
     "positive",
     "register",

@@ -25,18 +25,35 @@ def positive(*, default: float) -> float:
         ...
     ValueError: steep: factor must lie in [0.01, 100.0], not -1.0
     """
-    return field(default=default, metadata={"positive": True})
+    return bounded(SMALLEST, LARGEST, default=default)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(positive,))
+def bounded(low: float, high: float, *, default: float) -> float:
+    """Declare a rule's parameter that must lie in [low, high].
+
+    >>> class Leaky(Rule):
+    ...     name = "leaky"
+    ...     leak: float = bounded(0.0, 1.0, default=0.1)
+    >>> Leaky(leak=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: leaky: leak must lie in [0.0, 1.0], not 2.0
+    """
+    return field(default=default, metadata={"range": (low, high)})
+
+
+@dataclass_transform(
+    kw_only_default=True, frozen_default=True, field_specifiers=(positive, bounded)
+)
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Rule:
     """A loss ``l(m)`` on the margin ``m = t·z`` of a unit, and its slope ``s(m) = -l'(m)``.
 
     A subclass is a rule of its own: it sets ``name`` and defines :meth:`slope`, and where it can
-    :meth:`loss`. Its parameters are annotated class attributes (``width: float = 1.0``, or
-    :func:`positive`), keyword-only and always finite. Rules are immutable, compare and hash by
-    :attr:`spec`, and can be pickled.
+    :meth:`loss`. Its parameters are annotated class attributes (``width: float = 1.0``,
+    :func:`positive` or :func:`bounded`), keyword-only and always finite. Rules are immutable,
+    compare and hash by :attr:`spec`, and can be pickled. One whose shape changes in the course of
+    training defines :meth:`at`.
 
     ``loss`` and ``slope`` take a tensor of any shape in float64, float32, bfloat16 or float16 and
     return the same shape and dtype, finite wherever the margin is: what the dtype cannot hold
@@ -91,8 +108,9 @@ class Rule:
             value = float(value)
             if not math.isfinite(value):
                 raise ValueError(f"{what} must be finite, not {value}")
-            if parameter.metadata.get("positive") and not SMALLEST <= value <= LARGEST:
-                raise ValueError(f"{what} must lie in [{SMALLEST}, {LARGEST}], not {value}")
+            low, high = parameter.metadata.get("range", (-math.inf, math.inf))
+            if not low <= value <= high:
+                raise ValueError(f"{what} must lie in [{low}, {high}], not {value}")
             object.__setattr__(self, parameter.name, value)
 
     def loss(self, m: Tensor) -> Tensor:
@@ -106,6 +124,14 @@ class Rule:
     def slope(self, m: Tensor) -> Tensor:
         """Share of the incoming gradient that passes at margin ``m``, ``-l'(m)``."""
         raise NotImplementedError(f"{type(self).__name__} must define slope(m)")
+
+    def at(self, progress: float) -> "Rule":
+        """The rule at a point of training; the rule itself, unless its shape follows a schedule.
+
+        Args:
+            progress: share of the training that is done, in [0, 1].
+        """
+        return self
 
     @property
     def has_loss(self) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .registry import register
 from .rule import Aliases, Rule, positive
+from .saturate import saturate
 
 
 def sigmoid_derivative(v: Tensor) -> Tensor:
@@ -119,3 +120,34 @@ class LecunTanh(Rule):
 
     def slope(self, m: Tensor) -> Tensor:
         return 4 * self.x_scale * self.y_scale * sigmoid_derivative(2 * self.x_scale * m)
+
+
+@register
+class SwishSign(Rule):
+    """SwishSign of BNN+: a bump that turns negative beyond it, so that far units are pushed back.
+
+    Loss ``2σ(-v) - 2v·σ(v)·σ(-v)``, slope ``β(2 - v·tanh(v/2))/(1 + cosh v)``, v = β·m; no kinks.
+
+    Args:
+        beta: the β, in [0.01, 100].
+
+    >>> import torch
+    >>> SwishSign().slope(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.1950,  5.0000, -0.1950])
+
+    References:
+        Darabi et al., BNN+, arXiv:1812.11800; the β of 5 is Larq's (``larq.quantizers.SwishSign``).
+    """
+
+    name = "swish_sign"
+    even = True
+    beta: float = positive(default=5.0)
+
+    def loss(self, m: Tensor) -> Tensor:
+        v = saturate(self.beta * m)
+        return 2 * (torch.sigmoid(-v) - v * sigmoid_derivative(v))
+
+    def slope(self, m: Tensor) -> Tensor:
+        # Beyond the dtype's range the bump is 0, which an infinite v would turn into NaN.
+        v = saturate(self.beta * m)
+        return 2 * self.beta * sigmoid_derivative(v) * (2 - v * torch.tanh(v / 2))

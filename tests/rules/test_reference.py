@@ -99,7 +99,7 @@ CLEAR_NAMES = {
     "LeCunTanh": "lecun_tanh",
     "Ramp": "ramp",
 }
-OURS = {"squared_hinge", "approx_sign"}
+OURS = {"squared_hinge", "approx_sign", "swish_sign", "ede", "reste"}
 
 GRID = [k / 64 for k in range(-320, 321)]
 

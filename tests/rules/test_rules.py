@@ -18,8 +18,6 @@ RTOL = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.f
 ATOL = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 DTYPES = tuple(RTOL)
 
-PARAMETER_ENDS = (0.01, 100.0)
-
 
 def named_settings():
     """Every rule with its defaults and as each alias says."""
@@ -31,10 +29,12 @@ def named_settings():
 def extreme_settings():
     """Every rule with parameters in a range, at all the corners of the ranges."""
     for rule in RULES.values():
-        names = [p.name for p in dataclasses.fields(rule()) if p.metadata.get("positive")]
-        for values in itertools.product(PARAMETER_ENDS, repeat=len(names)):
-            if names:
-                yield rule(**dict(zip(names, values, strict=True)))
+        ranges = {
+            p.name: p.metadata["range"] for p in dataclasses.fields(rule()) if "range" in p.metadata
+        }
+        for values in itertools.product(*ranges.values()):
+            if ranges:
+                yield rule(**dict(zip(ranges, values, strict=True)))
 
 
 PLAIN = named_settings()
@@ -54,6 +54,8 @@ AT_KINKS = {
     "truncated_log_hinge": {2 - math.e: 2 / math.e, 1.0: 2.0},
     "truncated_squared_hinge": {-1.0: 2.0},
     "truncated_square": {-1.0: 4.0},
+    # its start, o = 1
+    "reste": {-1.5: 1.0, 1.5: 1.0},
     # at -log(e^2 - 1): 1/(1 + exp(m)) = 1/(1 + 1/(e^2 - 1)) = 1 - e^-2
     "truncated_logistic": {-math.log(math.e**2 - 1): 1 - math.exp(-2)},
 }
@@ -97,8 +99,9 @@ def test_slope_does_not_jump_away_from_the_declared_kinks(rule):
     straddles = torch.zeros(len(m) - 1, dtype=torch.bool)
     for kink in rule.kinks:
         straddles |= (m[:-1] < kink) & (m[1:] > kink)
-    change = rule.slope(m).diff().abs()[~straddles]
-    assert change.max() < 0.02
+    slope = rule.slope(m)
+    change = slope.diff().abs()[~straddles]
+    assert change.max() < 0.02 * slope.abs().max().clamp(min=1)
 
 
 @pytest.mark.parametrize("rule", [r for r in SETTINGS if r.kinks], ids=id_of)
@@ -246,6 +249,49 @@ def test_bumps_keep_their_relative_precision_in_the_tails():
     # 1e-30 keeps clear of denormals
     slopes = get_rule("soft_hinge").slope(m).double()
     torch.testing.assert_close(slopes, exact, rtol=1e-6, atol=1e-30)
+
+
+def steps_of(name):
+    return [get_rule(name).at(progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+
+
+def test_swish_sign_is_the_formula_of_larq():
+    m = torch.linspace(-4, 4, 801, dtype=torch.float64)
+    v = 5 * m
+    expected = 5 * (2 - v * torch.tanh(v / 2)) / (1 + torch.cosh(v))
+    torch.testing.assert_close(get_rule("swish_sign").slope(m), expected, rtol=1e-10, atol=1e-13)
+
+
+def test_ede_is_the_formula_of_ir_net_with_t_rising_from_a_tenth_to_ten():
+    m = torch.linspace(-4, 4, 801, dtype=torch.float64)
+    for rule, (t, k) in zip(
+        steps_of("ede"), [(0.1, 10.0), (10**-0.5, 10**0.5), (1.0, 1.0), (10.0, 1.0)], strict=True
+    ):
+        expected = k * t * (1 - torch.tanh(t * m) ** 2)
+        torch.testing.assert_close(rule.slope(m), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_reste_is_the_truncated_derivative_of_a_power_with_o_rising_from_one():
+    m = torch.tensor([0.0, 0.05, 0.1, 0.2, 1.0, 1.5, 1.501, 9.0], dtype=torch.float64)
+    for rule, turn in zip(
+        steps_of("reste"), (0, math.pi / 8, math.pi / 4, math.pi / 2), strict=True
+    ):
+        o = 1 + 2 * (1 - math.cos(turn))
+        line, power = 0.1 ** (1 / o) / 0.1, lambda z, o=o: z ** ((1 - o) / o) / o
+        expected = [line, line, line, power(0.2), power(1.0), power(1.5), 0.0, 0.0]
+        for side in (m, -m):
+            torch.testing.assert_close(rule.slope(side), tensor(expected), rtol=1e-12, atol=0)
+
+
+def test_a_rule_without_schedule_is_itself_at_every_point_of_training():
+    for rule in PLAIN:
+        scheduled = "progress" in vars(rule)
+        assert (rule.at(0.5) is rule) != scheduled
+        if scheduled:
+            assert rule.at(0.5).at(0.0) == rule
+            assert rule.at(0.5).spec == f"{rule.name}(progress=0.5)"
+            with pytest.raises(ValueError, match=f"{rule.name}: progress must lie in"):
+                rule.at(1.01)
 
 
 CONVEX = ("ste", "hinge", "perceptron", "squared_hinge", "square", "adaline", "logistic")
