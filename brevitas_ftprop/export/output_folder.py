@@ -26,7 +26,7 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     folder = Path(os.path.abspath(path))
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"the folder {folder.parent} does not exist: create it first")
-    for existing in (folder, _unfinished(folder)):
+    for existing in (folder, _unfinished(folder), _replaced(folder)):
         if existing.exists() and not existing.is_dir():
             raise FileExistsError(f"{existing} is a file: give the path of a folder")
         is_own = (existing / MARK).is_file() or not (existing.exists() and any(existing.iterdir()))
@@ -61,7 +61,7 @@ def output_folder(folder: Path) -> Iterator[Path]:
     unfinished.mkdir()
     (unfinished / MARK).touch()
     yield unfinished
-    replaced = folder.with_name(f"{folder.name}.replaced")
+    replaced = _replaced(folder)
     shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():
         folder.rename(replaced)
@@ -71,3 +71,7 @@ def output_folder(folder: Path) -> Iterator[Path]:
 
 def _unfinished(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.unfinished")
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.replaced")

@@ -52,7 +52,7 @@ def test_an_own_folder_is_replaced_only_on_request(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("name", ["out", "out.unfinished"])
+@pytest.mark.parametrize("name", ["out", "out.unfinished", "out.replaced"])
 def test_a_folder_of_the_user_is_never_replaced(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "thesis.tex").touch()
