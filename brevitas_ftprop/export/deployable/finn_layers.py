@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from onnx import NodeProto
 
 from ...levels import level_function
@@ -54,6 +56,20 @@ def same_operands(view: GraphView) -> Found:
             is_known = view.producer(name) is not None or view.constant(name) is not None
             if name and not is_known and name != view.graph.graph.input[0].name:
                 yield view.layer(node), f"{node.op_type} reads one tensor twice"
+
+
+@rule(
+    LAYER_RULES,
+    "shared-layer",
+    why="Loud: the dynamo exporter writes the weights once, and FINN takes one layer a weight.",
+    fix="export with dynamo=False, or give each call a layer of its own",
+)
+def shared_layer(view: GraphView) -> Found:
+    """Layers with weights that are called more than once."""
+    calls = Counter(node.input[1] for node in view.nodes if view.weight_quantizer(node))
+    for node in view.nodes:
+        if len(node.input) > 1 and (count := calls.pop(node.input[1], 0)) > 1:
+            yield view.layer(node), f"it is called {count} times"
 
 
 @rule(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .passes import ReachConstantThresholds, UnsignedZeroFactors
+
 __all__ = ["has_joins", "streamlining"]
 
 # Scales reach the sums one block a round.
@@ -35,7 +37,7 @@ def streamlining(model: Any) -> list[Any]:
         ``finn.builder.custom_step_library.resnet`` (the transformations, not the orders).
     """
     order = _residual() if has_joins(model) else _chain()
-    return [*order, *_tail()]
+    return [UnsignedZeroFactors(), *order, *_tail()]
 
 
 def _chain() -> list[Any]:
@@ -83,6 +85,7 @@ def _residual() -> list[Any]:
         absorb.AbsorbAddIntoMultiThreshold(),
         absorb.FactorOutMulSignMagnitude(),
         absorb.AbsorbMulIntoMultiThreshold(),
+        ReachConstantThresholds(),
         absorb.Absorb1BitMulIntoMatMul(),
         absorb.Absorb1BitMulIntoConv(),
         RoundAndClipThresholds(),
@@ -129,6 +132,7 @@ def _tail() -> list[Any]:
         absorb.AbsorbTransposeIntoMultiThreshold(),
         absorb.AbsorbConsecutiveTransposes(),
         *_names(),
+        ReachConstantThresholds(),
         RoundAndClipThresholds(),
         InferGlobalAccPoolLayer(),
         reorder.MoveScalarLinearPastInvariants(),
