@@ -98,8 +98,8 @@ def _refuse_added_files(folder: Path) -> None:
     added = {entry.name for entry in folder.iterdir()} - set(written) if written else set()
     if added:
         raise FileExistsError(
-            f"{folder} also holds {', '.join(sorted(added))}, which would be lost: move it away, or "
-            "give another path"
+            f"{folder} also holds {', '.join(sorted(added))}, which would be lost: move it away, "
+            "or give another path"
         )
 
 

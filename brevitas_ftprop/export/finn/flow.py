@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
-from ..checks import check_batch, check_model
+from ..checks import check_batch, check_finite, check_model
 from ..errors import ExportError, VerificationError
 from ..output_folder import check_folder, output_folder
 from ..qonnx import export_qonnx
@@ -88,7 +88,7 @@ def export_finn(
         mean, std: of that normalization, one number a channel; for pixels, and needed there.
         result: ``"logits"`` or the ``"class"`` index.
         dynamo: which exporter writes the QONNX file.
-        overwrite: replace a folder that an earlier run has written, unless something was added to it.
+        overwrite: replace a folder that an earlier run has written, and nobody has added to.
         progress: show the steps on the terminal.
 
     Returns:
@@ -105,6 +105,7 @@ def export_finn(
         Umuroglu et al., FINN, FPGA 2017, arXiv:1612.07119; finn-plus 1.6.1.
     """
     check_model(model)
+    check_finite(model)
     check_batch(example_input, name="example_input")
     check_device(fpga_part, clock_ns)
     if not (isinstance(target_fps, Real) and 0 < target_fps < math.inf):
@@ -207,7 +208,10 @@ class _Flow:
         graph = executable(graph)
         images = self.given.astype(np.float32)
         if images.ndim == 4 and step.name in CHANNELS_LAST[self.edges.images]:
-            images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+            channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+            # A network that flattens its images first takes them as they are.
+            if graph.get_tensor_shape(graph.graph.input[0].name) == [1, *channels_last.shape[1:]]:
+                images = channels_last
         for index, image in enumerate(np.split(images, len(images))):
             try:
                 oracle.compare(step, index, graph, image)
