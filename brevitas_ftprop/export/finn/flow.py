@@ -22,7 +22,7 @@ from ..qonnx import export_qonnx
 from ..quiet import silence
 from ..state import export_state
 from ..verify import verify_export
-from .edges import Edges
+from .edges import Edges, check_edges
 from .environment import prepare_finn
 from .execution import executable
 from .report import FinnReport, StepReport
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["export_finn"]
 
-IMAGES = ("float", "uint8")
-RESULTS = ("logits", "class")
 RANDOM_IMAGES = 4
 # Steps in which thresholds still are on PyTorch's pre-activations.
 ON_PRE_ACTIVATIONS = ("forms", "finn")
@@ -106,9 +104,7 @@ def export_finn(
     """
     check_model(model)
     check_batch(example_input, name="example_input")
-    for value, valid, what in ((images, IMAGES, "images"), (result, RESULTS, "result")):
-        if value not in valid:
-            raise ValueError(f"{what} must be one of {', '.join(valid)}, not {value!r}")
+    check_edges(images, result)
     if not (target_fps > 0 and clock_ns > 0):
         raise ValueError("target_fps and clock_ns must be positive")
     if images == "uint8":
