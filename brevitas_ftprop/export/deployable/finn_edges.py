@@ -92,7 +92,8 @@ def class_result(view: GraphView) -> Found:
     if view.result != "class":
         return
     name = view.graph.graph.output[0].name
-    if len(view.shape(name)) != 2:
-        yield "model", f"its result has shape {view.shape(name)}, not (1, classes)"
+    shape = view.shape(name)
+    if len(shape) != 2 or shape[1] < 2:
+        yield "model", f"its result has shape {shape}, not (1, classes)"
     elif step_of(view, name, shifted=True) is None:
         yield "model", "its result is not integers times one scale"
