@@ -9,7 +9,16 @@ from onnx import NodeProto
 from ...levels import level_function
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
-from .walk import AVERAGES, attribute, feeding_nodes, integers_of, is_join, is_padded
+from .walk import (
+    AVERAGES,
+    WEIGHTED,
+    attribute,
+    feeding_nodes,
+    integers_of,
+    is_join,
+    is_padded,
+    step_of,
+)
 
 __all__ = ["LAYER_RULES"]
 
@@ -36,9 +45,10 @@ def loose_relu(view: GraphView) -> Found:
     fix="end the network in a linear layer behind the flattening",
 )
 def image_result(view: GraphView) -> Found:
-    """Flattening behind the last layer with weights, of a convolution's or an average's result."""
+    """Flattening behind the last layer with weights; the class of an average's logits has none."""
     for node in feeding_nodes(view, view.graph.graph.output[0].name):
-        if node.op_type in ("Flatten", "Reshape"):
+        is_average = view.shape(node.input[0])[2:] == [1, 1]
+        if node.op_type in ("Flatten", "Reshape") and not (is_average and view.result == "class"):
             yield view.layer(node), "the result is flattened behind its last layer"
 
 
@@ -87,6 +97,23 @@ def flattened_sum(view: GraphView) -> Found:
         is_read = bool(view.consumers(node.output[0]))
         if is_mixed and is_read and integers_of(view, node.input[0], shifted=True) is None:
             yield view.layer(node), "the flattened map is not quantized"
+
+
+@rule(
+    LAYER_RULES,
+    "forked-flattening",
+    why="Loud: FINN moves its Transpose into one layer behind the flattening; the others get no "
+    "input, and their results differ.",
+    fix="put a linear layer and its quantizer between the flattening and the fork",
+)
+def forked_flattening(view: GraphView) -> Found:
+    """Maps whose flattened values several layers read."""
+    for node in view.of_kind("Flatten", "Reshape"):
+        if len(view.shape(node.input[0])) != 4:
+            continue
+        twins = [n for n in view.consumers(node.input[0]) if n.op_type == node.op_type]
+        if len(view.consumers(node.output[0])) > 1 or len(twins) > 1:
+            yield view.layer(node), "several layers read the flattened map"
 
 
 @rule(
@@ -152,10 +179,34 @@ def padded_signed_pool(view: GraphView) -> Found:
 def pooled_sum(view: GraphView) -> Found:
     """Max pools of a sum of two branches that no quantizer follows."""
     for node in view.of_kind("MaxPool"):
-        if view.consumers(node.output[0]) and not _is_quantized_behind(view, node):
+        if not _is_quantized_behind(view, node):
             first = [node, *feeding_nodes(view, node.input[0])][-1]
             if is_join(view, first):
                 yield view.layer(node), f"a max pool of the sum of {view.layer(first)}"
+
+
+@rule(
+    LAYER_RULES,
+    "float-pool",
+    why="Loud: FINN pools integers; a max pool of floats has no hardware layer.",
+    fix="quantize before the pool, or behind it in one quantizer that all readers share",
+)
+def float_pool(view: GraphView) -> Found:
+    """Max pools of batch norms' results, or of sums that fork, that no quantizer follows."""
+    for node in view.of_kind("MaxPool"):
+        if _is_quantized_behind(view, node):
+            continue
+        name, is_forked = node.input[0], len(view.consumers(node.output[0])) > 1
+        is_float = step_of(view, name) is None and not _is_sum(view, name)
+        if is_float or (is_forked and integers_of(view, name) is None):
+            yield view.layer(node), "a max pool of values that are not quantized"
+
+
+def _is_sum(view: GraphView, name: str) -> bool:
+    """Whether a layer without bias gives a tensor, of any scales, pools between apart."""
+    while (node := view.producer(name)) is not None and node.op_type == "MaxPool":
+        name = node.input[0]
+    return node is not None and node.op_type in WEIGHTED and len(node.input) == 2
 
 
 def _is_quantized_behind(view: GraphView, node: NodeProto) -> bool:

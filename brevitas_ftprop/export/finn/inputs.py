@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from ..checks import check_batch
-from .edges import Edges
+from .edges import Edges, check_edges
 
 __all__ = ["checked_edges", "described", "images_to_compare"]
 
-IMAGES = ("float", "uint8")
-RESULTS = ("logits", "class")
 RANDOM_IMAGES = 4
 
 
@@ -31,9 +29,7 @@ def checked_edges(
     Raises:
         ValueError: if they do not.
     """
-    for value, valid, what in ((images, IMAGES, "images"), (result, RESULTS, "result")):
-        if value not in valid:
-            raise ValueError(f"{what} must be one of {', '.join(valid)}, not {value!r}")
+    check_edges(images, result)
     if images == "float":
         if mean is not None or std is not None:
             raise ValueError(

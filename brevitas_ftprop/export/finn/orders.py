@@ -42,10 +42,18 @@ def streamlining(model: Any) -> list[Any]:
 
 def _chain() -> list[Any]:
     from finn.transformation.streamline import Streamline, absorb
-    from finn.transformation.streamline.reorder import MakeMaxPoolNHWC
+    from finn.transformation.streamline.collapse_repeated import CollapseRepeatedMul
+    from finn.transformation.streamline.reorder import MakeMaxPoolNHWC, MoveMulPastMaxPool
+    from qonnx.transformation.general import ConvertDivToMul
     from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
 
     return [
+        # Of a negative factor only -1, which keeps integers, may stay before a pool or the result.
+        ConvertDivToMul(),
+        CollapseRepeatedMul(),
+        absorb.FactorOutMulSignMagnitude(),
+        MoveMulPastMaxPool(),
+        absorb.AbsorbScalarMulAddIntoTopK(),
         Streamline(),
         LowerConvsToMatMul(),
         MakeMaxPoolNHWC(),
