@@ -32,8 +32,8 @@ def forked_image(view: GraphView) -> Found:
     why="Loud: the flow writes the thresholds of a first quantizer in pixel values, normalization "
     "and all, and turns what one layer reads of them to channels last; it stops elsewhere.",
     fix="let a quantizer of 8 bits or fewer be the only layer that reads the image (a max pool "
-    "without padding may stand before it), and one convolution, or the global average, the only "
-    'one behind it; or take images="float"',
+    "without padding may stand before it), and one convolution, flattened linear layer or global "
+    'average the only one behind it; or take images="float"',
 )
 def pixel_input(view: GraphView) -> Found:
     """With uint8 images: other beginnings than one quantizer and one layer behind it."""
@@ -55,8 +55,13 @@ def pixel_input(view: GraphView) -> Found:
     name = node.output[0]
     while (reader := _reader(view, name)) is not None and _is_passed(view, reader):
         name = reader.output[0]
-    if reader is None or reader.op_type not in ("Conv", *AVERAGES):
-        yield view.layer(node), "not one convolution or average alone reads the quantized image"
+    if reader is not None and reader.op_type in ("Flatten", "Reshape"):
+        behind = _reader(view, reader.output[0])
+        reader = behind if behind is not None and behind.op_type in ("Gemm", "MatMul") else None
+    elif reader is not None and reader.op_type not in ("Conv", *AVERAGES):
+        reader = None
+    if reader is None:
+        yield view.layer(node), "not one layer or average alone reads the quantized image"
 
 
 def _reader(view: GraphView, name: str) -> NodeProto | None:

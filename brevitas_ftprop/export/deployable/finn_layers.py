@@ -85,8 +85,8 @@ def shared_layer(view: GraphView) -> Found:
 @rule(
     LAYER_RULES,
     "flattened-sum",
-    why="Loud: the thresholds are those of channels, and the flattening between the layer and its "
-    "quantizer mixes the channels with the positions.",
+    why="Loud: FINN flattens integers only. Thresholds behind the flattening of a map would be "
+    "those of channels that are mixed with positions.",
     fix="quantize before flattening",
 )
 def flattened_sum(view: GraphView) -> Found:

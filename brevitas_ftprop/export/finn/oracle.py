@@ -161,8 +161,8 @@ class Oracle:
                 index,
                 *key,
                 tuple(map(int, position)),
-                round(found[tuple(position)] * unit.span),
-                round(image.levels[key][tuple(position)] * unit.span),
+                round(float(found[tuple(position)]) * unit.span),
+                round(float(image.levels[key][tuple(position)]) * unit.span),
             )
             for position in np.argwhere(excused)
         ]

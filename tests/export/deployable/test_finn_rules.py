@@ -121,7 +121,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     ),
     "pixel-input": (
         lambda: seq(nn.BatchNorm2d(3), signed(), conv()),
-        lambda: seq(nn.MaxPool2d(2), signed(), conv()),
+        lambda: seq(nn.MaxPool2d(2), signed(), nn.Flatten(), linear(27)),
     ),
     "class-result": (
         lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108, weight_quant=PER_CHANNEL)),

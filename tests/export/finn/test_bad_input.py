@@ -89,14 +89,29 @@ def test_a_missing_extra_is_named_with_its_install_line(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path):
-    pytest.importorskip("finn", reason="needs the extra 'finn'")
+@pytest.mark.parametrize(("layer", "name"), [(2, "weight"), (2, "running_mean"), (1, "weight")])
+def test_a_model_that_is_not_finite_is_refused(tmp_path, layer, name):
     model = network()
     with torch.no_grad():
-        model[2].weight[0] = torch.inf
-    with pytest.raises(VerificationError, match=r"input of 3\.act_quant is not finite"):
+        getattr(model[layer], name)[0] = torch.inf
+    with pytest.raises(ValueError, match=rf"the model's {layer}\.{name} holds values that are not"):
         export_finn(model, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_returns_indices_is_told_to_return_logits(tmp_path):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+
+    class Classes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network()
+
+        def forward(self, x):
+            return self.network(x).flatten(1).argmax(1)
+
+    with pytest.raises(VerificationError, match="leave argmax and the like out"):
+        export_finn(Classes().eval(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
 
 
 def test_a_layer_without_hardware_is_named(tmp_path):
