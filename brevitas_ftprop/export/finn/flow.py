@@ -210,7 +210,9 @@ class _Flow:
         entry = graph.graph.input[0].name
         images = self.given.astype(np.float32)
         if images.ndim == 4 and step.name in CHANNELS_LAST[self.edges.images]:
-            images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+            last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+            # Where the model flattens its image first, there is no Transpose.
+            images = last if graph.get_tensor_shape(entry)[1:] == [*last.shape[1:]] else images
         for index, image in enumerate(np.split(images, len(images))):
             try:
                 with silence():
