@@ -252,7 +252,7 @@ def pooled(*layers: nn.Module) -> nn.Module:
     return seq(signed(), conv(), *layers, nn.MaxPool2d(2), conv())
 
 
-# Averages, and pools behind negative factors: the rule that refuses them, or none.
+# Averages, pools behind factors, flattened images: the rule that refuses them, or none.
 VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "average of a bias": ("float-average", lambda: averaged(biased())),
     "average of scales": ("float-average", lambda: averaged(conv(weight_quant=PER_CHANNEL))),
@@ -292,6 +292,14 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "negative factor before pool and sum": (
         "unquantized-input",
         lambda: seq(pooled(signed(), Times(-1)), Sum(signed(), seq(signed(), conv(), signed()))),
+    ),
+    "flattened image": (
+        "",
+        lambda: seq(nn.Flatten(), Times(2, plus=-1), signed(), linear(3 * SIZE**2)),
+    ),
+    "flattened image and norm": (
+        "",
+        lambda: seq(nn.Flatten(), nn.BatchNorm1d(3 * SIZE**2), signed(), linear(3 * SIZE**2)),
     ),
     "factor before a pool that forks": (
         "",
