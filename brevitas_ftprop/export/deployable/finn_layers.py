@@ -90,11 +90,12 @@ def shared_layer(view: GraphView) -> Found:
     fix="quantize before flattening",
 )
 def flattened_sum(view: GraphView) -> Found:
-    """Flattening of maps that no quantizer has made integers, the image apart."""
+    """Flattening of maps that no quantizer has made integers; an image may be reshaped."""
     for node in view.of_kind("Flatten", "Reshape"):
         before, after = view.shape(node.input[0]), view.shape(node.output[0])
         is_mixed = len(before) == 4 and len(after) == 2 and before[2:] != [1, 1]
-        is_image = view.producer(node.input[0]) is None
+        # FINN leaves a Flatten of the image to software, and drops a Reshape.
+        is_image = view.producer(node.input[0]) is None and node.op_type == "Reshape"
         is_read = bool(view.consumers(node.output[0])) and not is_image
         if is_mixed and is_read and integers_of(view, node.input[0], shifted=True) is None:
             yield view.layer(node), "the flattened map is not quantized"
