@@ -5,9 +5,10 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from ...levels import level_function
+from ..node_attributes import is_padded
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
-from .walk import AVERAGES, is_join, is_padded, step_of
+from .walk import AVERAGES, is_join, step_of
 
 __all__ = ["EDGE_RULES"]
 

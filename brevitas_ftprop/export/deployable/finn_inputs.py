@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
+from ..node_attributes import is_padded
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
-from .walk import (
-    AVERAGES,
-    WEIGHTED,
-    feeding_nodes,
-    integers_of,
-    is_join,
-    is_padded,
-    step_of,
-    weighted_layers,
-)
+from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, step_of, weighted_layers
 
 __all__ = ["INPUT_RULES"]
 

@@ -7,18 +7,10 @@ from collections import Counter
 from onnx import NodeProto
 
 from ...levels import level_function
+from ..node_attributes import integers_in, is_padded
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
-from .walk import (
-    AVERAGES,
-    WEIGHTED,
-    attribute,
-    feeding_nodes,
-    integers_of,
-    is_join,
-    is_padded,
-    step_of,
-)
+from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, step_of
 
 __all__ = ["LAYER_RULES"]
 
@@ -145,7 +137,7 @@ def tiny_map(view: GraphView) -> Found:
     """Convolutions of more than one row or column on a map that has only one."""
     for node in view.of_kind("Conv"):
         sizes = view.shape(node.input[0])[2:]
-        kernel, pads = attribute(node, "kernel_shape", [1, 1]), attribute(node, "pads", [0] * 4)
+        kernel, pads = integers_in(node, "kernel_shape", [1, 1]), integers_in(node, "pads", [0] * 4)
         for size, window, pad in zip(sizes, kernel, pads, strict=False):
             if len(sizes) == 2 and size == 1 and (window > 1 or pad > 0):
                 yield view.layer(node), f"a window of {window}, padded, on a map of size 1"

@@ -10,18 +10,17 @@ import numpy as np
 from onnx import NodeProto
 
 from ...levels import level_function
+from ..node_attributes import is_padded
 from .graph_view import GraphView
 
 __all__ = [
     "AVERAGES",
     "WEIGHTED",
     "Integers",
-    "attribute",
     "feeding_nodes",
     "integers_of",
     "is_global_average",
     "is_join",
-    "is_padded",
     "step_of",
     "weighted_layers",
 ]
@@ -29,14 +28,6 @@ __all__ = [
 WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-
-
-def attribute(node: NodeProto, name: str, default: list[int]) -> list[int]:
-    """A node's attribute, an integer or several, as a list."""
-    for entry in node.attribute:
-        if entry.name == name:
-            return list(entry.ints) or [entry.i]
-    return default
 
 
 def weighted_layers(view: GraphView) -> Iterator[NodeProto]:
@@ -54,7 +45,7 @@ def is_global_average(view: GraphView, node: NodeProto) -> bool:
     before, after = view.shape(node.input[0]), view.shape(node.output[0])
     if len(before) != 4 or np.prod(after) != np.prod(before[:2]):
         return False
-    return node.op_type != "AveragePool" or not any(attribute(node, "pads", []))
+    return node.op_type != "AveragePool" or not is_padded(node)
 
 
 def feeding_nodes(view: GraphView, name: str) -> Iterator[NodeProto]:
@@ -192,11 +183,6 @@ def _factor(node: NodeProto, constant: np.ndarray | None) -> float:
     if node.op_type == "Div":
         return 1 / value if value else 0.0
     return value if node.op_type == "Mul" else 0.0
-
-
-def is_padded(node: NodeProto) -> bool:
-    """Whether a convolution or pool pads its input."""
-    return any(attribute(node, "pads", []))
 
 
 def _constant_operand(view: GraphView, node: NodeProto) -> np.ndarray | None:

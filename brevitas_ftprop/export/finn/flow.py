@@ -199,6 +199,10 @@ class _Flow:
         self.report.steps.append(step)
         if name == "hardware":
             _require_hardware(graph, step)
+            if step.software_nodes:
+                self.report.edges["input"] += (
+                    "; the Transpose to channels last before the accelerator is left to software"
+                )
         if name in ON_PRE_ACTIVATIONS:
             oracle.compare_thresholds(step, graph)
         self._compare(step, graph, oracle)

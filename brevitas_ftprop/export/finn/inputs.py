@@ -89,12 +89,10 @@ def images_to_compare(
 
 def described(edges: Edges, example: Tensor) -> dict[str, str]:
     """The edges in words, for the report."""
-    channels, height, width = (*example.shape[1:], 1, 1)[:3]
-    entry = f"float32 images (1, {channels}, {height}, {width})"
+    entry = f"float32 {tuple(example.shape)}"
     if edges.images == "uint8":
+        channels, height, width = example.shape[1:]
         entry = f"uint8 pixels (1, {height}, {width}, {channels})"
-    elif example.dim() == 4:
-        entry += "; the Transpose to channels last before the accelerator is left to software"
     return {"input": entry, "output": "class index" if edges.result == "class" else "logits"}
 
 

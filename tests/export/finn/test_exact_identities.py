@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from brevitas.nn import QuantConv2d, QuantIdentity
-from torch import nn
 
-from brevitas_ftprop import quant
 from brevitas_ftprop.export.finn import export_finn
 from brevitas_ftprop.export.finn.environment import prepare_finn
 
@@ -27,25 +24,11 @@ def test_an_operator_is_removed_where_it_changes_nothing(make_node, make_graph, 
     assert kinds == (["Relu"] if off == 0 else [op, "Relu"])
 
 
-def test_a_batch_norm_of_tiny_values_reaches_the_thresholds(tmp_path):
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        QuantIdentity(act_quant=quant.TargetPropInt8ActPerTensorFixedPoint),
-        QuantConv2d(
-            3,
-            4,
-            3,
-            bias=False,
-            weight_quant=quant.TargetPropInt8WeightPerTensorFixedPoint,
-            weight_bit_width=4,
-        ),
-        nn.BatchNorm2d(4),
-        QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorConst),
-    )
+def test_a_batch_norm_of_tiny_values_reaches_the_thresholds(one_block, tmp_path):
     with torch.no_grad():
-        model[2].weight.mul_(1e-6)
-        model[2].bias.copy_(1e-6 * torch.randn(4))
+        one_block[2].weight.mul_(1e-6)
+        one_block[2].bias.copy_(1e-6 * torch.randn(4))
     for _ in range(3):
-        model(torch.randn(8, 3, 8, 8))
+        one_block(torch.randn(8, 3, 8, 8))
     example = torch.randn(1, 3, 8, 8)
-    assert export_finn(model.eval(), example, tmp_path / "out", dynamo=False, progress=False).ok
+    assert export_finn(one_block.eval(), example, tmp_path / "out", dynamo=False, progress=False).ok
