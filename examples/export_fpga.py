@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{right:.1%} of {TEST_DIGITS} test digits right")
     torch.save(model.state_dict(), options.out / "checkpoint.pt")
 
-    findings = check_deployable(model, images[:1], "finn")
+    findings = check_deployable(model, images[:1], "finn", images="uint8", result="class")
     print(findings)
     if not findings.ok:
         return 1

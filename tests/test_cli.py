@@ -424,6 +424,11 @@ def test_findings_are_listed_with_reason_and_remedy_and_end_with_1(run, target):
         assert all(finding[key] for key in ("layer", "rule", "message", "why", "fix"))
 
 
+def test_a_model_is_checked_for_the_edges_asked_for(run):
+    arguments = (*SMALL, "--no-dynamo", "--images", "uint8")
+    assert "pixel-input" in run("check", *arguments).stdout
+
+
 def test_what_cannot_be_checked_is_told(run):
     result = run("check", "cli_nets:small", "evil.pt", "--input-shape", "1,4")
     assert result.exit_code == 2

@@ -42,6 +42,8 @@ def check(
         ),
     ] = None,
     target: Annotated[Target, typer.Option(help="What to export to.")] = Target.FINN,
+    images: options.Images = options.ImageKind.FLOAT,
+    result: options.Result = options.ResultKind.LOGITS,
     dynamo: Annotated[
         bool | None,
         typer.Option(
@@ -61,7 +63,14 @@ def check(
         loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
         example = example_for(loaded, input_shape)
         exporter = target is not Target.HLS4ML if dynamo is None else dynamo
-        report = check_deployable(loaded, example, target.value, dynamo=exporter)
+        report = check_deployable(
+            loaded,
+            example,
+            target.value,
+            images=images.value,
+            result=result.value,
+            dynamo=exporter,
+        )
         findings = [asdict(finding) for finding in report]
         return Outcome(report.ok, {"target": target.value, "findings": findings}, _shown(report))
 

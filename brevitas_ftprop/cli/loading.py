@@ -18,6 +18,7 @@ import torch
 from torch.nn import Module
 
 from ..convert import swap_quantizers
+from ..export.checks import check_finite
 from .checkpoint import load_checkpoint
 from .outcome import note
 
@@ -68,7 +69,7 @@ def load_model(
         note(str(swap_quantizers(model, rule)).partition("\n")[0])
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
-    _check_finite(model)
+    check_finite(model)
     return model.eval()
 
 
@@ -158,9 +159,3 @@ def _told(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         where = f"{error.filename}, line {error.lineno}"
     return f"{type(error).__name__}: {error} ({where})"
-
-
-def _check_finite(model: Module) -> None:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"the model's {name} holds values that are not finite")

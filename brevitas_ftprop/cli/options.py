@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,14 +18,32 @@ __all__ = [
     "ClockNs",
     "Dynamo",
     "FpgaPart",
+    "ImageKind",
+    "Images",
     "Json",
     "Model",
     "Normalization",
     "Out",
     "Overwrite",
+    "Result",
+    "ResultKind",
     "Rule",
     "Shape",
 ]
+
+
+class ImageKind(StrEnum):
+    """What a FINN accelerator takes."""
+
+    FLOAT = "float"
+    UINT8 = "uint8"
+
+
+class ResultKind(StrEnum):
+    """What a FINN accelerator gives."""
+
+    LOGITS = "logits"
+    CLASS = "class"
 
 
 def _parser(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
@@ -66,6 +85,11 @@ Normalization = Annotated[
         help="Of uint8 images, (x/255 - mean)/std, one number a channel.",
     ),
 ]
+Images = Annotated[
+    ImageKind,
+    typer.Option(help="What a FINN accelerator takes: the model's images, or pixels (N, H, W, C)."),
+]
+Result = Annotated[ResultKind, typer.Option(help="What a FINN accelerator gives.")]
 Shape = Annotated[
     tuple,
     typer.Option(

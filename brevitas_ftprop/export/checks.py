@@ -14,7 +14,7 @@ from torch.nn import Module
 from .errors import ExportError
 from .quantizers import quantizer_proxies
 
-__all__ = ["check_batch", "check_model", "check_target"]
+__all__ = ["check_batch", "check_finite", "check_model", "check_target"]
 
 
 def check_model(model: Module) -> None:
@@ -59,6 +59,17 @@ def check_model(model: Module) -> None:
             "Brevitas believes that another export is going on (one that failed, or runs in "
             "another thread): wait for it, or set brevitas.config._ONGOING_EXPORT to None"
         )
+
+
+def check_finite(model: Module) -> None:
+    """Raise unless all parameters and buffers are finite.
+
+    Raises:
+        ValueError: names the first one that is not.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"the model's {name} holds values that are not finite")
 
 
 def check_batch(batch: Tensor, *, name: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["check_folder", "output_folder"]
 
-# Tells our own unfinished folders from a user's.
+# Tells our own folders from a user's, and lists what was written there.
 MARK = ".brevitas_ftprop"
 
 
@@ -21,14 +21,14 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     Raises:
         FileNotFoundError: if the folder that is to hold it is missing.
         FileExistsError: if there is something already that may not be overwritten: a file, a folder
-            that this package has not written, one that another run is writing now, or any
-            without ``overwrite``.
+            that this package has not written or that something was added to, one that another run
+            is writing now, or any without ``overwrite``.
         PermissionError: if it cannot be written.
     """
     folder = Path(os.path.abspath(path))
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"the folder {folder.parent} does not exist: create it first")
-    for existing in (folder, _unfinished(folder)):
+    for existing in (folder, _unfinished(folder), _replaced(folder)):
         if existing.exists() and not existing.is_dir():
             raise FileExistsError(f"{existing} is a file: give the path of a folder")
         is_own = (existing / MARK).is_file() or not (existing.exists() and any(existing.iterdir()))
@@ -37,6 +37,8 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     _refuse_one_in_use(folder)
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} exists: pass overwrite=True to replace it")
+    if folder.is_dir():
+        _refuse_added_files(folder)
     if not os.access(folder.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"the folder {folder.parent} cannot be written")
     return folder
@@ -70,7 +72,8 @@ def output_folder(folder: Path) -> Iterator[Path]:
         # Held by the process, not by the file: it ends with a killed run.
         fcntl.flock(mark, fcntl.LOCK_EX)
         yield unfinished
-        replaced = folder.with_name(f"{folder.name}.replaced")
+        mark.write("\n".join(sorted(entry.name for entry in unfinished.iterdir())))
+        replaced = _replaced(folder)
         shutil.rmtree(replaced, ignore_errors=True)
         if folder.exists():
             folder.rename(replaced)
@@ -90,5 +93,19 @@ def _refuse_one_in_use(folder: Path) -> None:
             raise FileExistsError(message) from None
 
 
+def _refuse_added_files(folder: Path) -> None:
+    written = (folder / MARK).read_text().splitlines() if (folder / MARK).is_file() else []
+    added = {entry.name for entry in folder.iterdir()} - set(written) if written else set()
+    if added:
+        raise FileExistsError(
+            f"{folder} also holds {', '.join(sorted(added))}, which would be lost: move it away, "
+            "or give another path"
+        )
+
+
 def _unfinished(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.unfinished")
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.replaced")

@@ -63,7 +63,16 @@ def test_an_own_folder_is_replaced_only_on_request(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("name", ["out", "out.unfinished"])
+def test_what_was_added_to_an_own_folder_is_not_lost(tmp_path):
+    written(tmp_path / "out", "old")
+    (tmp_path / "out" / "build").mkdir()
+    with pytest.raises(FileExistsError, match="also holds build, which would be lost"):
+        check_folder(tmp_path / "out", overwrite=True)
+    (tmp_path / "out" / "build").rmdir()
+    written(check_folder(tmp_path / "out", overwrite=True))
+
+
+@pytest.mark.parametrize("name", ["out", "out.unfinished", "out.replaced"])
 def test_a_folder_of_the_user_is_never_replaced(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "thesis.tex").touch()

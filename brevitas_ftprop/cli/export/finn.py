@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -16,20 +15,6 @@ from ..loading import load_model
 from ..outcome import Outcome, finish
 
 __all__ = ["finn"]
-
-
-class Images(StrEnum):
-    """What the accelerator takes."""
-
-    FLOAT = "float"
-    UINT8 = "uint8"
-
-
-class Result(StrEnum):
-    """What the accelerator gives."""
-
-    LOGITS = "logits"
-    CLASS = "class"
 
 
 def finn(
@@ -45,15 +30,10 @@ def finn(
     ] = 1000,
     clock_ns: options.ClockNs = 5.0,
     batch: options.Batch = None,
-    images: Annotated[
-        Images,
-        typer.Option(
-            help="What the accelerator takes: the model's images, or pixels (N, H, W, C)."
-        ),
-    ] = Images.FLOAT,
+    images: options.Images = options.ImageKind.FLOAT,
     mean: options.Normalization = None,
     std: options.Normalization = None,
-    result: Annotated[Result, typer.Option(help="What the accelerator gives.")] = Result.LOGITS,
+    result: options.Result = options.ResultKind.LOGITS,
     dynamo: options.Dynamo = True,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,

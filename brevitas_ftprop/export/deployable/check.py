@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 from torch.nn import Module
 
 from ..checks import check_batch, check_model
 from ..errors import ExportError
+from ..finn.edges import check_edges
 from ..state import export_state
 from .finding import ERROR, DeployReport, Finding
 from .finn_rules import FINN_RULES
@@ -26,19 +29,27 @@ RULES_BY_TARGET: dict[str, Rules] = {
 
 
 def check_deployable(
-    model: Module, example_input: Tensor, target: str = "finn", *, dynamo: bool = True
+    model: Module,
+    example_input: Tensor,
+    target: str = "finn",
+    *,
+    images: str = "float",
+    result: str = "logits",
+    dynamo: bool = True,
 ) -> DeployReport:
     """Tell which layers of a model will not map to a target, why, and what to change.
 
     The model is traced once, and the graph and the PyTorch quantizers are inspected; neither is
     changed, and neither FINN nor hls4ml is needed. No errors for ``"finn"`` means that
-    ``export_finn`` with the same exporter ends in a verified partition; each error means that it
-    would fail.
+    ``export_finn`` with the same exporter and edges ends in a verified partition; each error means
+    that it would fail.
 
     Args:
         model: float32 model on the CPU with Brevitas layers, any training mode.
         example_input: float32 (N, …) as the model takes it; N is 1 for ``"finn"``.
         target: ``"finn"``, ``"hls4ml"`` or ``"qcdq"``.
+        images: ``"float"`` or ``"uint8"``, as ``export_finn`` will be told.
+        result: ``"logits"`` or ``"class"``, likewise.
         dynamo: which exporter traces the model; the one that the export will use.
 
     Returns:
@@ -59,12 +70,14 @@ def check_deployable(
     """
     if target not in RULES_BY_TARGET:
         raise ValueError(f"target must be one of {', '.join(RULES_BY_TARGET)}, not {target!r}")
+    check_edges(images, result)
     check_model(model)
     check_batch(example_input, name="example_input")
     findings = list(untraced_findings(model, example_input, target))
     if not any(finding.severity == ERROR for finding in findings):
         try:
             view = trace_view(model, example_input, dynamo=dynamo)
+            view = replace(view, images=images, result=result)
         except ExportError as error:
             findings.append(_untraceable(error))
         else:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from ...levels import level_function
+from ..node_attributes import is_padded
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
-from .walk import (
-    AVERAGES,
-    WEIGHTED,
-    feeding_nodes,
-    integers_of,
-    is_join,
-    is_padded,
-    weighted_layers,
-)
+from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, step_of, weighted_layers
 
 __all__ = ["INPUT_RULES"]
 
@@ -96,23 +88,14 @@ def channel_scale(view: GraphView) -> Found:
     INPUT_RULES,
     "float-average",
     why="Loud: FINN accumulates integers; an average of floats has no hardware layer.",
-    fix="quantize directly before the average",
+    fix="quantize directly before the average, with one scale for all channels",
 )
 def float_average(view: GraphView) -> Found:
-    """Global averages of something else than integers, or than a layer's own sums."""
+    """Global averages of something else than integers times one scale."""
     for node in view.of_kind(*AVERAGES):
         name = view.computed_inputs(node)[0]
-        if integers_of(view, name) is None and not _is_plain_sum(view, name):
-            yield view.layer(node), "an average of values that are not quantized"
-
-
-def _is_plain_sum(view: GraphView, name: str) -> bool:
-    """Whether a layer with one scale and no bias gives a tensor: integers, as its inputs are."""
-    node = view.producer(name)
-    weight = view.weight_quantizer(node) if node is not None and node.op_type in WEIGHTED else None
-    if node is None or weight is None or len(node.input) > 2:
-        return False
-    return level_function(view.proxies[weight]).scale.numel() == 1
+        if step_of(view, name, shifted=True) is None:
+            yield view.layer(node), "an average of values that are not integers times one scale"
 
 
 @rule(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from onnx import NodeProto
 
 from ...levels import level_function
+from ..node_attributes import integers_in, is_padded
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
-from .walk import AVERAGES, attribute, feeding_nodes, integers_of, is_join, is_padded
+from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, step_of
 
 __all__ = ["LAYER_RULES"]
 
@@ -34,9 +37,10 @@ def loose_relu(view: GraphView) -> Found:
     fix="end the network in a linear layer behind the flattening",
 )
 def image_result(view: GraphView) -> Found:
-    """Flattening behind the last layer with weights, of a convolution's or an average's result."""
+    """Flattening behind the last layer with weights; the class of an average's logits has none."""
     for node in feeding_nodes(view, view.graph.graph.output[0].name):
-        if node.op_type in ("Flatten", "Reshape"):
+        is_average = view.shape(node.input[0])[2:] == [1, 1]
+        if node.op_type in ("Flatten", "Reshape") and not (is_average and view.result == "class"):
             yield view.layer(node), "the result is flattened behind its last layer"
 
 
@@ -58,19 +62,52 @@ def same_operands(view: GraphView) -> Found:
 
 @rule(
     LAYER_RULES,
+    "shared-layer",
+    why="Loud: the dynamo exporter writes the weights once, and FINN takes one layer a weight.",
+    fix="export with dynamo=False, or give each call a layer of its own",
+)
+def shared_layer(view: GraphView) -> Found:
+    """Layers with weights that are called more than once."""
+    calls = Counter(node.input[1] for node in view.nodes if view.weight_quantizer(node))
+    for node in view.nodes:
+        if len(node.input) > 1 and (count := calls.pop(node.input[1], 0)) > 1:
+            yield view.layer(node), f"it is called {count} times"
+
+
+@rule(
+    LAYER_RULES,
     "flattened-sum",
-    why="Loud: the thresholds are those of channels, and the flattening between the layer and its "
-    "quantizer mixes the channels with the positions.",
+    why="Loud: FINN flattens integers only. Thresholds behind the flattening of a map would be "
+    "those of channels that are mixed with positions.",
     fix="quantize before flattening",
 )
 def flattened_sum(view: GraphView) -> Found:
-    """Flattening of maps that no quantizer has made integers."""
+    """Flattening of maps that no quantizer has made integers; an image may be reshaped."""
     for node in view.of_kind("Flatten", "Reshape"):
         before, after = view.shape(node.input[0]), view.shape(node.output[0])
         is_mixed = len(before) == 4 and len(after) == 2 and before[2:] != [1, 1]
-        is_read = bool(view.consumers(node.output[0]))
+        # FINN leaves a Flatten of the image to software, and drops a Reshape.
+        is_image = view.producer(node.input[0]) is None and node.op_type == "Reshape"
+        is_read = bool(view.consumers(node.output[0])) and not is_image
         if is_mixed and is_read and integers_of(view, node.input[0], shifted=True) is None:
             yield view.layer(node), "the flattened map is not quantized"
+
+
+@rule(
+    LAYER_RULES,
+    "forked-flattening",
+    why="Loud: FINN moves its Transpose into one layer behind the flattening; the others get no "
+    "input, and their results differ.",
+    fix="put a linear layer and its quantizer between the flattening and the fork",
+)
+def forked_flattening(view: GraphView) -> Found:
+    """Maps whose flattened values several layers read."""
+    for node in view.of_kind("Flatten", "Reshape"):
+        if len(view.shape(node.input[0])) != 4:
+            continue
+        twins = [n for n in view.consumers(node.input[0]) if n.op_type == node.op_type]
+        if len(view.consumers(node.output[0])) > 1 or len(twins) > 1:
+            yield view.layer(node), "several layers read the flattened map"
 
 
 @rule(
@@ -100,7 +137,7 @@ def tiny_map(view: GraphView) -> Found:
     """Convolutions of more than one row or column on a map that has only one."""
     for node in view.of_kind("Conv"):
         sizes = view.shape(node.input[0])[2:]
-        kernel, pads = attribute(node, "kernel_shape", [1, 1]), attribute(node, "pads", [0] * 4)
+        kernel, pads = integers_in(node, "kernel_shape", [1, 1]), integers_in(node, "pads", [0] * 4)
         for size, window, pad in zip(sizes, kernel, pads, strict=False):
             if len(sizes) == 2 and size == 1 and (window > 1 or pad > 0):
                 yield view.layer(node), f"a window of {window}, padded, on a map of size 1"
@@ -136,10 +173,34 @@ def padded_signed_pool(view: GraphView) -> Found:
 def pooled_sum(view: GraphView) -> Found:
     """Max pools of a sum of two branches that no quantizer follows."""
     for node in view.of_kind("MaxPool"):
-        if view.consumers(node.output[0]) and not _is_quantized_behind(view, node):
+        if not _is_quantized_behind(view, node):
             first = [node, *feeding_nodes(view, node.input[0])][-1]
             if is_join(view, first):
                 yield view.layer(node), f"a max pool of the sum of {view.layer(first)}"
+
+
+@rule(
+    LAYER_RULES,
+    "float-pool",
+    why="Loud: FINN pools integers; a max pool of floats has no hardware layer.",
+    fix="quantize before the pool, or behind it in one quantizer that all readers share",
+)
+def float_pool(view: GraphView) -> Found:
+    """Max pools of batch norms' results, or of sums that fork, that no quantizer follows."""
+    for node in view.of_kind("MaxPool"):
+        if _is_quantized_behind(view, node):
+            continue
+        name, is_forked = node.input[0], len(view.consumers(node.output[0])) > 1
+        is_float = step_of(view, name) is None and not _is_sum(view, name)
+        if is_float or (is_forked and integers_of(view, name) is None):
+            yield view.layer(node), "a max pool of values that are not quantized"
+
+
+def _is_sum(view: GraphView, name: str) -> bool:
+    """Whether a layer without bias gives a tensor, of any scales, pools between apart."""
+    while (node := view.producer(name)) is not None and node.op_type == "MaxPool":
+        name = node.input[0]
+    return node is not None and node.op_type in WEIGHTED and len(node.input) == 2
 
 
 def _is_quantized_behind(view: GraphView, node: NodeProto) -> bool:

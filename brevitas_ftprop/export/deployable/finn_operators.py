@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
+from ..node_attributes import integers_in
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
-from .walk import AVERAGES, WEIGHTED, attribute, is_global_average, is_join
+from .walk import AVERAGES, WEIGHTED, is_global_average, is_join
 
 __all__ = ["OPERATOR_RULES"]
 
@@ -48,7 +49,7 @@ def unknown_operator(view: GraphView) -> Found:
 
 def _is_flattened(view: GraphView, node: NodeProto) -> bool:
     """Whether a node moves channels last directly before a flattening."""
-    if node.op_type != "Transpose" or attribute(node, "perm", []) != [0, 2, 3, 1]:
+    if node.op_type != "Transpose" or integers_in(node, "perm", []) != [0, 2, 3, 1]:
         return False
     return all(n.op_type in ("Flatten", "Reshape") for n in view.consumers(node.output[0]))
 
@@ -94,7 +95,7 @@ def dimensions(view: GraphView) -> Found:
 def groups(view: GraphView) -> Found:
     """Grouped convolutions that are not depthwise."""
     for node in view.of_kind("Conv"):
-        count = attribute(node, "group", [1])[0]
+        count = integers_in(node, "group", [1])[0]
         entering, leaving = view.shape(node.input[0])[1], view.shape(node.output[0])[1]
         if count != 1 and not count == entering == leaving:
             yield view.layer(node), f"{count} groups for {entering} → {leaving} channels"
@@ -124,19 +125,19 @@ def average_pool(view: GraphView) -> Found:
 def pool_form(view: GraphView) -> Found:
     """Max pools that are dilated, skip pixels, or round their size up to more than FINN's own."""
     for node in view.of_kind("MaxPool"):
-        window, stride = attribute(node, "kernel_shape", []), attribute(node, "strides", [])
-        if any(step != 1 for step in attribute(node, "dilations", [])):
+        window, stride = integers_in(node, "kernel_shape", []), integers_in(node, "strides", [])
+        if any(step != 1 for step in integers_in(node, "dilations", [])):
             yield view.layer(node), "a dilated max pool"
         elif any(map(int.__lt__, window, stride)):
             yield view.layer(node), "a max pool whose stride is larger than its window"
-        elif any(attribute(node, "ceil_mode", [0])) and _is_rounded_up(view, node):
+        elif any(integers_in(node, "ceil_mode", [0])) and _is_rounded_up(view, node):
             yield view.layer(node), "a max pool with ceil_mode whose last windows are cut"
 
 
 def _is_rounded_up(view: GraphView, node: NodeProto) -> bool:
     before, after = view.shape(node.input[0])[2:], view.shape(node.output[0])[2:]
-    kernel, strides = attribute(node, "kernel_shape", []), attribute(node, "strides", [1, 1])
-    pads = attribute(node, "pads", [0] * 4)
+    kernel, strides = integers_in(node, "kernel_shape", []), integers_in(node, "strides", [1, 1])
+    pads = integers_in(node, "pads", [0] * 4)
     floor = [
         (size + pads[axis] + pads[axis + 2] - kernel[axis]) // strides[axis] + 1
         for axis, size in enumerate(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .finn_edges import EDGE_RULES
 from .finn_inputs import INPUT_RULES
 from .finn_layers import LAYER_RULES
 from .finn_numbers import NUMBER_RULES
@@ -10,4 +11,10 @@ from .rule import Rules
 
 __all__ = ["FINN_RULES"]
 
-FINN_RULES: Rules = {**OPERATOR_RULES, **LAYER_RULES, **INPUT_RULES, **NUMBER_RULES}
+FINN_RULES: Rules = {
+    **EDGE_RULES,
+    **OPERATOR_RULES,
+    **LAYER_RULES,
+    **INPUT_RULES,
+    **NUMBER_RULES,
+}

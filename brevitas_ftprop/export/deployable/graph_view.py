@@ -34,12 +34,15 @@ class GraphView:
         graph: a qonnx ``ModelWrapper``.
         proxies: enabled quantizer proxies by name.
         example: what the graph was traced with.
+        images, result: the accelerator's edges, as ``export_finn`` takes them.
     """
 
     model: Module
     graph: Any
     proxies: Mapping[str, Any]
     example: Tensor
+    images: str = "float"
+    result: str = "logits"
 
     @property
     def nodes(self) -> list[NodeProto]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..errors import ExportError
+from ..node_attributes import integers_in
 from .finn_inputs import unquantized_input, unquantized_weight
 from .graph_view import GraphView
 from .rule import Found, Rules, rule
-from .walk import attribute, is_join
+from .walk import is_join
 
 __all__ = ["HLS4ML_RULES"]
 
@@ -83,8 +84,8 @@ def unknown_operator(view: GraphView) -> Found:
 def pool_form(view: GraphView) -> Found:
     """Max pools with padding, ceil_mode or dilation."""
     for node in view.of_kind("MaxPool"):
-        is_odd = any(attribute(node, "pads", [])) or any(attribute(node, "ceil_mode", [0]))
-        if is_odd or any(step != 1 for step in attribute(node, "dilations", [])):
+        is_odd = any(integers_in(node, "pads", [])) or any(integers_in(node, "ceil_mode", [0]))
+        if is_odd or any(step != 1 for step in integers_in(node, "dilations", [])):
             yield view.layer(node), "a max pool with padding, ceil_mode or dilation"
 
 
@@ -97,8 +98,8 @@ def pool_form(view: GraphView) -> Found:
 def groups(view: GraphView) -> Found:
     """Grouped and depthwise convolutions."""
     for node in view.of_kind("Conv"):
-        if attribute(node, "group", [1])[0] != 1:
-            yield view.layer(node), f"{attribute(node, 'group', [1])[0]} groups"
+        if integers_in(node, "group", [1])[0] != 1:
+            yield view.layer(node), f"{integers_in(node, 'group', [1])[0]} groups"
 
 
 @rule(

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto
 
+from ...levels import level_function
+from ..node_attributes import is_padded
 from .graph_view import GraphView
 
 __all__ = [
     "AVERAGES",
     "WEIGHTED",
     "Integers",
-    "attribute",
     "feeding_nodes",
     "integers_of",
     "is_global_average",
     "is_join",
-    "is_padded",
+    "step_of",
     "weighted_layers",
 ]
 
 WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-
-
-def attribute(node: NodeProto, name: str, default: list[int]) -> list[int]:
-    """A node's attribute, an integer or several, as a list."""
-    for entry in node.attribute:
-        if entry.name == name:
-            return list(entry.ints) or [entry.i]
-    return default
 
 
 def weighted_layers(view: GraphView) -> Iterator[NodeProto]:
@@ -51,7 +45,7 @@ def is_global_average(view: GraphView, node: NodeProto) -> bool:
     before, after = view.shape(node.input[0]), view.shape(node.output[0])
     if len(before) != 4 or np.prod(after) != np.prod(before[:2]):
         return False
-    return node.op_type != "AveragePool" or not any(attribute(node, "pads", []))
+    return node.op_type != "AveragePool" or not is_padded(node)
 
 
 def feeding_nodes(view: GraphView, name: str) -> Iterator[NodeProto]:
@@ -104,8 +98,9 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
         node.op_type in AVERAGES and is_global_average(view, node)
     ):
         before = integers_of(view, computed[0], shifted=shifted and not is_padded(node))
-        is_turned = before is not None and before.factor < 0 and node.op_type == "MaxPool"
-        return None if is_turned else before
+        if before is not None and before.factor < 0 and node.op_type == "MaxPool":
+            return None if _has_sums(view) else before
+        return before
     if node.op_type == "Add" and len(computed) > 1:
         return _sum_of([integers_of(view, entry) for entry in computed], view)
     constant = _constant_operand(view, node)
@@ -116,6 +111,58 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
         return before if node.input[0] == computed[0] else None
     factor = _factor(node, constant)
     return Integers(before.quantizers, before.factor * factor) if factor else None
+
+
+def _has_sums(view: GraphView) -> bool:
+    """Whether a graph adds two branches; there the flow keeps no negative factor before a pool."""
+    return any(is_join(view, node) for node in view.of_kind("Add"))
+
+
+def step_of(view: GraphView, name: str, *, shifted: bool = False) -> float | None:
+    """The one number of which a tensor holds multiples; None if there is none.
+
+    Unlike ``integers_of`` also behind layers, whose sums are integers times the product of scales.
+
+    Args:
+        view: the traced model.
+        name: of the tensor.
+        shifted: whether one constant may have been added to all of them.
+    """
+    node, quantizer = view.producer(name), view.activation_quantizer(name)
+    if quantizer is not None:
+        return _only(view.proxies[quantizer])
+    if node is None:
+        return None
+    computed = view.computed_inputs(node)
+    if node.op_type in MOVES or (node.op_type in AVERAGES and is_global_average(view, node)):
+        return step_of(view, computed[0], shifted=shifted)
+    if node.op_type == "MaxPool":
+        # A layer's sums turn with its weights, a quantizer's integers do not.
+        is_turned = integers_of(view, computed[0]) is not None and integers_of(view, name) is None
+        return None if is_turned else step_of(view, computed[0])
+    if node.op_type in WEIGHTED:
+        weight = view.weight_quantizer(node)
+        step = step_of(view, computed[0]) if len(node.input) == 2 and weight else None
+        scale = _only(view.proxies[weight]) if weight else None
+        return None if step is None or scale is None else step * scale
+    if node.op_type == "Add" and len(computed) > 1:
+        steps = {step_of(view, entry) for entry in computed}
+        return steps.pop() if len(steps) == 1 else None
+    constant = _constant_operand(view, node)
+    if len(computed) > 1 or constant is None or constant.size != 1:
+        return None
+    step = step_of(view, computed[0], shifted=shifted)
+    if step is None or (shifted and node.op_type in ("Add", "Sub")):
+        return step if node.input[0] == computed[0] else None
+    factor = _factor(node, constant)
+    return step * factor if factor else None
+
+
+def _only(proxy: Any) -> float | None:
+    """A quantizer's scale, None where it or the zero-point has several values."""
+    function = level_function(proxy)
+    is_one = function.scale.numel() == function.zero_point.numel() == 1
+    return float(function.scale) if is_one else None
 
 
 def _sum_of(branches: list[Integers | None], view: GraphView) -> Integers | None:
@@ -136,11 +183,6 @@ def _factor(node: NodeProto, constant: np.ndarray | None) -> float:
     if node.op_type == "Div":
         return 1 / value if value else 0.0
     return value if node.op_type == "Mul" else 0.0
-
-
-def is_padded(node: NodeProto) -> bool:
-    """Whether a convolution or pool pads its input."""
-    return any(attribute(node, "pads", []))
 
 
 def _constant_operand(view: GraphView, node: NodeProto) -> np.ndarray | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Edges"]
+__all__ = ["Edges", "check_edges"]
+
+IMAGES = ("float", "uint8")
+RESULTS = ("logits", "class")
 
 
 @dataclass(frozen=True)
@@ -21,3 +24,14 @@ class Edges:
     result: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+def check_edges(images: str, result: str) -> None:
+    """Raise for edges that there are none of.
+
+    Raises:
+        ValueError: names the valid ones.
+    """
+    for value, valid, what in ((images, IMAGES, "images"), (result, RESULTS, "result")):
+        if value not in valid:
+            raise ValueError(f"{what} must be one of {', '.join(valid)}, not {value!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+from .exact_identities import remove_exact_identities_only
 from .zero_thresholds import fix_thresholds_of_minus_one_and_zero
 
 __all__ = ["prepare_finn"]
@@ -38,3 +39,4 @@ def prepare_finn() -> None:
         if name not in vars(finn.xsi):
             setattr(finn.xsi, name, object)
     fix_thresholds_of_minus_one_and_zero()
+    remove_exact_identities_only()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["HARDWARE", "executable"]
+import numpy as np
+
+from ..quiet import silence
+
+__all__ = ["HARDWARE", "executable", "run"]
 
 HARDWARE = "finn.custom_op.fpgadataflow"
 FORMS = ("rtl", "hls")
@@ -24,3 +28,28 @@ def executable(model: Any) -> Any:
                 node.op_type = node.op_type.removesuffix(f"_{form}")
                 node.domain = HARDWARE
     return general
+
+
+def run(
+    model: Any, tensors: dict[str, np.ndarray], *, behind: str | None = None
+) -> dict[str, np.ndarray]:
+    """All tensors of a graph, by name.
+
+    Args:
+        model: as :func:`executable` gave it.
+        tensors: the graph's input; with ``behind`` every tensor of a run before.
+        behind: a tensor that has been changed since: only the nodes behind it are run again.
+    """
+    from qonnx.core.onnx_exec import execute_onnx
+
+    start = None
+    if behind is not None:
+        nodes = list(model.graph.node)
+        first = nodes.index(model.find_producer(behind)) + 1
+        if first == len(nodes):
+            return tensors
+        start = nodes[first]
+        # Those that the run before has not computed, such as the names of absent inputs.
+        tensors = {name: value for name, value in tensors.items() if value is not None}
+    with silence():
+        return execute_onnx(model, tensors, return_full_exec_context=True, start_node=start)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .passes import ReachConstantThresholds, UnsignedZeroFactors
+
 __all__ = ["has_joins", "streamlining"]
 
 # Scales reach the sums one block a round.
@@ -35,15 +37,23 @@ def streamlining(model: Any) -> list[Any]:
         ``finn.builder.custom_step_library.resnet`` (the transformations, not the orders).
     """
     order = _residual() if has_joins(model) else _chain()
-    return [*order, *_tail()]
+    return [UnsignedZeroFactors(), *order, *_tail()]
 
 
 def _chain() -> list[Any]:
     from finn.transformation.streamline import Streamline, absorb
-    from finn.transformation.streamline.reorder import MakeMaxPoolNHWC
+    from finn.transformation.streamline.collapse_repeated import CollapseRepeatedMul
+    from finn.transformation.streamline.reorder import MakeMaxPoolNHWC, MoveMulPastMaxPool
+    from qonnx.transformation.general import ConvertDivToMul
     from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
 
     return [
+        # Of a negative factor only -1, which keeps integers, may stay before a pool or the result.
+        ConvertDivToMul(),
+        CollapseRepeatedMul(),
+        absorb.FactorOutMulSignMagnitude(),
+        MoveMulPastMaxPool(),
+        absorb.AbsorbScalarMulAddIntoTopK(),
         Streamline(),
         LowerConvsToMatMul(),
         MakeMaxPoolNHWC(),
@@ -83,6 +93,7 @@ def _residual() -> list[Any]:
         absorb.AbsorbAddIntoMultiThreshold(),
         absorb.FactorOutMulSignMagnitude(),
         absorb.AbsorbMulIntoMultiThreshold(),
+        ReachConstantThresholds(),
         absorb.Absorb1BitMulIntoMatMul(),
         absorb.Absorb1BitMulIntoConv(),
         RoundAndClipThresholds(),
@@ -129,6 +140,7 @@ def _tail() -> list[Any]:
         absorb.AbsorbTransposeIntoMultiThreshold(),
         absorb.AbsorbConsecutiveTransposes(),
         *_names(),
+        ReachConstantThresholds(),
         RoundAndClipThresholds(),
         InferGlobalAccPoolLayer(),
         reorder.MoveScalarLinearPastInvariants(),

@@ -6,7 +6,27 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["FinnReport", "StepReport"]
+__all__ = ["Excused", "FinnReport", "StepReport"]
+
+
+@dataclass(frozen=True)
+class Excused:
+    """An integer that differs within the float32 rounding bound of its layer.
+
+    Attributes:
+        image: its position in the batch.
+        quantizer: name in the PyTorch model.
+        call: of the quantizer in a forward pass.
+        position: in PyTorch's tensor.
+        found, expected: the graph's integer and PyTorch's, counted from the lowest level.
+    """
+
+    image: int
+    quantizer: str
+    call: int
+    position: tuple[int, ...]
+    found: int
+    expected: int
 
 
 @dataclass
@@ -19,15 +39,18 @@ class StepReport:
         nodes: number of nodes.
         software_nodes: those that are not hardware layers (meaningful from ``hardware`` on).
         seconds: how long the step took, the comparison apart.
-        images: number of images whose output was compared.
+        images: number of images that were compared up to the output.
         compared: number of integers compared with PyTorch's.
         thresholds: number of thresholds compared with the quantizers' own, in the steps where they
             still are thresholds on PyTorch's pre-activations.
         mismatches: how many differ without excuse.
-        excused: how many differ within the float32 rounding bound of their layer.
+        excused: how many differ within the float32 rounding bound of their layer; what is behind
+            them is compared with them set right.
+        excused_units: which they are (behind the first step, whose quantizers ``verify_export``
+            compares).
         max_difference: largest absolute difference of a logit.
         wrong_outputs: logits beyond their rounding bound, or other class indices.
-        same_class: images with the same index of the largest logit.
+        same_class: images with the same index of the largest logit, nothing set right.
         first_difference: node and quantizer of the first mismatch, ``"output"``, or None.
         untracked: quantizers whose node is not known any more, so that only what follows from
             them is compared.
@@ -43,6 +66,7 @@ class StepReport:
     thresholds: int = 0
     mismatches: int = 0
     excused: int = 0
+    excused_units: list[Excused] = field(default_factory=list)
     max_difference: float = 0.0
     wrong_outputs: int = 0
     same_class: int = 0
@@ -147,6 +171,7 @@ _STEP_COLUMNS = (
     "nodes",
     "seconds",
     "images",
+    "same class",
     "integers",
     "different",
     "excused",
@@ -160,6 +185,7 @@ def _row(step: StepReport) -> tuple[str, ...]:
         str(step.nodes),
         f"{step.seconds:.1f}",
         str(step.images),
+        str(step.same_class),
         str(step.compared),
         str(step.mismatches + step.wrong_outputs),
         str(step.excused),

@@ -37,7 +37,7 @@ def forms(model: Any, edges: Edges, config: Any) -> Any:
             *([RethresholdPooledFork()] if has_joins(model) else []),
             AveragePoolToGlobal(),
             *([Uint8Input(edges.mean, edges.std)] if edges.images == "uint8" else []),
-            *([InsertTopK()] if edges.result == "class" else []),
+            *([InsertTopK(k=1)] if edges.result == "class" else []),
             InferShapes(),
         ],
     )

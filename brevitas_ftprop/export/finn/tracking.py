@@ -50,6 +50,11 @@ class Unit:
         levels = (values - self.lowest) / self.span
         return np.moveaxis(levels, -1, 1) if self.channels_last else levels
 
+    def values(self, levels: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`levels`."""
+        values = np.rint(levels * self.span) + self.lowest
+        return np.moveaxis(values, 1, -1) if self.channels_last else values
+
 
 def apply(model: Any, transformations: Iterable[Any]) -> Any:
     """Apply qonnx transformations one after the other; each keeps the notes on its nodes."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ..checks import check_batch, check_model
+from ..checks import check_batch, check_finite, check_model
 from ..output_folder import check_folder, output_folder
 from ..qonnx import export_qonnx
 from ..state import export_state
@@ -88,7 +90,7 @@ def export_hls4ml(
     >>> model = torch.nn.Sequential(qnn.QuantLinear(4, 2, bias=False))
     >>> export_hls4ml(model, torch.zeros(1, 4), "project", clock_ns=0)
     Traceback (most recent call last):
-    ValueError: clock_ns must be positive, not 0
+    ValueError: clock_ns must be a positive number, not 0
 
     References:
         Duarte et al., Fast inference of deep neural networks in FPGAs for particle physics,
@@ -96,7 +98,7 @@ def export_hls4ml(
     """
     _check_options(clock_ns, io_type, strategy, reuse_factor)
     check_model(model)
-    _check_finite(model)
+    check_finite(model)
     check_batch(example_input, name="example_input")
     if batch is not None:
         check_batch(batch, name="batch")
@@ -169,19 +171,13 @@ def _channels_first(values: np.ndarray) -> Tensor:
 
 
 def _check_options(clock_ns: float, io_type: str, strategy: str, reuse_factor: int) -> None:
-    if not clock_ns > 0:
-        raise ValueError(f"clock_ns must be positive, not {clock_ns!r}")
+    if not (isinstance(clock_ns, Real) and 0 < clock_ns < math.inf):
+        raise ValueError(f"clock_ns must be a positive number, not {clock_ns!r}")
     if not isinstance(reuse_factor, int) or reuse_factor < 1:
         raise ValueError(f"reuse_factor must be a positive integer, not {reuse_factor!r}")
     for name, value, valid in (("io_type", io_type, IO_TYPES), ("strategy", strategy, STRATEGIES)):
         if value not in valid:
             raise ValueError(f"{name} must be one of {', '.join(valid)}, not {value!r}")
-
-
-def _check_finite(model: Module) -> None:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{name} holds values that are not finite")
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def capture(model: Module, proxies: Mapping[str, Module], batch: Tensor) -> Capt
 
     Raises:
         VerificationError: if the input of a quantizer is not finite (names it), or the model's
-            output is not one tensor.
+            output is not one tensor of floating-point numbers.
     """
     calls: dict[str, list[Call]] = {name: [] for name in proxies}
     handles = [
@@ -57,6 +57,11 @@ def capture(model: Module, proxies: Mapping[str, Module], batch: Tensor) -> Capt
         raise VerificationError(
             f"the model returns {type(output).__name__}; models that return one tensor can be "
             "verified"
+        )
+    if not value.is_floating_point():
+        raise VerificationError(
+            f"the model returns {value.dtype}: leave argmax and the like out of it, so that it "
+            "returns logits"
         )
     return Captured(value, calls)
 

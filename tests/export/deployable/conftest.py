@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,19 +15,31 @@ from brevitas_ftprop.export.deployable import DeployReport, check_deployable
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Callable[[nn.Module, Tensor], tuple[DeployReport, Exception | None]]:
-    """The check's report, and what the flow raised when it ran all the same."""
+def judge(tmp_path: Path) -> Callable[..., tuple[DeployReport, Exception | None]]:
+    """The check's report, and what the flow raised when it ran all the same.
 
-    def judge(model: nn.Module, images: Tensor) -> tuple[DeployReport, Exception | None]:
+    Options are those of ``export_finn``; TorchScript, the faster exporter, by default.
+    """
+
+    def judge(
+        model: nn.Module, example: Tensor, *, dynamo: bool = False, **options: Any
+    ) -> tuple[DeployReport, Exception | None]:
         pytest.importorskip("finn")
         from brevitas_ftprop.export.finn import export_finn
 
         state = {name: value.clone() for name, value in model.state_dict().items()}
-        report = check_deployable(model, images, dynamo=False)
+        edges = {name: options[name] for name in ("images", "result") if name in options}
+        report = check_deployable(model, example, dynamo=dynamo, **edges)
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
         try:
             export_finn(
-                model, images, tmp_path / "out", dynamo=False, progress=False, overwrite=True
+                model,
+                example,
+                tmp_path / "out",
+                dynamo=dynamo,
+                progress=False,
+                overwrite=True,
+                **options,
             )
         except (ExportError, VerificationError) as error:
             return report, error

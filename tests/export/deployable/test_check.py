@@ -100,6 +100,12 @@ def test_an_unknown_target_is_refused_with_the_known_ones():
         check_deployable(model(), ENTRY, "vivado")
 
 
+@pytest.mark.parametrize(("edge", "known"), [("images", "float, uint8"), ("result", "class")])
+def test_an_unknown_edge_is_refused_with_the_known_ones(edge, known):
+    with pytest.raises(ValueError, match=known):
+        check_deployable(model(), ENTRY, **{edge: "jpeg"})
+
+
 def test_a_model_without_quantizers_is_refused():
     with pytest.raises(ValueError, match="no enabled Brevitas quantizer"):
         check_deployable(nn.Linear(4, 2), ENTRY)

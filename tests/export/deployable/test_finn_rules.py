@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import brevitas.nn as qnn
 import pytest
@@ -13,6 +14,7 @@ from brevitas.quant import (
     Int8WeightPerTensorFixedPoint,
     ShiftedUint8ActPerTensorFloat,
     ShiftedUint8WeightPerTensorFloat,
+    SignedBinaryActPerTensorConst,
     Uint8ActPerTensorFixedPoint,
 )
 from torch import Tensor, nn
@@ -69,6 +71,42 @@ class Joined(nn.Module):
         return self.function(self.image(x), *self.layers)
 
 
+class Sum(nn.Module):
+    """What two branches give, added."""
+
+    def __init__(self, left: nn.Module, right: nn.Module) -> None:
+        super().__init__()
+        self.left, self.right = left, right
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.left(x) + self.right(x)
+
+
+class View(nn.Module):
+    """A flattening that exporters write as Reshape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], -1)
+
+
+class Times(nn.Module):
+    """A factor and a summand."""
+
+    def __init__(self, factor: float, plus: float = 0.0) -> None:
+        super().__init__()
+        self.factor, self.plus = factor, plus
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor + self.plus if self.plus else x * self.factor
+
+
+def negative_norm() -> nn.Module:
+    norm = nn.BatchNorm2d(3)
+    with torch.no_grad():
+        norm.weight[:2] *= -1
+    return norm
+
+
 def edited(layers: nn.Sequential, edit: Callable[[nn.Sequential], object]) -> nn.Sequential:
     settle(layers, (3, SIZE, SIZE))
     edit(layers)
@@ -76,8 +114,26 @@ def edited(layers: nn.Sequential, edit: Callable[[nn.Sequential], object]) -> nn
 
 
 MEAN = nn.AdaptiveAvgPool2d
+PER_CHANNEL = quant.TargetPropInt8WeightPerChannelFloat
+# What export_finn is asked for where it decides whether a rule is broken.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pixel-input": {"images": "uint8", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.3, 0.2)},
+    "class-result": {"result": "class"},
+}
 # Of each rule, a model that breaks it, and one close to it that does not.
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
+    "forked-image": (
+        lambda: Sum(seq(signed(), conv()), seq(signed(), conv())),
+        lambda: seq(signed(), Sum(conv(), conv())),
+    ),
+    "pixel-input": (
+        lambda: seq(nn.BatchNorm2d(3), signed(), conv()),
+        lambda: seq(nn.MaxPool2d(2), signed(), nn.Flatten(), linear(27)),
+    ),
+    "class-result": (
+        lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108, weight_quant=PER_CHANNEL)),
+        lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108), signed(), Times(-2)),
+    ),
     "unknown-operator": (
         lambda: seq(signed(), conv(), nn.Sigmoid(), act()),
         lambda: seq(signed(), conv(), nn.Identity(), act()),
@@ -140,6 +196,16 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
         lambda: Joined(lambda x, c, d, s, p: d(p(s(c(x)) + s(x))), *_pooled_sum()),
         lambda: Joined(lambda x, c, d, s, p: d(p(s(s(c(x)) + s(x)))), *_pooled_sum()),
     ),
+    "float-pool": (
+        lambda: seq(signed(), conv(), nn.BatchNorm2d(3), nn.MaxPool2d(2)),
+        lambda: seq(signed(), conv(weight_quant=PER_CHANNEL), nn.MaxPool2d(2)),
+    ),
+    "forked-flattening": (
+        lambda: seq(signed(), conv(), act(), nn.Flatten(), Sum(linear(108), linear(108))),
+        lambda: seq(
+            signed(), conv(), act(), nn.Flatten(), linear(108), act(), Sum(linear(2), linear(2))
+        ),
+    ),
     "unquantized-input": (
         lambda: seq(signed(), nn.BatchNorm2d(3), conv()),
         lambda: seq(nn.BatchNorm2d(3), signed(), conv()),
@@ -185,40 +251,137 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 }
 
 
+def averaged(*layers: nn.Module) -> nn.Module:
+    return seq(signed(), *layers, MEAN(1), act(), conv(kernel=1, padding=0))
+
+
+def pooled(*layers: nn.Module) -> nn.Module:
+    return seq(signed(), conv(), *layers, nn.MaxPool2d(2), conv())
+
+
+# Averages, pools behind factors, flattened images: the rule that refuses them, or none.
+VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "average of a bias": ("float-average", lambda: averaged(biased())),
+    "average of scales": ("float-average", lambda: averaged(conv(weight_quant=PER_CHANNEL))),
+    "average of quantizer's scales": ("float-average", lambda: averaged(conv(), per_channel())),
+    "average of a norm behind a pool": (
+        "float-average",
+        lambda: averaged(conv(), nn.BatchNorm2d(3), nn.MaxPool2d(2)),
+    ),
+    "average of an unequal sum": (
+        "float-average",
+        lambda: averaged(Sum(conv(), conv(weight_bit_width=2))),
+    ),
+    "average of the image": (
+        "float-average",
+        lambda: seq(MEAN(1), signed(), conv(kernel=1, padding=0)),
+    ),
+    "average at the end": ("float-average", lambda: seq(signed(), biased(), MEAN(1))),
+    "average of a sum of weights": ("", lambda: averaged(conv())),
+    "average of a multiple": ("", lambda: averaged(conv(), Times(0.3, plus=1.0))),
+    "average of pooled sums": ("", lambda: averaged(conv(), Times(-1), nn.MaxPool2d(2))),
+    "average of pooled integers": ("", lambda: averaged(conv(), act(), nn.MaxPool2d(2))),
+    "negative norm before pool": (
+        "",
+        lambda: seq(signed(), conv(), negative_norm(), nn.MaxPool2d(2), act(), conv()),
+    ),
+    "negative norm, quantizer, pool": ("", lambda: pooled(negative_norm(), act())),
+    "negative norm, pool at the end": (
+        "float-pool",
+        lambda: seq(signed(), conv(), negative_norm(), nn.MaxPool2d(2)),
+    ),
+    "negative factor before pool": ("", lambda: pooled(signed(), Times(-3))),
+    "negative factor of a sign": ("", lambda: pooled(sign(), Times(-1))),
+    "negative factor before padded pool": (
+        "padded-signed-pool",
+        lambda: seq(signed(), Times(-1), nn.MaxPool2d(3, 2, padding=1), conv()),
+    ),
+    "negative factor before pool and sum": (
+        "unquantized-input",
+        lambda: seq(pooled(signed(), Times(-1)), Sum(signed(), seq(signed(), conv(), signed()))),
+    ),
+    "flattened image": ("flattened-sum", lambda: seq(nn.Flatten(), signed(), linear(108))),
+    "reshaped image": ("", lambda: seq(View(), Times(2, plus=-1), signed(), linear(108))),
+    "factor before a pool that forks": (
+        "",
+        lambda: seq(signed(), Times(2), nn.MaxPool2d(2), shortcut(conv()), act()),
+    ),
+    "pool of sums that forks": (
+        "float-pool",
+        lambda: seq(signed(), conv(), nn.MaxPool2d(2), Sum(signed(), signed()), act()),
+    ),
+}
+
+
+def biased() -> nn.Module:
+    options = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4}
+    return qnn.QuantConv2d(3, 3, 3, bias=True, **options)
+
+
+def sign() -> nn.Module:
+    return qnn.QuantIdentity(act_quant=SignedBinaryActPerTensorConst)
+
+
+def shortcut(layer: nn.Module) -> nn.Module:
+    shared = signed()
+    return Sum(seq(layer, shared), shared)
+
+
 def _pooled_sum() -> tuple[nn.Module, ...]:
     return conv(), conv(), signed(), nn.MaxPool2d(2)
 
 
-def rules_of(model: nn.Module) -> set[str]:
+def rules_of(model: nn.Module, **options: Any) -> set[str]:
     settle(model, (3, SIZE, SIZE))
-    report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False)
+    edges = {name: options[name] for name in ("images", "result") if name in options}
+    report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False, **edges)
     return {finding.rule for finding in report}
 
 
+WARNINGS = {name for name, rule in FINN_RULES.items() if rule.severity != ERROR}
+
+
 def test_every_rule_has_a_case():
-    assert set(CASES) == set(FINN_RULES)
+    # Only the dynamo exporter writes a shared layer's weights once: see the test at the end.
+    assert set(CASES) == set(FINN_RULES) - {"shared-layer"}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_that_breaks_a_rule_is_found(name):
     broken, _ = CASES[name]
-    assert name in rules_of(broken())
+    assert name in rules_of(broken(), **OPTIONS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_neighbour_that_keeps_all_rules_is_not(name):
     _, near = CASES[name]
-    assert rules_of(near()) <= {n for n, rule in FINN_RULES.items() if rule.severity != ERROR}
+    assert rules_of(near(), **OPTIONS.get(name, {})) <= WARNINGS
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_found_by_its_rule_or_by_none(name):
+    rule, make = VARIANTS[name]
+    found = rules_of(make()) - WARNINGS
+    assert rule in found if rule else not found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n, rule in FINN_RULES.items() if rule.severity == ERROR])
+@pytest.mark.parametrize("name", [n for n in CASES if FINN_RULES[n].severity == ERROR])
 def test_the_flow_fails_where_a_rule_is_broken_and_not_beside_it(judge, name):
     for make, fails in zip(CASES[name], (True, False), strict=True):
         model = settle(make(), (3, SIZE, SIZE))
-        report, error = judge(model, torch.randn(1, 3, SIZE, SIZE))
+        report, error = judge(model, torch.randn(1, 3, SIZE, SIZE), **OPTIONS.get(name, {}))
         assert report.ok is not fails
         assert (error is not None) is fails, f"{error}\n{report}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_flow_fails_with_a_variant_that_is_refused(judge, name):
+    rule, make = VARIANTS[name]
+    model = settle(make(), (3, SIZE, SIZE))
+    report, error = judge(model, torch.randn(1, 3, SIZE, SIZE))
+    assert (error is not None) is bool(rule), f"{error}\n{report}"
 
 
 def test_a_value_that_is_not_finite_is_found():
@@ -228,3 +391,11 @@ def test_a_value_that_is_not_finite_is_found():
     )
     (finding,) = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False)
     assert (finding.rule, finding.layer, finding.severity) == ("not-finite", "2", ERROR)
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_a_layer_that_is_called_twice_is_found_where_its_weights_are_written_once(dynamo):
+    shared = conv()
+    model = settle(seq(signed(), shared, act(), shared, act()), (3, SIZE, SIZE))
+    report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=dynamo)
+    assert ("shared-layer" in {finding.rule for finding in report.errors}) is dynamo

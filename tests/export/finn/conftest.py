@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from brevitas.nn import QuantConv2d, QuantIdentity
 from onnx import NodeProto, TensorProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
 from torch import nn
 
-from brevitas_ftprop import swap_quantizers
+from brevitas_ftprop import quant, swap_quantizers
 from brevitas_ftprop.export.tags import CALL, QUANTIZER
 from brevitas_ftprop.models import ConvNet4, QuantAlexNet, QuantResNet18
 
@@ -116,3 +117,22 @@ def build_hardware() -> Callable[..., nn.Module]:
 @pytest.fixture
 def resize_for() -> Callable[[str, torch.Tensor], torch.Tensor]:
     return resized
+
+
+@pytest.fixture
+def one_block() -> nn.Sequential:
+    """Quantizer, convolution, batch norm and sign of images (3, 8, 8); in training mode."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        QuantIdentity(act_quant=quant.TargetPropInt8ActPerTensorFixedPoint),
+        QuantConv2d(
+            3,
+            4,
+            3,
+            bias=False,
+            weight_quant=quant.TargetPropInt8WeightPerTensorFixedPoint,
+            weight_bit_width=4,
+        ),
+        nn.BatchNorm2d(4),
+        QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorConst),
+    )

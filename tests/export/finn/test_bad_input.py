@@ -6,10 +6,8 @@ import sys
 
 import pytest
 import torch
-from brevitas.nn import QuantConv2d, QuantIdentity
 from torch import nn
 
-from brevitas_ftprop import quant
 from brevitas_ftprop.export import ExportError, VerificationError
 from brevitas_ftprop.export.finn import export_finn
 
@@ -17,24 +15,11 @@ EXAMPLE = torch.randn(1, 3, 8, 8)
 PIXELS = {"images": "uint8", "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 
 
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        QuantIdentity(act_quant=quant.TargetPropInt8ActPerTensorFixedPoint),
-        QuantConv2d(
-            3,
-            4,
-            3,
-            bias=False,
-            weight_quant=quant.TargetPropInt8WeightPerTensorFixedPoint,
-            weight_bit_width=4,
-        ),
-        nn.BatchNorm2d(4),
-        QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorConst),
-    )
+@pytest.fixture
+def network(one_block) -> nn.Module:
     for _ in range(3):
-        model(torch.randn(8, 3, 8, 8))
-    return model.eval()
+        one_block(torch.randn(8, 3, 8, 8))
+    return one_block.eval()
 
 
 @pytest.mark.parametrize(
@@ -55,45 +40,73 @@ def network() -> nn.Module:
         (EXAMPLE, {"images": "uint8"}, ValueError, "needs the mean and std"),
         (EXAMPLE, PIXELS | {"mean": (0.5,)}, ValueError, "each of 3 channels .* not 1 and 3"),
         (EXAMPLE, PIXELS | {"std": (0.2, 0.2, 0.0)}, ValueError, r"std \(positive\)"),
-        (EXAMPLE, {"target_fps": 0}, ValueError, "must be positive"),
-        (EXAMPLE, {"clock_ns": -1.0}, ValueError, "must be positive"),
+        (EXAMPLE, PIXELS | {"mean": 0.5}, ValueError, "mean must be finite numbers, one a channel"),
+        (EXAMPLE, PIXELS | {"mean": (torch.nan,) * 3}, ValueError, "mean must be finite numbers"),
+        (EXAMPLE, PIXELS | {"images": "float"}, ValueError, "mean and std are of uint8 images"),
+        (EXAMPLE, PIXELS | {"batch": torch.zeros(0, 3, 8, 8)}, ValueError, "one image or more"),
+        (
+            EXAMPLE,
+            PIXELS | {"batch": torch.zeros(1, 3, 8, 8, dtype=torch.complex64)},
+            ValueError,
+            "integers from 0 to 255",
+        ),
+        (EXAMPLE, {"target_fps": 0}, ValueError, "target_fps must be a positive number"),
+        (EXAMPLE, {"target_fps": "1000"}, ValueError, "target_fps must be a positive number"),
+        (EXAMPLE, {"clock_ns": -1.0}, ValueError, "clock_ns must be a positive number"),
+        (EXAMPLE, {"clock_ns": torch.inf}, ValueError, "clock_ns must be a positive number"),
+        (EXAMPLE, {"fpga_part": "Pynq-Z1"}, ValueError, "named as Vivado does.* not 'Pynq-Z1'"),
+        (EXAMPLE, {"fpga_part": None}, ValueError, "named as Vivado does.* not None"),
     ],
 )
 def test_an_input_or_option_that_cannot_be_used_is_refused(
-    tmp_path, example, options, error, reason
+    network, tmp_path, example, options, error, reason
 ):
     with pytest.raises(error, match=reason):
-        export_finn(network(), example, tmp_path / "out", progress=False, **options)
+        export_finn(network, example, tmp_path / "out", progress=False, **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_extra_is_named_with_its_install_line(tmp_path, monkeypatch):
+def test_a_missing_extra_is_named_with_its_install_line(network, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "finn", None)
     monkeypatch.setitem(sys.modules, "finn.xsi", None)
     with pytest.raises(ImportError, match=r"pip install 'brevitas-ftprop\[finn\]'"):
-        export_finn(network(), EXAMPLE, tmp_path / "out", progress=False)
+        export_finn(network, EXAMPLE, tmp_path / "out", progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path):
-    pytest.importorskip("finn", reason="needs the extra 'finn'")
-    model = network()
+@pytest.mark.parametrize(("layer", "name"), [(2, "weight"), (2, "running_mean"), (1, "weight")])
+def test_a_model_that_is_not_finite_is_refused(network, tmp_path, layer, name):
     with torch.no_grad():
-        model[2].weight[0] = torch.inf
-    with pytest.raises(VerificationError, match=r"input of 3\.act_quant is not finite"):
-        export_finn(model, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
-    assert not (tmp_path / "out").exists()
+        getattr(network[layer], name)[0] = torch.inf
+    with pytest.raises(ValueError, match=rf"the model's {layer}\.{name} holds values that are not"):
+        export_finn(network, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_layer_without_hardware_is_named(tmp_path):
+def test_a_model_that_returns_indices_is_told_to_return_logits(network, tmp_path):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
-    model = nn.Sequential(*network(), nn.Sigmoid())
+
+    class Classes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return self.network(x).flatten(1).argmax(1)
+
+    with pytest.raises(VerificationError, match="leave argmax and the like out"):
+        export_finn(Classes().eval(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+
+
+def test_a_layer_without_hardware_is_named(network, tmp_path):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+    model = nn.Sequential(*network, nn.Sigmoid())
     with pytest.raises(ExportError, match="Sigmoid"):
         export_finn(model, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
     assert (tmp_path / "out.unfinished" / "report.json").is_file()
 
 
-def test_a_step_of_finn_that_fails_is_named(tmp_path, monkeypatch):
+def test_a_step_of_finn_that_fails_is_named(network, tmp_path, monkeypatch):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
     from brevitas_ftprop.export.finn import steps
 
@@ -102,10 +115,12 @@ def test_a_step_of_finn_that_fails_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setitem(steps.STEPS, "streamlined", fails)
     with pytest.raises(ExportError, match="step streamlined failed: AssertionError: inside FINN"):
-        export_finn(network(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+        export_finn(network, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
 
 
-def test_an_interrupted_run_leaves_no_output_and_the_next_one_succeeds(tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_no_output_and_the_next_one_succeeds(
+    network, tmp_path, monkeypatch
+):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
     from brevitas_ftprop.export.finn import steps
 
@@ -115,7 +130,7 @@ def test_an_interrupted_run_leaves_no_output_and_the_next_one_succeeds(tmp_path,
     with monkeypatch.context() as patched:
         patched.setitem(steps.STEPS, "hardware", interrupts)
         with pytest.raises(KeyboardInterrupt):
-            export_finn(network(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+            export_finn(network, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
     assert not (tmp_path / "out").exists()
-    report = export_finn(network(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+    report = export_finn(network, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
     assert report.ok

@@ -138,6 +138,43 @@ def test_a_threshold_of_one_channel_moved_by_a_thousandth_before_streamlining(br
     assert "step finn" in message
 
 
+def test_what_is_excused_is_listed_and_set_right_before_the_layers_behind_it(monkeypatch, tmp_path):
+    from brevitas_ftprop.export.finn import oracle, steps
+
+    original = steps.STEPS["streamlined"]
+
+    def out_of_reach(*given):
+        model = original(*given)
+        name, thresholds = thresholds_of(model, "3.act_quant")
+        thresholds[2] += 1000
+        model.set_initializer(name, thresholds)
+        return model
+
+    monkeypatch.setitem(steps.STEPS, "streamlined", out_of_reach)
+    # Every unit may differ: rounding could move it over all thresholds.
+    monkeypatch.setattr(oracle, "outward", lambda z: (z.value - 1e3, z.value + 1e3))
+    report = export_finn(
+        network("staircase", 2),
+        torch.randn(1, *SHAPE),
+        tmp_path / "out",
+        batch=torch.randn(24, *SHAPE),
+        dynamo=False,
+        progress=False,
+    )
+    before, step = report.steps[2:4]
+    assert step.excused == len(step.excused_units) > 0
+    assert before.excused == 0
+    for unit in step.excused_units:
+        assert (unit.quantizer, unit.position[:2]) == ("3.act_quant", (0, 2))
+        assert unit.found == 0 < unit.expected
+    assert step.compared == before.compared
+    assert step.images == 24
+    assert step.wrong_outputs == 0
+    assert step.max_difference < 1e-6
+    # The class is the graph's own, with nothing set right.
+    assert step.same_class < 24
+
+
 def test_a_quant_node_that_rounds_up_where_finn_rounds(broken):
     """FINN ignores the rounding mode: its own conversion of a CEIL node gives other thresholds."""
 

@@ -137,8 +137,9 @@ def test_pixels_in_and_a_class_out_leave_nothing_to_software(convnet4, tmp_path)
         assert step.software_nodes == []
         assert step.same_class == step.images == 8
     graph = onnx.load(tmp_path / "out" / "7_folded.onnx").graph
-    shape = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
-    assert shape == [1, 16, 16, 3]
+    ends = graph.input[0], graph.output[0]
+    shapes = [[d.dim_value for d in end.type.tensor_type.shape.dim] for end in ends]
+    assert shapes == [[1, 16, 16, 3], [1, 1]]
     assert graph.node[-1].op_type.startswith("LabelSelect")
 
 

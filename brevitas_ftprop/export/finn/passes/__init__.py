@@ -9,13 +9,16 @@ from .padded_pool import UnsignedPaddedPool
 from .pool_order import ThresholdBeforePool
 from .pooled_fork import RethresholdPooledFork
 from .thresholds import QuantToThresholds
+from .zero_factors import ReachConstantThresholds, UnsignedZeroFactors
 
 __all__ = [
     "AveragePoolToGlobal",
     "ChannelsLastInput",
     "QuantToThresholds",
+    "ReachConstantThresholds",
     "RethresholdPooledFork",
     "ThresholdBeforePool",
     "Uint8Input",
     "UnsignedPaddedPool",
+    "UnsignedZeroFactors",
 ]

@@ -7,7 +7,8 @@ from typing import Any
 import onnx
 from qonnx.transformation.base import Transformation
 
-from .graph_edits import ints_of, is_padded, replace
+from ...node_attributes import integers_in, is_padded
+from .graph_edits import replace
 
 __all__ = ["AveragePoolToGlobal"]
 
@@ -44,4 +45,4 @@ class AveragePoolToGlobal(Transformation):
 def _is_plain(node: onnx.NodeProto, shape: list[int]) -> bool:
     if node.op_type == "ReduceMean":
         return True
-    return not is_padded(node) and ints_of(node, "kernel_shape", ()) == shape[2:]
+    return not is_padded(node) and integers_in(node, "kernel_shape", ()) == shape[2:]

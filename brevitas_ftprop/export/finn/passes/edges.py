@@ -11,7 +11,8 @@ from qonnx.core import data_layout
 from qonnx.core.datatype import DataType
 from qonnx.transformation.base import Transformation
 
-from .graph_edits import attributes_of, ints_of, replace
+from ...node_attributes import integers_in
+from .graph_edits import attributes_of, replace
 
 __all__ = ["ChannelsLastInput", "Uint8Input", "normalized"]
 
@@ -102,7 +103,7 @@ class ChannelsLastInput(Transformation):
             return model, False
         (quantizer,) = quantizers
         behind = model.find_consumers(quantizer.output[0])
-        if len(behind) != 1 or ints_of(behind[0], "perm", ()) != TO_CHANNELS_LAST:
+        if len(behind) != 1 or integers_in(behind[0], "perm", ()) != TO_CHANNELS_LAST:
             return model, False
         (transpose,) = behind
         last = model.get_tensor_shape(transpose.output[0])

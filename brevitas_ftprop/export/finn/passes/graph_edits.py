@@ -14,8 +14,6 @@ __all__ = [
     "attributes_of",
     "constant",
     "integer_type",
-    "ints_of",
-    "is_padded",
     "multi_threshold",
     "replace",
     "scalar",
@@ -94,13 +92,3 @@ def multi_threshold(
     )
     node.metadata_props.extend(like.metadata_props)
     return node
-
-
-def ints_of(node: NodeProto, name: str, default: Sequence[int]) -> list[int]:
-    """An attribute that lists integers."""
-    return next((list(a.ints) for a in node.attribute if a.name == name), list(default))
-
-
-def is_padded(node: NodeProto) -> bool:
-    """Whether a convolution or pool pads its input."""
-    return any(ints_of(node, "pads", [0]))

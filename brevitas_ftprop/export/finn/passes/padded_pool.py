@@ -8,8 +8,9 @@ import numpy as np
 from onnx import NodeProto
 from qonnx.transformation.base import Transformation
 
+from ...node_attributes import is_padded
 from ...tags import READ_BEHIND_POOL
-from .graph_edits import attributes_of, is_padded, multi_threshold, replace, scalar
+from .graph_edits import attributes_of, multi_threshold, replace, scalar
 
 __all__ = ["UnsignedPaddedPool"]
 

@@ -18,7 +18,7 @@ class RethresholdPooledFork(Transformation):
 
     FINN moves scales past a pool, but not layouts past one whose result forks. A ``MultiThreshold``
     at ``[0.5, 1.5, …]`` behind the pool changes no integer and takes the layout. The pool has to
-    follow a ``MultiThreshold``; a scale may stand before or behind the pool.
+    follow a ``MultiThreshold``; scales may stand before the pool, and one behind it.
     """
 
     def apply(self, model: Any):
@@ -59,11 +59,11 @@ def _is_forked(model: Any, pool) -> bool:
 
 def _quantizer_before(model: Any, name: str):
     node, scale = model.find_producer(name), 1.0
-    if node is not None and node.op_type == "Mul":
+    while node is not None and node.op_type == "Mul":
         factor = scalar(model, node.input[1])
         if factor is None:
             return None, scale
-        node, scale = model.find_producer(node.input[0]), factor
+        node, scale = model.find_producer(node.input[0]), scale * factor
     if node is None or node.op_type != "MultiThreshold":
         return None, scale
     return (node if scale > 0 else None), scale

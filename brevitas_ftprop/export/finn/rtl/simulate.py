@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...errors import VerificationError
 from ...quiet import silence
+from ..device import check_device
 from ..environment import prepare_finn
 from .adapters import adapter_of, reason_for
 from .comparison import compare
@@ -71,7 +72,8 @@ def simulate_rtl(
 
     Raises:
         ImportError: where FINN is missing.
-        TypeError, ValueError: for a batch that does not fit, or unknown nodes.
+        TypeError, ValueError: for a batch that does not fit, unknown nodes, or a part or clock
+            period that is none.
         FileNotFoundError: if there is no file.
         FileExistsError: if ``keep`` is not an empty folder.
         VerificationError: if the file is damaged or no partition, if Verilator or a compiler is
@@ -80,6 +82,7 @@ def simulate_rtl(
     References:
         FINN's ``finn-rtllib`` and ``generate_hdl`` (finn-plus 1.6.1); Verilator 5.006.
     """
+    check_device(fpga_part, clock_ns)
     prepare_finn()
     with silence():
         model = load_partition(partition)

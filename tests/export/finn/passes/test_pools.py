@@ -119,17 +119,17 @@ def test_unsigned_integers_and_pools_without_padding_are_left_alone(
 
 
 @pytest.mark.parametrize("lowest", [0, -1])
-@pytest.mark.parametrize("scale", [None, 0.25, 0.3])
+@pytest.mark.parametrize("scales", [(), (0.25,), (0.3,), (0.3, 3.0)])
 def test_a_forked_pool_is_quantized_once_more(
-    make_node, make_graph, execute, operators, scale, lowest
+    make_node, make_graph, execute, operators, scales, lowest
 ):
     nodes = [
-        step(make_node, "x", "q" if scale else "m", lowest, "INT3"),
-        *([make_node("Mul", ["q", "s"], "m")] if scale else []),
-        make_node("MaxPool", ["m"], "p", **PADDED),
+        step(make_node, "x", "q0", lowest, "INT3"),
+        *(make_node("Mul", [f"q{i}", f"s{i}"], f"q{i + 1}") for i in range(len(scales))),
+        make_node("MaxPool", [f"q{len(scales)}"], "p", **PADDED),
         make_node("Add", ["p", "p"], "y"),
     ]
-    constants = {"t": SIGNED} | ({"s": scale} if scale else {})
+    constants = {"t": SIGNED} | {f"s{i}": scale for i, scale in enumerate(scales)}
     model = make_graph(nodes, SHAPE, **constants)
     expected = execute(model, x())
     changed = model.transform(RethresholdPooledFork())

@@ -300,6 +300,13 @@ def test_unknown_nodes_are_refused_with_the_known_ones(activation):
         simulate_rtl(activation.build(), activation.images, nodes=[])
 
 
+def test_a_part_or_clock_that_is_none_is_refused(activation):
+    with pytest.raises(ValueError, match="named as Vivado does"):
+        simulate_rtl(activation.build(), np.zeros((1, 2, 2, 4)), fpga_part="ZCU104")
+    with pytest.raises(ValueError, match="clock_ns must be a positive number"):
+        simulate_rtl(activation.build(), np.zeros((1, 2, 2, 4)), clock_ns=0)
+
+
 def test_files_that_are_no_partition_are_refused(tmp_path, activation):
     images = activation.images
     with pytest.raises(FileNotFoundError, match=r"missing\.onnx does not exist"):
