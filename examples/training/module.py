@@ -61,7 +61,8 @@ class Classifier(lightning.LightningModule):
             )
 
         self.train_loss, self.train_accuracy = MeanMetric(nan_strategy="disable"), accuracy()
-        # An epoch's loss goes on after a resume in its midst.
+        # An epoch's loss goes on after a resume in its midst; of several devices, the first one's
+        # part of what came before stands for all.
         self.train_loss.persistent(True)
         self.train_accuracy.persistent(True)
         self.top1 = nn.ModuleDict({part: accuracy() for part in ("validation", "test")})

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from .failures import TrainingError
-from .recipe import Optimizer, Schedule
+from .sections import Optimizer, Schedule
 
 __all__ = ["build_optimizer", "lr_factor", "parameter_groups"]
 
