@@ -102,11 +102,6 @@ class Classifier(lightning.LightningModule):
         if not bool(torch.isfinite(nn.utils.get_total_norm(gradients))):
             self._tell_non_finite("gradient")
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        # As Brevitas' trainer does after each step; between steps it changes nothing.
-        if self.recipe.clip_weights:
-            self.network.clip_weights(-1, 1)
-
     def on_validation_start(self) -> None:
         self.counters = quantizer_counters(self.network)
 
@@ -141,6 +136,9 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = build_optimizer(self.network, self.recipe.optimizer)
+        if self.recipe.clip_weights:
+            # Within the step, before anything looks at its weights.
+            optimizer.register_step_post_hook(lambda *_: self.network.clip_weights(-1, 1))
         factor = partial(lr_factor, self.recipe.schedule, self.recipe.epochs)
         schedule = LambdaLR(optimizer, lambda step: factor(step / self.steps))
         return {

@@ -100,6 +100,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
+        if self.name == "step" and bool(self.milestones) == bool(self.every):
+            raise ValueError("schedule step needs either milestones or every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,3 +110,7 @@ class Loss:
 
     name: Literal["cross_entropy", "squared_hinge"] = "cross_entropy"
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name == "squared_hinge" and self.label_smoothing:
+            raise ValueError("label_smoothing is for cross_entropy; squared_hinge has none")

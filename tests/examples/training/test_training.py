@@ -107,6 +107,14 @@ def test_bfloat16_trains_close_to_float32(plain, run):
     assert half.curve[-1].train_loss == pytest.approx(full.curve[-1].train_loss, rel=0.1)
 
 
+def test_deterministic_algorithms_are_used_while_the_run_lasts(plain, run):
+    used = []
+    look = Watch(lambda _: used.append(torch.are_deterministic_algorithms_enabled()))
+    run(plain.with_overrides(deterministic=True), callbacks=[look])
+    assert all(used)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 class Watch(Callback):
     """Calls a function with the network after each step."""
 
