@@ -83,7 +83,11 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         # Dropout, too, depends on seed and step alone.
         key = [self.recipe.seed, self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        # torch.manual_seed would queue a call for each kind of device that is not in use.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         images, labels = batch
         logits = self.network(images)
         loss = self.loss(logits, labels)
