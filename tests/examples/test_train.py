@@ -12,7 +12,6 @@ import pytest
 from torchvision.io import write_jpeg
 
 pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
-pytest.importorskip("lightning", reason="needs the extra 'examples'")
 
 import train
 from training import Result

@@ -6,6 +6,9 @@ import math
 
 import pytest
 import torch
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
 from training import Data, Optimizer, Recipe, Schedule, TrainingError
 from training.network import build_network
 from training.optimization import build_optimizer, lr_factor, parameter_groups

@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
 from training import Optimizer, Recipe, differences, load_recipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[3] / "examples" / "recipes").glob("*.yaml"))

@@ -12,6 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from training import Recipe, Result, Schedule, TrainingError

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 import torch
 from brevitas.core.utils import StatelessBuffer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn import functional
+
+from brevitas_ftprop import restore_quantizers, swap_quantizers
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
+from lightning.pytorch.callbacks import Callback
 from training import Data, Loss, Optimizer, Recipe, Result
 from training.losses import build_loss
 from training.network import build_network
-
-from brevitas_ftprop import restore_quantizers, swap_quantizers
 
 
 @pytest.fixture
