@@ -4,9 +4,11 @@
 """
 
 from .failures import TrainingError
-from .recipe import Data, Loss, Optimizer, Recipe, Schedule, differences, load_recipe
+from .recipe import Recipe, differences, load_recipe
 from .result import Epoch, Result
-from .run import Run, train
+from .run import train
+from .sections import Data, Loss, Optimizer, Schedule
+from .trainer import Run
 
 __all__ = [
     "Data",

@@ -10,7 +10,7 @@ from brevitas_examples.bnn_pynq.models.losses import SqrHingeLoss
 from torch import Tensor
 from torch.nn import functional
 
-from .recipe import Loss
+from .sections import Loss
 
 __all__ = ["build_loss"]
 

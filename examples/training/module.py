@@ -63,7 +63,8 @@ class Classifier(lightning.LightningModule):
             )
 
         self.train_loss, self.train_accuracy = MeanMetric(nan_strategy="disable"), accuracy()
-        # An epoch's loss goes on after a resume in its midst.
+        # An epoch's loss goes on after a resume in its midst; of several devices, the first one's
+        # part of what came before stands for all.
         self.train_loss.persistent(True)
         self.train_accuracy.persistent(True)
         self.top1 = nn.ModuleDict({part: accuracy() for part in ("validation", "test")})
@@ -91,7 +92,11 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         # Dropout, too, depends on seed and step alone.
         key = [self.recipe.seed, self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        # torch.manual_seed would queue a call for each kind of device that is not in use.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         images, labels = batch
         logits = self.network(images)
         loss = self.loss(logits, labels)
@@ -109,11 +114,6 @@ class Classifier(lightning.LightningModule):
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         if not bool(torch.isfinite(nn.utils.get_total_norm(gradients))):
             self._tell_non_finite("gradient")
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        # As Brevitas' trainer does after each step; between steps it changes nothing.
-        if self.recipe.clip_weights:
-            self.network.clip_weights(-1, 1)
 
     def on_validation_start(self) -> None:
         self.counters = quantizer_counters(self.network)
@@ -149,6 +149,9 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = build_optimizer(self.network, self.recipe.optimizer)
+        if self.recipe.clip_weights:
+            # Within the step, before anything looks at its weights.
+            optimizer.register_step_post_hook(lambda *_: self.network.clip_weights(-1, 1))
         factor = partial(lr_factor, self.recipe.schedule, self.recipe.epochs)
         schedule = LambdaLR(optimizer, lambda step: factor(step / self.steps))
         return {

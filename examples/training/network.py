@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -123,6 +125,9 @@ def _torchvision(recipe: Recipe, name: str, classes: int) -> nn.Module:
 def _factory(recipe: Recipe) -> nn.Module:
     _refuse_options(recipe, "act", "weight_bits")
     module, _, attribute = recipe.model.partition(":")
+    # As `python -m` does; a script has its own folder there instead.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     try:
         factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

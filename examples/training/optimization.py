@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from .failures import TrainingError
-from .recipe import Optimizer, Schedule
+from .sections import Optimizer, Schedule
 
 __all__ = ["build_optimizer", "lr_factor", "parameter_groups"]
 
@@ -97,8 +97,9 @@ def lr_factor(schedule: Schedule, epochs: int, epoch: float) -> float:
     if epoch < schedule.warmup_epochs:
         return epoch / schedule.warmup_epochs
     if schedule.name == "cosine":
-        rest = epochs - schedule.warmup_epochs
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (epoch - schedule.warmup_epochs) / rest)))
+        done = epoch - schedule.warmup_epochs
+        rest = max(epochs - schedule.warmup_epochs, done)
+        return 0.5 * (1 + math.cos(math.pi * done / rest)) if rest else 0.0
     if schedule.name == "step":
         if schedule.every is not None:
             steps = int(epoch // schedule.every)

@@ -5,74 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import brevitas.config
 import lightning
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from .checkpoint import (
-    AtomicCheckpointIO,
-    RecipeInCheckpoint,
-    check_recipe,
-    checkpoint_callbacks,
-    last_checkpoint,
-    load_checkpoint,
-)
+from .checkpoint import check_recipe, last_checkpoint, load_checkpoint
 from .compilation import compile_network
 from .curve import Curve
 from .data import Images
-from .ema import QuantizerAwareEMA
 from .failures import TrainingError, explained_memory
 from .folder import RunFolder
 from .module import Classifier
 from .network import build_network
-from .progress import Progress
 from .recipe import Recipe
 from .result import Result, device_name, hash_weights, versions
-from .sync import AverageStatistics
+from .trainer import FAST_BATCHES, Run, build_trainer
 
-__all__ = ["Run", "train"]
+__all__ = ["train"]
 
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 # Of each device's batches in a fast run.
-FAST_BATCHES, FAST_IMAGES = 2, 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """How a recipe is carried out; nothing here changes what it computes on one device.
-
-    Args:
-        accelerator, devices, strategy: as for Lightning's ``Trainer``.
-        workers: processes that decode ImageNet's images.
-        checkpoint_every: steps between checkpoints within an epoch; None for one an epoch.
-        finite_every: steps between looks at whether the loss is finite; more than 1 keeps a fast
-            GPU from waiting, but then only tells of a NaN after it has spread.
-        threads: of torch on the CPU; None leaves its own choice.
-        progress: whether to show a progress bar.
-        log: whether to write TensorBoard and CSV logs.
-        resume: go on from the folder's last complete checkpoint.
-        fast_dev_run: two small batches of everything, to see that all works; nothing is kept.
-    """
-
-    accelerator: str = "auto"
-    devices: int | str | Sequence[int] = 1
-    strategy: str = "auto"
-    workers: int = 4
-    checkpoint_every: int | None = None
-    finite_every: int = 1
-    threads: int | None = None
-    progress: bool = True
-    log: bool = True
-    resume: bool = False
-    fast_dev_run: bool = False
+FAST_IMAGES = 4
 
 
 def train(
@@ -119,7 +76,7 @@ def train(
 
 def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callback]) -> Result:
     curve = Curve()
-    trainer = _trainer(recipe, folder, run, [*callbacks, curve], curve)
+    trainer = build_trainer(recipe, folder, run, callbacks, curve)
     devices = trainer.world_size
     if run.fast_dev_run:
         recipe = _fast(recipe, devices)
@@ -138,8 +95,8 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
     if recipe.compile is not None:
         compile_network(network, recipe.compile)
     checkpoint = None if run.fast_dev_run else _checkpoint(recipe, folder, run)
-    part = recipe.batch_size // (devices * recipe.accumulate)
-    with explained_memory(part, recipe.accumulate):
+    batch = recipe.batch_size // (devices * recipe.accumulate)
+    with explained_memory(batch, recipe.accumulate):
         trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
         final = curve.epochs[-1]
         accuracies = {
@@ -172,44 +129,6 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         devices=devices,
         resumed=curve.resumed,
         versions=versions(),
-    )
-
-
-def _trainer(
-    recipe: Recipe, folder: RunFolder, run: Run, callbacks: list[Callback], curve: Curve
-) -> lightning.Trainer:
-    # First of all, so that the average of the weights is one of averaged statistics.
-    callbacks = [AverageStatistics(), *callbacks]
-    if recipe.ema is not None:
-        callbacks.append(QuantizerAwareEMA(decay=recipe.ema))
-    loggers: Any = False
-    if not run.fast_dev_run:
-        callbacks.append(RecipeInCheckpoint(recipe))
-        callbacks += checkpoint_callbacks(folder.checkpoints, run.checkpoint_every)
-        if run.log:
-            loggers = [CSVLogger(folder.path, "csv"), TensorBoardLogger(folder.path, "tensorboard")]
-    if run.progress:
-        callbacks.append(Progress(curve))
-    return lightning.Trainer(
-        accelerator=run.accelerator,
-        devices=run.devices,
-        strategy=run.strategy,
-        precision=PRECISIONS[recipe.precision],
-        max_epochs=recipe.epochs,
-        accumulate_grad_batches=recipe.accumulate,
-        gradient_clip_val=recipe.gradient_clip,
-        deterministic=recipe.deterministic or None,
-        fast_dev_run=FAST_BATCHES if run.fast_dev_run else False,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        logger=loggers,
-        default_root_dir=folder.path,
-        enable_checkpointing=not run.fast_dev_run,
-        enable_model_summary=False,
-        enable_progress_bar=run.progress,
-        num_sanity_val_steps=0,
-        # The loaders shard themselves.
-        use_distributed_sampler=False,
     )
 
 

@@ -8,7 +8,7 @@ from torchvision.datasets import ImageFolder, ImageNet
 from torchvision.transforms import v2
 
 from ..failures import TrainingError
-from ..recipe import Data
+from ..sections import Data
 from .small import read_folder
 
 __all__ = ["evaluation_transform", "imagenet_folder", "training_transform"]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..failures import TrainingError
-from ..recipe import Data, Recipe
+from ..recipe import Recipe
+from ..sections import Data
 from .imagenet import evaluation_transform, imagenet_folder, training_transform
 from .loader import Batch, EvaluationLoader, TrainingLoader
 from .order import EpochOrder, chosen

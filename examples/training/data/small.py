@@ -15,7 +15,7 @@ from torchvision.io import decode_image
 from torchvision.transforms.v2 import functional
 
 from ..failures import TrainingError
-from ..recipe import Data
+from ..sections import Data
 
 __all__ = ["SMALL", "Part", "SmallSet", "read_folder"]
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
-pytest.importorskip("lightning", reason="needs the extra 'examples'")
-
-from training import Data, Optimizer, Recipe, Result, Run, train
-
-QUIET = Run(accelerator="cpu", progress=False, log=False)
-DIGITS = Data(name="digits", image_size=8, train_images=96, validation_images=40, test_images=50)
-
 
 @pytest.fixture
-def tiny() -> Recipe:
+def tiny() -> Any:
     """Three steps an epoch on a network with one of everything that Brevitas counts."""
+    # Here, since the modules of tests skip where the extra 'examples' is not installed.
+    from training import Data, Optimizer, Recipe
+
     return Recipe(
         model="tiny_networks:stateful",
-        data=DIGITS,
+        data=Data(
+            name="digits", image_size=8, train_images=96, validation_images=40, test_images=50
+        ),
         batch_size=32,
         epochs=2,
         optimizer=Optimizer(lr=3e-3),
@@ -30,11 +28,14 @@ def tiny() -> Recipe:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Result]:
+def run(tmp_path: Path) -> Callable[..., Any]:
     """Train a recipe in a folder of its own, or in the one that is named."""
+    from training import Run, train
 
-    def run(recipe: Recipe, out: str | Path = "run", **options) -> Result:
+    quiet = Run(accelerator="cpu", progress=False, log=False)
+
+    def run(recipe: Any, out: str | Path = "run", **options: Any) -> Any:
         callbacks = options.pop("callbacks", ())
-        return train(recipe, tmp_path / out, replace(QUIET, **options), callbacks=callbacks)
+        return train(recipe, tmp_path / out, replace(quiet, **options), callbacks=callbacks)
 
     return run

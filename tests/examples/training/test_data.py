@@ -11,6 +11,9 @@ import torch
 from torchvision.datasets import ImageFolder
 from torchvision.io import write_jpeg
 from torchvision.transforms import v2
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
 from training import Data, Recipe, TrainingError
 from training.data import Images
 from training.data.imagenet import evaluation_transform, training_transform

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 from brevitas.nn import QuantIdentity
-from lightning.pytorch.callbacks import Callback
 from torch import nn
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
+from lightning.pytorch.callbacks import Callback
 from training import TrainingError
 from training.failures import first_non_finite
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
 from training import Data, Recipe, TrainingError
 from training.network import build_network
 from training.result import hash_weights

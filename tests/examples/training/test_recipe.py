@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
 from training import Optimizer, Recipe, differences, load_recipe
 
 RECIPES = sorted((Path(__file__).resolve().parents[3] / "examples" / "recipes").glob("*.yaml"))
@@ -78,11 +81,13 @@ def test_a_field_that_is_unknown_or_of_another_type_is_named(tmp_path, text, mes
         ({"ema": 1.0}, "between 0 and 1"),
         ({"epochs": 0}, "epochs must be 1 or more"),
         ({"batch_size": 10, "accumulate": 3}, "equal parts"),
+        ({"schedule__name": "step"}, "either milestones or every"),
+        ({"loss__name": "squared_hinge", "loss__label_smoothing": 0.1}, "squared_hinge has none"),
     ],
 )
 def test_values_that_cannot_work_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        Recipe(**values)
+        Recipe().with_overrides(**values)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -12,6 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from training import Recipe, Result, Schedule, TrainingError
@@ -44,11 +47,11 @@ def bare(result: Result) -> list[dict]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schedule": Schedule(name="cosine", warmup_epochs=0.5)},
+        {"schedule": Schedule(name="cosine", warmup_epochs=0.5), "clip_weights": True},
         {"ema": 0.9, "accumulate": 2},
         {"model": "convnet8", "data__image_size": 32, "rule": "hinge"},
     ],
-    ids=["statistics", "averaged and accumulated", "dropout"],
+    ids=["statistics and clipping", "averaged and accumulated", "dropout"],
 )
 def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_weights(tiny, run, tmp_path, changes):
     recipe = tiny.with_overrides(**changes)

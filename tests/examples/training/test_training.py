@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 import torch
 from brevitas.core.utils import StatelessBuffer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn import functional
+
+from brevitas_ftprop import restore_quantizers, swap_quantizers
+
+pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
+
+from lightning.pytorch.callbacks import Callback
 from training import Data, Loss, Optimizer, Recipe, Result
 from training.losses import build_loss
 from training.network import build_network
-
-from brevitas_ftprop import restore_quantizers, swap_quantizers
 
 
 @pytest.fixture
@@ -105,6 +108,14 @@ def test_bfloat16_trains_close_to_float32(plain, run):
     full, half = run(recipe, "32"), run(recipe.with_overrides(precision="bf16"), "bf16")
     assert half.final_weights != full.final_weights
     assert half.curve[-1].train_loss == pytest.approx(full.curve[-1].train_loss, rel=0.1)
+
+
+def test_deterministic_algorithms_are_used_while_the_run_lasts(plain, run):
+    used = []
+    look = Watch(lambda _: used.append(torch.are_deterministic_algorithms_enabled()))
+    run(plain.with_overrides(deterministic=True), callbacks=[look])
+    assert all(used)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 class Watch(Callback):

@@ -18,9 +18,17 @@ class RunningStatsAct(Uint8ActPerTensorFloat):
     scaling_stats_momentum = 0.2
 
 
+class Clipped(nn.Sequential):
+    def clip_weights(self, low: float, high: float) -> None:
+        """Tightly, so that most steps leave the range."""
+        for module in self:
+            if isinstance(module, QuantConv2d):
+                module.weight.data.clamp_(low / 10, high / 10)
+
+
 def stateful(collect: int = 5, delay: int = 7) -> nn.Module:
     """One of everything that Brevitas counts outside its state dict, and dropout."""
-    return nn.Sequential(
+    return Clipped(
         QuantReLU(bit_width=4, collect_stats_steps=collect),
         QuantConv2d(3, 4, 3, stride=2, weight_quant=Int8WeightPerTensorFloat, weight_bit_width=4),
         nn.BatchNorm2d(4),

@@ -1,0 +1,116 @@
+"""The sections of a recipe: its images, optimizer, schedule and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Data", "Loss", "Optimizer", "Schedule"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The images of a run, and how they are augmented and split.
+
+    Args:
+        name: ``cifar10`` (torchvision's), ``image_folder`` (small images, decoded once),
+            ``imagenet`` (torchvision's, or any ImageFolder with ``train`` and ``val``; decoded
+            while training), ``digits`` (scikit-learn's) or ``random``.
+        root: folder of the images; ``digits`` and ``random`` have none.
+        download: let torchvision fetch CIFAR-10.
+        image_size: height and width of what the network sees.
+        channels: 3, or 1 for grey images.
+        classes: number of classes of ``random`` images; elsewhere None, or a number to insist on.
+        train_images: train on so many images only, a fixed choice; None for all. Of ``random``
+            images, how many there are.
+        test_images: test on so many images only, a fixed choice; None for all.
+        validation_images: hold out so many training images, a fixed choice, to choose by.
+        crop_padding: pixels of padding before a random crop of small images; 0 for none.
+        flip: whether images are mirrored at random.
+        resized_crop: of ``imagenet``: random crops of 8 to 100 % of an image (torchvision's
+            recipe), else of ``image_size`` from one with short side ``resize`` (the paper's).
+        resize: of ``imagenet``: short side that images are resized to.
+        mean, std: of the channels, in [0, 1], to normalize by.
+    """
+
+    name: str = "cifar10"
+    root: str | None = None
+    download: bool = False
+    image_size: int = 32
+    channels: Literal[1, 3] = 3
+    classes: int | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+    validation_images: int = 0
+    crop_padding: int = 4
+    flip: bool = True
+    resized_crop: bool = False
+    resize: int = 256
+    mean: Sequence[float] = (0.4914, 0.4822, 0.4465)
+    std: Sequence[float] = (0.2470, 0.2435, 0.2616)
+
+    def __post_init__(self) -> None:
+        # Lists come from YAML; equal recipes compare equal.
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """Any of ``torch.optim``; weight decay reaches the weights of layers only, unless asked to.
+
+    Args:
+        name: class of ``torch.optim`` in small letters.
+        lr: learning rate.
+        weight_decay: of the weights of convolutions and linear layers.
+        norm_weight_decay: of normalization layers' gains and biases.
+        bias_weight_decay: of the other layers' biases.
+        quantizer_weight_decay: of learned scales, zero-points and bit widths.
+        options: further arguments of the class, such as ``momentum``.
+    """
+
+    name: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    norm_weight_decay: float = 0.0
+    bias_weight_decay: float = 0.0
+    quantizer_weight_decay: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Factor of the learning rate over the epochs.
+
+    Args:
+        name: ``constant``, ``step`` (times ``gamma`` at each of ``milestones``, or every
+            ``every`` epochs) or ``cosine`` (to 0, step by step).
+        milestones: epochs before which the rate changes, counted from 0.
+        every: instead of ``milestones``.
+        gamma: factor of a step.
+        warmup_epochs: over which the rate rises linearly from 0.
+    """
+
+    name: Literal["constant", "step", "cosine"] = "constant"
+    milestones: Sequence[int] = ()
+    every: int | None = None
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        if self.name == "step" and bool(self.milestones) == bool(self.every):
+            raise ValueError("schedule step needs either milestones or every")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """``cross_entropy``, or ``squared_hinge`` (Brevitas' for its CNV and FC networks)."""
+
+    name: Literal["cross_entropy", "squared_hinge"] = "cross_entropy"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name == "squared_hinge" and self.label_smoothing:
+            raise ValueError("label_smoothing is for cross_entropy; squared_hinge has none")

@@ -1,0 +1,94 @@
+"""Lightning's trainer, set up for a recipe and for how it is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from .checkpoint import AtomicCheckpointIO, RecipeInCheckpoint, checkpoint_callbacks
+from .curve import Curve
+from .ema import QuantizerAwareEMA
+from .folder import RunFolder
+from .progress import Progress
+from .recipe import Recipe
+from .sync import AverageStatistics
+
+__all__ = ["FAST_BATCHES", "Run", "build_trainer"]
+
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+# Of each device in a fast run.
+FAST_BATCHES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How a recipe is carried out; nothing here changes what it computes on one device.
+
+    Args:
+        accelerator, devices, strategy: as for Lightning's ``Trainer``.
+        workers: processes that decode ImageNet's images.
+        checkpoint_every: steps between checkpoints within an epoch; None for one an epoch.
+        finite_every: steps between looks at whether the loss is finite; more than 1 keeps a fast
+            GPU from waiting, but then only tells of a NaN after it has spread.
+        threads: of torch on the CPU; None leaves its own choice.
+        progress: whether to show a progress bar.
+        log: whether to write TensorBoard and CSV logs.
+        resume: go on from the folder's last complete checkpoint.
+        fast_dev_run: two small batches of everything, to see that all works; nothing is kept.
+    """
+
+    accelerator: str = "auto"
+    devices: int | str | Sequence[int] = 1
+    strategy: str = "auto"
+    workers: int = 4
+    checkpoint_every: int | None = None
+    finite_every: int = 1
+    threads: int | None = None
+    progress: bool = True
+    log: bool = True
+    resume: bool = False
+    fast_dev_run: bool = False
+
+
+def build_trainer(
+    recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callback], curve: Curve
+) -> lightning.Trainer:
+    """Lightning's trainer for a recipe; callbacks come first the ones given, then the curve."""
+    # First of all, so that the average of the weights is one of averaged statistics.
+    callbacks = [AverageStatistics(), *callbacks, curve]
+    if recipe.ema is not None:
+        callbacks.append(QuantizerAwareEMA(decay=recipe.ema))
+    loggers: Any = False
+    if not run.fast_dev_run:
+        callbacks.append(RecipeInCheckpoint(recipe))
+        callbacks += checkpoint_callbacks(folder.checkpoints, run.checkpoint_every)
+        if run.log:
+            loggers = [CSVLogger(folder.path, "csv"), TensorBoardLogger(folder.path, "tensorboard")]
+    if run.progress:
+        callbacks.append(Progress(curve))
+    return lightning.Trainer(
+        accelerator=run.accelerator,
+        devices=run.devices,
+        strategy=run.strategy,
+        precision=PRECISIONS[recipe.precision],
+        max_epochs=recipe.epochs,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.gradient_clip,
+        deterministic=recipe.deterministic or None,
+        fast_dev_run=FAST_BATCHES if run.fast_dev_run else False,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=loggers,
+        default_root_dir=folder.path,
+        enable_checkpointing=not run.fast_dev_run,
+        enable_model_summary=False,
+        enable_progress_bar=run.progress,
+        num_sanity_val_steps=0,
+        # The loaders shard themselves.
+        use_distributed_sampler=False,
+    )
