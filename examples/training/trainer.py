@@ -10,6 +10,8 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from brevitas_ftprop.monitor.callback import MonitorCallback
+
 from .checkpoint import AtomicCheckpointIO, RecipeInCheckpoint, checkpoint_callbacks
 from .curve import Curve
 from .ema import QuantizerAwareEMA
@@ -38,6 +40,8 @@ class Run:
         threads: of torch on the CPU; None leaves its own choice.
         progress: whether to show a progress bar.
         log: whether to write TensorBoard and CSV logs.
+        monitor: steps between samples of the quantizers' targets, margins and gradients, which go
+            into the logs; None for none.
         resume: go on from the folder's last complete checkpoint.
         fast_dev_run: two small batches of everything, to see that all works; nothing is kept.
     """
@@ -51,6 +55,7 @@ class Run:
     threads: int | None = None
     progress: bool = True
     log: bool = True
+    monitor: int | None = None
     resume: bool = False
     fast_dev_run: bool = False
 
@@ -69,6 +74,8 @@ def build_trainer(
         callbacks += checkpoint_callbacks(folder.checkpoints, run.checkpoint_every)
         if run.log:
             loggers = [CSVLogger(folder.path, "csv"), TensorBoardLogger(folder.path, "tensorboard")]
+    if run.monitor is not None:
+        callbacks.append(MonitorCallback(every=run.monitor))
     if run.progress:
         callbacks.append(Progress(curve))
     return lightning.Trainer(

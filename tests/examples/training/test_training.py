@@ -52,6 +52,13 @@ def test_a_run_leaves_its_result_weights_recipe_and_logs(tiny, run, tmp_path):
     assert list(out.glob("tensorboard/*/events*"))
 
 
+def test_a_monitored_run_logs_its_figures_and_computes_the_same(tiny, run, tmp_path):
+    plain, watched = run(tiny, "plain"), run(tiny, "watched", log=True, monitor=2)
+    assert watched.final_weights == plain.final_weights
+    (logged,) = (tmp_path / "watched").glob("csv/*/metrics.csv")
+    assert "target_prop/" in logged.read_text()
+
+
 def test_two_runs_of_a_recipe_are_equal_and_another_seed_is_not(tiny, run):
     one, other = run(tiny, "one"), run(tiny, "other")
     assert one.final_weights == other.final_weights
