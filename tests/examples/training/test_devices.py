@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class WriteDown(Checkpoint):
         self.seen.append(f"{hash_weights(module.network)} {quantizer_state(module.network)}")
 
 
-def one_of_two(rank: int, port: int, recipe: Any, out: Path) -> None:
+def one_of_two(rank: int, port: int, recipe: Any, out: Path, resume: bool) -> None:
     # What torchrun sets.
     os.environ |= {
         "RANK": str(rank),
@@ -54,19 +55,20 @@ def one_of_two(rank: int, port: int, recipe: Any, out: Path) -> None:
     }
     rank_zero_only.rank = rank
     write_down = WriteDown()
-    result = train(recipe, out, TOGETHER, callbacks=[write_down])
+    result = train(recipe, out, replace(TOGETHER, resume=resume), callbacks=[write_down])
     seen = {"seen": write_down.seen, "final": result.final_weights}
     (out / f"rank{rank}.json").write_text(json.dumps(seen))
 
 
-def train_together(recipe: Any, out: Path) -> list[dict[str, Any]]:
+def train_together(recipe: Any, out: Path, *, resume: bool = False) -> list[dict[str, Any]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # Forked, since importing everything anew takes longer than the training.
     context = multiprocessing.get_context("fork")
     processes = [
-        context.Process(target=one_of_two, args=(rank, port, recipe, out)) for rank in range(2)
+        context.Process(target=one_of_two, args=(rank, port, recipe, out, resume))
+        for rank in range(2)
     ]
     for process in processes:
         process.start()
@@ -97,6 +99,15 @@ def test_both_have_the_same_weights_scales_and_statistics_after_every_batch(stat
     weights = torch.load(out / "weights.pt", weights_only=True)
     scale = "0.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.value"
     assert weights[scale] != 1.0
+
+
+def test_both_go_on_from_a_checkpoint_within_an_epoch(statistics, tmp_path):
+    out = tmp_path / "together"
+    whole, _ = train_together(statistics, out)
+    (out / "result.json").unlink()
+    (out / "checkpoints" / "00000006-epoch.ckpt").unlink()
+    resumed = train_together(statistics, out, resume=True)
+    assert resumed == [{"seen": whole["seen"][4:], "final": whole["final"]}] * 2
 
 
 def test_two_devices_take_the_steps_of_one(tiny, run, tmp_path):
