@@ -156,7 +156,8 @@ class TargetPropIntQuant(IntQuant):
     """Integer quantizer of 2 to 32 bits with a target rule's gradient.
 
     It takes the place of ``IntQuant`` inside ``RescalingIntQuant``, so that scale, zero-point
-    and bit width stay Brevitas' own; rounding stays the injected ``float_to_int_impl``.
+    and bit width stay Brevitas' own; rounding stays the injected ``float_to_int_impl``. ``to_int``
+    stays stock too: a zero-point is rounded by it, and is no unit that has a target.
 
     Args:
         narrow_range, signed, input_view_impl, float_to_int_impl, tensor_clamp_impl,
@@ -204,9 +205,9 @@ class TargetPropIntQuant(IntQuant):
         self.staircase = brevitas.jit.Attribute(staircase, str)
 
     @brevitas.jit.script_method
-    def to_int(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:
+    def forward(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:
         v = self.input_view_impl(x) / scale + zero_point
-        return int_staircase(
+        y = int_staircase(
             v,
             self.float_to_int_impl(v.detach()),
             self.min_int(bit_width),
@@ -216,6 +217,7 @@ class TargetPropIntQuant(IntQuant):
             self.staircase,
             scale.detach(),
         )
+        return self.delay_wrapper(x, (y - zero_point) * scale)
 
 
 class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):

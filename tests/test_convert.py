@@ -792,3 +792,27 @@ def test_a_converted_model_gets_a_larger_module_tree_without_breaking_it():
     twin.weight.data.copy_(model.head.weight)
     restore_quantizers(model)
     assert torch.equal(twin.quant_weight().value, model.head.quant_weight().value)
+
+
+def test_a_learned_zero_point_trains_the_same_converted_reloaded_and_built():
+    """It is rounded by stock Brevitas, whatever the rule: no target belongs to it."""
+    options = {"bit_width": 3, "collect_stats_steps": 1}
+    converted = QuantIdentity(brevitas.quant.ShiftedUint8ActPerTensorFloat, **options)
+    built = QuantIdentity(
+        quant.TargetPropShiftedUint8ActPerTensorFloat, rule="soft_hinge", **options
+    )
+    x = torch.randn(64)
+    for act in (converted, built):
+        act.train()(x)
+    swap_quantizers(converted, "soft_hinge")
+    reloaded = copy.deepcopy(converted)
+    reloaded.load_state_dict(converted.state_dict())
+    gradients = []
+    for act in (converted, reloaded, built):
+        act.train()(x).pow(2).sum().backward()
+        gradients.append({name: p.grad for name, p in act.named_parameters()})
+    assert any("zero_point" in name for name in gradients[0])
+    for other in gradients[1:]:
+        assert list(other) == list(gradients[0])
+        for name, gradient in gradients[0].items():
+            assert torch.equal(other[name], gradient), name
