@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from .report import FinnReport
+from .tracking import units_of
 
 __all__ = ["build_config", "describe_layers", "write_build_files"]
 
 RESOURCES = ("LUT", "BRAM_18K", "URAM", "DSP")
+FOLDING = ("PE", "SIMD")
 # From the folded partition to a driver; the first three need no Vivado. FINN's own minimization of
 # widths is behind us: without our correction it stops at some thresholds.
 BUILD_STEPS = (
@@ -50,13 +52,25 @@ def describe_layers(report: FinnReport, partition: Any, folder: Path) -> None:
         json.loads((folder / "report" / f"estimate_{name}.json").read_text())
         for name in ("layer_cycles", "layer_resources", "network_performance")
     )
+    quantizers = {unit.node: unit.name for unit in units_of(partition)}
     for node in partition.graph.node:
         used = resources.get(node.name, {})
-        report.layers[node.name] = {"cycles": cycles.get(node.name, 0)} | {
-            kind: used.get(kind, 0) for kind in RESOURCES
+        report.layers[node.name] = {
+            "quantizer": quantizers.get(node.name),
+            **_folding(node),
+            "cycles": cycles.get(node.name, 0),
+            **{kind: used.get(kind, 0) for kind in RESOURCES},
         }
     report.resources = {kind: resources["total"].get(kind, 0) for kind in RESOURCES}
     report.performance = performance
+
+
+def _folding(node: Any) -> dict[str, Any]:
+    from qonnx.custom_op.registry import getCustomOp
+
+    layer = getCustomOp(node)
+    known = layer.get_nodeattr_types()
+    return {name: layer.get_nodeattr(name) if name in known else None for name in FOLDING}
 
 
 def write_build_files(folder: Path, final: Path, config: Any) -> None:

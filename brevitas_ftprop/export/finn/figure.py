@@ -27,6 +27,7 @@ def draw_dataflow(report: FinnReport, path: Path) -> None:
         axis.barh(range(len(names)), values, color=colors)
         axis.set_title("cycles an image" if kind == "cycles" else kind)
         axis.grid(axis="x", alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_yticks(range(len(names)), names, fontsize=7)
     axes[0].invert_yaxis()
     fps = report.performance.get("estimated_throughput_fps", 0)

@@ -94,7 +94,8 @@ class FinnReport:
         fpga_part, clock_ns, target_fps: what was asked for.
         edges: what enters and leaves the accelerator, and what is left to software.
         steps: in order.
-        layers: of each hardware layer, its cycles an image and its estimated resources.
+        layers: of each hardware layer, the quantizer that it is, its folding (PE and SIMD), its
+            cycles an image and its estimated resources; None where there is no such thing.
         resources: the estimated total of each kind (LUT, BRAM_18K, URAM, DSP).
         performance: FINN's estimate for the network (throughput, latency, the slowest layer).
     """
@@ -106,7 +107,7 @@ class FinnReport:
     status: str = "failed"
     error: str | None = None
     steps: list[StepReport] = field(default_factory=list)
-    layers: dict[str, dict[str, float]] = field(default_factory=dict)
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
     resources: dict[str, float] = field(default_factory=dict)
     performance: dict[str, Any] = field(default_factory=dict)
 
@@ -149,6 +150,13 @@ class FinnReport:
             measures = [(name, f"{value}") for name, value in self.performance.items()]
             lines += ["", *_table(("estimated performance", "value"), measures)]
             lines += ["", "![Cycles and resources of each layer](dataflow.png)"]
+        if self.layers:
+            columns = ("layer", *next(iter(self.layers.values())))
+            rows = [
+                (name, *("" if value is None else f"{value}" for value in layer.values()))
+                for name, layer in self.layers.items()
+            ]
+            lines += ["", _ESTIMATES, "", *_table(columns, rows)]
         return "\n".join(lines) + "\n"
 
     def __str__(self) -> str:
@@ -166,6 +174,10 @@ class FinnReport:
         return "\n".join([*lines, self.status if self.error is None else self.error])
 
 
+_ESTIMATES = (
+    "Resources are FINN's estimates: without the FIFOs between layers, and 0 where FINN has none "
+    "for a layer."
+)
 _STEP_COLUMNS = (
     "step",
     "nodes",

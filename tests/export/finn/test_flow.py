@@ -87,6 +87,18 @@ def test_layers_and_totals_are_finns_estimates(complete):
     assert report.performance["estimated_throughput_fps"] == pytest.approx(1e9 / 5 / slowest)
 
 
+def test_a_layer_is_told_with_its_quantizer_and_folding(complete):
+    report, folder = complete
+    folding = json.loads((folder / "folding.json").read_text())
+    for name, layer in report.layers.items():
+        for kind in ("PE", "SIMD"):
+            assert layer[kind] == folding.get(name, {}).get(kind, layer[kind])
+    named = [layer["quantizer"] for layer in report.layers.values() if layer["quantizer"]]
+    places = ("features.input", "features.act0", "features.act1", "classifier.act2")
+    assert named == [f"{place}.act_quant" for place in places]
+    assert "| features.act0.act_quant | 1 |" in (folder / "report.md").read_text()
+
+
 def test_finns_own_builder_goes_on_from_the_files_to_the_same_estimates(complete, monkeypatch):
     from finn.builder.build_dataflow import resolve_build_steps
     from finn.builder.build_dataflow_config import DataflowBuildConfig
