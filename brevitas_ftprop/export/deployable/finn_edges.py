@@ -18,7 +18,9 @@ EDGE_RULES: Rules = {}
 @rule(
     EDGE_RULES,
     "forked-image",
-    why="Loud: the accelerator has one input, and the flow's Transpose one reader.",
+    severity="warning",
+    why="Silent: the accelerator then takes channels first, and has a layer before each reader that "
+    "holds the image to turn it.",
     fix="let one quantizer read the image, and all layers its result",
 )
 def forked_image(view: GraphView) -> Found:
