@@ -19,8 +19,8 @@ EDGE_RULES: Rules = {}
     EDGE_RULES,
     "forked-image",
     severity="warning",
-    why="Silent: the accelerator then takes channels first, and has a layer before each reader that "
-    "holds the image to turn it.",
+    why="Silent: the accelerator then takes channels first, and has a layer before each reader "
+    "that holds the image to turn it.",
     fix="let one quantizer read the image, and all layers its result",
 )
 def forked_image(view: GraphView) -> Found:
