@@ -85,10 +85,23 @@ class Result:
 
     @staticmethod
     def read(path: Path) -> Result:
-        """The inverse of :meth:`write`."""
-        values = json.loads(path.read_text())
-        values["curve"] = [Epoch(**epoch) for epoch in values["curve"]]
-        return Result(**values)
+        """The inverse of :meth:`write`.
+
+        Raises:
+            ValueError: for a file that holds something else.
+        """
+        try:
+            return Result.from_dict(json.loads(path.read_text()))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is not the result of a run ({error}): if you remove it, --resume makes it "
+                "again from the last checkpoint"
+            ) from error
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Result:
+        """The inverse of ``dataclasses.asdict``."""
+        return Result(**{**values, "curve": [Epoch(**epoch) for epoch in values["curve"]]})
 
 
 def hash_weights(model: nn.Module) -> str:
