@@ -86,7 +86,7 @@ class Comparison:
 
     def accuracies(self, arm: Arm) -> dict[int, float]:
         """Test accuracy in percent of each seed."""
-        return {run.recipe["seed"]: 100 * (run.test_accuracy or 0.0) for run in self.runs_of(arm)}
+        return {run.recipe["seed"]: 100 * run.test_accuracy for run in self.runs_of(arm)}
 
     def table(self) -> str:
         """Markdown: means with 95 % intervals, and paired differences to the reference rule."""

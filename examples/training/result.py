@@ -53,6 +53,7 @@ class Result:
         images_per_second: of training, the first epoch left out where there are more.
         initial_weights, final_weights: hashes of the state dicts.
         images: how many there were in ``train``, ``validation`` and ``test``.
+        data_hash: tells those images from others; None in results of before it was recorded.
         converted: how many quantizers follow the recipe's rules.
         device: name of the processor or GPU.
         devices: how many of them.
@@ -74,6 +75,7 @@ class Result:
     converted: int
     device: str
     devices: int
+    data_hash: str | None = None
     resumed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
 
