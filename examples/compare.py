@@ -131,6 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, TrainingError, TrialsError, ValueError) as error:
         console.print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False)
         return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on")
+        return 130
     (out / "comparison.md").write_text(comparison.table() + "\n")
     draw(comparison, out / "comparison.png")
     print(comparison.table())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,21 @@ def test_a_mistake_is_told_in_one_line(options, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.startswith("train.py: error: ")
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.module.Classifier.on_train_epoch_start", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        options = ["--data.name", "random", "--data.train_images", "64", *QUIET]
+        assert train.main([*options, "--out", str(tmp_path / "out")]) == 130
+    finally:
+        # Lightning ignores further signals.
+        signal.signal(signal.SIGINT, handler)
+    assert "interrupted; the same command with --resume goes on" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path, capsys):
