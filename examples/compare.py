@@ -21,13 +21,15 @@ from pathlib import Path
 
 import torch
 from comparison.execution import Pool, TrialsError, execute
-from comparison.fairness import UnfairComparisonError, chosen_learning_rates
+from comparison.fairness import chosen_learning_rates, refuse_mixed
 from comparison.figures import draw
 from comparison.plan import Plan, Trial
 from comparison.report import Comparison
 from rich.console import Console
-from training import Result, load_recipe
+from training import Result, TrainingError, load_recipe
+from training.data import Images
 from training.recipe import STOCK
+from training.result import device_name, versions
 
 from brevitas_ftprop import get_rule
 
@@ -106,18 +108,32 @@ def main(argv: Sequence[str] | None = None) -> int:
                 learning_rates=tuple(options.learning_rates),
                 out=out,
             )
+            stored = (*all_results(out / "runs"), *all_results(out / "tuning"))
+            device = torch.device("cuda" if options.accelerator == "gpu" else "cpu")
+            environment = {
+                "device": device_name(device),
+                "versions": versions(),
+                "data_hash": Images(plan.recipe).fingerprint(),
+            }
+            refuse_mixed(plan, environment, stored)
+            reference = spec(options.reference)
+            if reference not in {*plan.rules, *(result.recipe["rule"] for result in stored)}:
+                raise ValueError(f"--reference {reference} is none of the rules to compare")
             run(
                 plan,
                 Pool(accelerator=options.accelerator, devices=options.devices, jobs=options.jobs),
                 console,
             )
             comparison = Comparison(
-                all_results(out / "runs"), all_results(out / "tuning"), spec(options.reference)
+                all_results(out / "runs"), all_results(out / "tuning"), reference
             )
             comparison.write(out / "comparison.json")
-    except (OSError, UnfairComparisonError, TrialsError, ValueError) as error:
+    except (OSError, TrainingError, TrialsError, ValueError) as error:
         console.print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False)
         return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on")
+        return 130
     (out / "comparison.md").write_text(comparison.table() + "\n")
     draw(comparison, out / "comparison.png")
     print(comparison.table())

@@ -35,15 +35,22 @@ def build_parser() -> ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
-    options = parser.instantiate(parser.parse_args(argv))
+    parsed = parser.parse_args(argv)
     warnings.filterwarnings("ignore", module=r"lightning\.|torch\.|torchmetrics\.")
     try:
+        options = parser.instantiate(parsed)
         recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
         run = Run(**{field.name: options[field.name] for field in fields(Run)})
         result = train(recipe, options.out, run)
-    except (TrainingError, ValueError) as error:
+    except (TrainingError, ValueError, OSError) as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
+    except SystemExit as stop:
+        # What Lightning makes of Ctrl-C.
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        print("train.py: interrupted; the same command with --resume goes on", file=sys.stderr)
+        return 130
     if result.test_accuracy is not None and not run.fast_dev_run:
         print(f"test accuracy {result.test_accuracy:.2%}; result and weights: {options.out}")
     return 0

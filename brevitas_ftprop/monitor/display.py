@@ -53,6 +53,8 @@ def figure(history: History) -> Figure:
     if not history:
         raise ValueError("no step has been sampled yet: call monitor.step() after each step")
     names = list(dict.fromkeys(name for entry in history for name in entry["layers"]))
+    if not names:
+        raise ValueError("no quantizer had a gradient in the sampled steps: none was in training")
     columns, rows = 3, -(-len(METRICS) // 3)
     figure = Figure(figsize=(5 * columns, (1.1 + 0.18 * len(names)) * rows), layout="constrained")
     FigureCanvasAgg(figure)

@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from training import Result, Run, differences, train
+from training.sections import refuse_below
 
 from .plan import Trial
 
@@ -35,6 +36,9 @@ class Pool:
     devices: int = 1
     jobs: int = 1
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        refuse_below(1, devices=self.devices, jobs=self.jobs)
 
     def run(self, device: int) -> Run:
         """How a trial on this device is carried out."""

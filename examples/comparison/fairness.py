@@ -8,9 +8,9 @@ from typing import Any
 
 from training import Result, differences
 
-from .plan import TUNING_SEED, Arm
+from .plan import TUNING_SEED, Arm, Plan
 
-__all__ = ["UnfairComparisonError", "chosen_learning_rates", "refuse_unfair"]
+__all__ = ["UnfairComparisonError", "chosen_learning_rates", "refuse_mixed", "refuse_unfair"]
 
 FACTORS = {"act", "rule", "seed"}
 LEARNING_RATE = "optimizer.lr"
@@ -25,7 +25,7 @@ def refuse_unfair(runs: Sequence[Result], tuning: Sequence[Result] = ()) -> None
 
     They may differ in rule, activation and seed, and in the learning rate if each arm's is the best
     of the same candidates, each tried once on validation images. Device, package versions and
-    numbers of images have to be the same, and so have the first weights of runs with the same
+    images have to be the same, and so have the first weights of runs with the same
     activation and seed.
 
     Args:
@@ -40,12 +40,48 @@ def refuse_unfair(runs: Sequence[Result], tuning: Sequence[Result] = ()) -> None
     _refuse_differing_recipes(runs, FACTORS | ({LEARNING_RATE} if tuning else set()))
     _refuse_differing_environments([*runs, *tuning])
     _refuse_differing_starts(runs)
+    for run in runs:
+        if run.test_accuracy is None:
+            raise UnfairComparisonError(f"{_name(run)} was never tested")
     counts = Counter((Arm.of(run.recipe), run.recipe["seed"]) for run in runs)
     for (arm, seed), count in counts.items():
         if count > 1:
             raise UnfairComparisonError(f"{arm} ran {count} times with seed {seed}: keep one")
     if tuning:
         _refuse_unequal_tuning(runs, tuning)
+
+
+def refuse_mixed(plan: Plan, environment: dict[str, Any], stored: Sequence[Result]) -> None:
+    """Check, before anything is trained, that a plan's runs can stand beside those of its folder.
+
+    Args:
+        plan: what will run.
+        environment: device, versions and hash of the data that it will run with.
+        stored: runs of the folder, those that chose a learning rate among them.
+
+    Raises:
+        UnfairComparisonError: naming what differs.
+    """
+    recipe = plan.recipe.to_dict()
+    tuned = {run.recipe["optimizer"]["lr"] for run in stored if run.recipe["seed"] == TUNING_SEED}
+    planned = set(plan.learning_rates)
+    # Behind the first tested run, all candidates have been tried.
+    has_tested = any(run.recipe["seed"] != TUNING_SEED for run in stored)
+    if tuned - planned or (has_tested and tuned != planned):
+        raise UnfairComparisonError(
+            f"{plan.out} has runs with learning rates from the candidates {sorted(tuned)}, not "
+            f"{sorted(planned)}: give the same --learning-rates, or another --out"
+        )
+    allowed = FACTORS | {"test"} | ({LEARNING_RATE} if planned else set())
+    for run in stored:
+        fields = [field for field in differences(run.recipe, recipe) if field not in allowed]
+        fields += [
+            name for name, value in environment.items() if getattr(run, name) not in (None, value)
+        ]
+        if fields:
+            raise UnfairComparisonError(
+                f"{plan.out} has runs with another {', '.join(fields)}: give another --out"
+            )
 
 
 def chosen_learning_rates(tuning: Iterable[Result]) -> dict[Arm, float]:
@@ -83,9 +119,9 @@ def _refuse_differing_recipes(runs: Sequence[Result], allowed: set[str]) -> None
 def _refuse_differing_environments(runs: Sequence[Result]) -> None:
     first = runs[0]
     for run in runs[1:]:
-        for field in ("device", "devices", "images", "versions"):
+        for field in ("device", "devices", "images", "data_hash", "versions"):
             mine, theirs = getattr(first, field), getattr(run, field)
-            if mine != theirs:
+            if mine != theirs and None not in (mine, theirs):
                 raise UnfairComparisonError(
                     f"{field} is {mine} for {_name(first)} and {theirs} for {_name(run)}: run all "
                     "of them on the same machine and data"

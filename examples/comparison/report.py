@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from training import Epoch, Result
+from training import Result
 
 from .fairness import refuse_unfair
 from .plan import Arm
@@ -87,7 +86,7 @@ class Comparison:
 
     def accuracies(self, arm: Arm) -> dict[int, float]:
         """Test accuracy in percent of each seed."""
-        return {run.recipe["seed"]: 100 * (run.test_accuracy or 0.0) for run in self.runs_of(arm)}
+        return {run.recipe["seed"]: 100 * run.test_accuracy for run in self.runs_of(arm)}
 
     def table(self) -> str:
         """Markdown: means with 95 % intervals, and paired differences to the reference rule."""
@@ -136,14 +135,15 @@ class Comparison:
     @staticmethod
     def read(path: Path) -> Comparison:
         """The inverse of :meth:`write`; the runs are checked again."""
-        values = json.loads(path.read_text())
-        return Comparison(_results(values["runs"]), _results(values["tuning"]), values["reference"])
-
-
-def _results(stored: Sequence[dict]) -> tuple[Result, ...]:
-    return tuple(
-        Result(**{**run, "curve": [Epoch(**epoch) for epoch in run["curve"]]}) for run in stored
-    )
+        try:
+            values = json.loads(path.read_text())
+            runs, tuning = (
+                tuple(Result.from_dict(run) for run in values[name]) for name in ("runs", "tuning")
+            )
+            reference = values["reference"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is not a comparison's comparison.json ({error})") from error
+        return Comparison(runs, tuning, reference)
 
 
 def _with_interval(value: Estimate, form: str) -> str:

@@ -7,6 +7,8 @@ from brevitas.nn.mixin.base import QuantLayerMixin
 from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import nn
 
+from .failures import TrainingError
+
 __all__ = ["compile_network"]
 
 
@@ -15,6 +17,9 @@ def compile_network(network: nn.Module, backend: str) -> None:
 
     Layers that quantize run as they are, between the compiled parts: the compiler fails on
     Brevitas' quantized tensors.
+
+    Raises:
+        TrainingError: for an unknown backend.
     """
     for module in network.modules():
         if isinstance(module, QuantLayerMixin) and any(
@@ -22,4 +27,7 @@ def compile_network(network: nn.Module, backend: str) -> None:
             for child in module.children()
         ):
             module.forward = torch.compiler.disable(module.forward)
-    network.compile(backend=backend)
+    try:
+        network.compile(backend=backend)
+    except RuntimeError as error:
+        raise TrainingError(f"compile: {error}") from error

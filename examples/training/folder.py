@@ -29,14 +29,21 @@ class RunFolder:
         """Hold the folder; a killed process lets go of it.
 
         Raises:
-            TrainingError: if another process holds it, or it has a run in it that is not resumed.
+            TrainingError: if another process holds it, it has a run in it that is not resumed, or
+                it cannot be written.
         """
         if rank_zero_only.rank:
             # The first rank holds it for all.
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path} cannot be a run's folder: {error.strerror}"
+            ) from error
+        with opened as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -14,6 +14,7 @@ import torchvision
 from brevitas.graph.quantize import (
     COMPUTE_LAYER_MAP,
     QUANT_ACT_MAP,
+    QUANT_IDENTITY_MAP,
     preprocess_for_quantize,
     quantize,
 )
@@ -106,6 +107,7 @@ def _torchvision(recipe: Recipe, name: str, classes: int) -> nn.Module:
     options = {"weights": None, "num_classes": classes} | recipe.model_options
     network = _called(factory, options, recipe)
     layers, activations = dict(COMPUTE_LAYER_MAP), dict(QUANT_ACT_MAP)
+    identities = dict(QUANT_IDENTITY_MAP)
     if recipe.weight_bits is not None:
         for layer in (nn.Conv2d, nn.Linear):
             quantized, arguments = layers[layer]
@@ -115,11 +117,25 @@ def _torchvision(recipe: Recipe, name: str, classes: int) -> nn.Module:
             raise TrainingError(
                 f"act of {recipe.model} must be one of {', '.join(ACT_BITS)}, not {recipe.act!r}"
             )
-        quantized, arguments = activations[nn.ReLU]
-        activations[nn.ReLU] = quantized, arguments | {"bit_width": ACT_BITS[recipe.act]}
+        bits = {"bit_width": ACT_BITS[recipe.act]}
+        # What a residual adds has to have one scale, and so one bit width.
+        for quantizers in (activations, identities):
+            for kind, entry in quantizers.items():
+                if entry is not None:
+                    quantizers[kind] = entry[0], entry[1] | bits
     # Batch norms merged into untrained convolutions would be gone from training.
     traced = preprocess_for_quantize(network, merge_bn=False)
-    return quantize(traced, compute_layer_map=layers, quant_act_map=activations)
+    network = quantize(
+        traced,
+        quant_identity_map=identities,
+        compute_layer_map=layers,
+        quant_act_map=activations,
+    )
+    # Images keep their 8 bits.
+    quantized, arguments = QUANT_IDENTITY_MAP["signed"]
+    image = next(node.name for node in network.graph.nodes if node.op == "placeholder")
+    network.add_module(f"{image}_quant", quantized(**arguments))
+    return network
 
 
 def _factory(recipe: Recipe) -> nn.Module:
@@ -183,7 +199,7 @@ def _check_classes(network: nn.Module, recipe: Recipe, classes: int) -> None:
     try:
         with torch.no_grad():
             logits = copy(images)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         raise TrainingError(
             f"{recipe.model} does not take images of {tuple(images.shape[1:])}: {error}"
         ) from error

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
+from brevitas_ftprop import get_rule
 from brevitas_ftprop.ops import check_options
 
-from .sections import Data, Loss, Optimizer, Schedule
+from .sections import Data, Loss, Optimizer, Schedule, refuse_below
 
 __all__ = ["Recipe", "differences", "load_recipe"]
 
@@ -83,10 +84,12 @@ class Recipe:
         # Aliases become the rule's own name, so that equal recipes compare equal.
         if self.rule != STOCK:
             spec = check_options(self.rule, self.weighting, self.staircase)
-            object.__setattr__(self, "rule", spec)
+            object.__setattr__(self, "rule", _at_start(spec))
+        elif (self.weighting, self.staircase) != ("grad", "single"):
+            raise ValueError("rule: stock has Brevitas' gradients: no weighting, no staircase form")
         if self.weight_rule is not None:
             spec = check_options(self.weight_rule, "grad", self.staircase)
-            object.__setattr__(self, "weight_rule", spec)
+            object.__setattr__(self, "weight_rule", _at_start(spec))
         if self.weighting == "mean" and self.precision == "fp16":
             raise ValueError(
                 "weighting: mean does not follow the loss scale of precision: fp16, which would "
@@ -94,9 +97,16 @@ class Recipe:
             )
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema is a decay between 0 and 1, not {self.ema}")
-        for name in ("batch_size", "accumulate", "epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        refuse_below(
+            1,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            epochs=self.epochs,
+            weight_bits=self.weight_bits,
+        )
+        refuse_below(0, seed=self.seed)
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(f"gradient_clip must be positive, not {self.gradient_clip}")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be split into accumulate = "
@@ -170,6 +180,13 @@ def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
         elif mine != theirs and f"{prefix}{name}" not in PLACES:
             names.append(f"{prefix}{name}")
     return names
+
+
+def _at_start(spec: str) -> str:
+    rule = get_rule(spec)
+    if rule.at(0.0).spec != spec:
+        raise ValueError(f"the progress of {rule.name} is set by training, which starts at 0")
+    return spec
 
 
 def _parser() -> ArgumentParser:

@@ -53,6 +53,7 @@ class Result:
         images_per_second: of training, the first epoch left out where there are more.
         initial_weights, final_weights: hashes of the state dicts.
         images: how many there were in ``train``, ``validation`` and ``test``.
+        data_hash: tells those images from others; None in results of before it was recorded.
         converted: how many quantizers follow the recipe's rules.
         device: name of the processor or GPU.
         devices: how many of them.
@@ -74,6 +75,7 @@ class Result:
     converted: int
     device: str
     devices: int
+    data_hash: str | None = None
     resumed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -85,10 +87,23 @@ class Result:
 
     @staticmethod
     def read(path: Path) -> Result:
-        """The inverse of :meth:`write`."""
-        values = json.loads(path.read_text())
-        values["curve"] = [Epoch(**epoch) for epoch in values["curve"]]
-        return Result(**values)
+        """The inverse of :meth:`write`.
+
+        Raises:
+            ValueError: for a file that holds something else.
+        """
+        try:
+            return Result.from_dict(json.loads(path.read_text()))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is not the result of a run ({error}): if you remove it, --resume makes it "
+                "again from the last checkpoint"
+            ) from error
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Result:
+        """The inverse of ``dataclasses.asdict``."""
+        return Result(**{**values, "curve": [Epoch(**epoch) for epoch in values["curve"]]})
 
 
 def hash_weights(model: nn.Module) -> str:

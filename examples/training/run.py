@@ -82,6 +82,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         recipe = _fast(recipe, devices)
     _check_devices(recipe, trainer)
     images = Images(recipe, run.workers)
+    data_hash = images.fingerprint()
     network, converted = build_network(recipe, images.classes)
     initial = hash_weights(network)
     module = Classifier(
@@ -124,6 +125,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         initial_weights=initial,
         final_weights=hash_weights(network),
         images=images.counts,
+        data_hash=data_hash,
         converted=converted,
         device=device_name(trainer.strategy.root_device),
         devices=devices,

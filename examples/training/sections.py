@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Data", "Loss", "Optimizer", "Schedule"]
+__all__ = ["Data", "Loss", "Optimizer", "Schedule", "refuse_below"]
+
+
+def refuse_below(low: float, **values: float | None) -> None:
+    """Raise unless each value that is given is ``low`` or more, which NaN is not.
+
+    Raises:
+        ValueError: names the first that is not; ``section__field`` is told as ``section.field``.
+    """
+    for name, value in values.items():
+        if value is not None and not value >= low:
+            field = name.replace("__", ".")
+            raise ValueError(f"{field} must be {low:g} or more, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +66,22 @@ class Data:
         # Lists come from YAML; equal recipes compare equal.
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
+        refuse_below(
+            1,
+            data__image_size=self.image_size,
+            data__classes=self.classes,
+            data__train_images=self.train_images,
+            data__test_images=self.test_images,
+        )
+        refuse_below(
+            0, data__validation_images=self.validation_images, data__crop_padding=self.crop_padding
+        )
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"data.std must be positive, not {self.std}")
+        if self.name == "imagenet" and self.resize < self.image_size:
+            raise ValueError(
+                f"data.resize {self.resize} is less than data.image_size {self.image_size}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +105,17 @@ class Optimizer:
     bias_weight_decay: float = 0.0
     quantizer_weight_decay: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Of groups of parameters, torch checks neither.
+        refuse_below(
+            0,
+            optimizer__lr=self.lr,
+            optimizer__weight_decay=self.weight_decay,
+            optimizer__norm_weight_decay=self.norm_weight_decay,
+            optimizer__bias_weight_decay=self.bias_weight_decay,
+            optimizer__quantizer_weight_decay=self.quantizer_weight_decay,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +141,17 @@ class Schedule:
         object.__setattr__(self, "milestones", tuple(self.milestones))
         if self.name == "step" and bool(self.milestones) == bool(self.every):
             raise ValueError("schedule step needs either milestones or every")
+        if self.name != "step" and (self.milestones or self.every is not None):
+            raise ValueError(
+                f"milestones and every are of schedule step: schedule.name is {self.name}"
+            )
+        refuse_below(1, schedule__every=self.every)
+        refuse_below(
+            0,
+            schedule__gamma=self.gamma,
+            schedule__warmup_epochs=self.warmup_epochs,
+            schedule__milestones=min(self.milestones, default=None),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,3 +164,5 @@ class Loss:
     def __post_init__(self) -> None:
         if self.name == "squared_hinge" and self.label_smoothing:
             raise ValueError("label_smoothing is for cross_entropy; squared_hinge has none")
+        if not 0 <= self.label_smoothing <= 1:
+            raise ValueError(f"loss.label_smoothing must lie in [0, 1], not {self.label_smoothing}")

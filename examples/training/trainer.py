@@ -9,15 +9,18 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from brevitas_ftprop.monitor.callback import MonitorCallback
 
 from .checkpoint import AtomicCheckpointIO, RecipeInCheckpoint, checkpoint_callbacks
 from .curve import Curve
 from .ema import QuantizerAwareEMA
+from .failures import TrainingError
 from .folder import RunFolder
 from .progress import Progress
 from .recipe import Recipe
+from .sections import refuse_below
 from .sync import AverageStatistics
 
 __all__ = ["FAST_BATCHES", "Run", "build_trainer"]
@@ -59,11 +62,25 @@ class Run:
     resume: bool = False
     fast_dev_run: bool = False
 
+    def __post_init__(self) -> None:
+        refuse_below(
+            1,
+            checkpoint_every=self.checkpoint_every,
+            finite_every=self.finite_every,
+            threads=self.threads,
+            monitor=self.monitor,
+        )
+        refuse_below(0, workers=self.workers)
+
 
 def build_trainer(
     recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callback], curve: Curve
 ) -> lightning.Trainer:
-    """Lightning's trainer for a recipe; callbacks come first the ones given, then the curve."""
+    """Lightning's trainer for a recipe; callbacks come first the ones given, then the curve.
+
+    Raises:
+        TrainingError: for an accelerator, devices or a strategy that are not there.
+    """
     # First of all, so that the average of the weights is one of averaged statistics.
     callbacks = [AverageStatistics(), *callbacks, curve]
     if recipe.ema is not None:
@@ -78,24 +95,30 @@ def build_trainer(
         callbacks.append(MonitorCallback(every=run.monitor))
     if run.progress:
         callbacks.append(Progress(curve))
-    return lightning.Trainer(
-        accelerator=run.accelerator,
-        devices=run.devices,
-        strategy=run.strategy,
-        precision=PRECISIONS[recipe.precision],
-        max_epochs=recipe.epochs,
-        accumulate_grad_batches=recipe.accumulate,
-        gradient_clip_val=recipe.gradient_clip,
-        deterministic=recipe.deterministic or None,
-        fast_dev_run=FAST_BATCHES if run.fast_dev_run else False,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        logger=loggers,
-        default_root_dir=folder.path,
-        enable_checkpointing=not run.fast_dev_run,
-        enable_model_summary=False,
-        enable_progress_bar=run.progress,
-        num_sanity_val_steps=0,
-        # The loaders shard themselves.
-        use_distributed_sampler=False,
-    )
+    try:
+        return lightning.Trainer(
+            accelerator=run.accelerator,
+            devices=run.devices,
+            strategy=run.strategy,
+            precision=PRECISIONS[recipe.precision],
+            max_epochs=recipe.epochs,
+            accumulate_grad_batches=recipe.accumulate,
+            gradient_clip_val=recipe.gradient_clip,
+            deterministic=recipe.deterministic or None,
+            fast_dev_run=FAST_BATCHES if run.fast_dev_run else False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            logger=loggers,
+            default_root_dir=folder.path,
+            enable_checkpointing=not run.fast_dev_run,
+            enable_model_summary=False,
+            enable_progress_bar=run.progress,
+            num_sanity_val_steps=0,
+            # The loaders shard themselves.
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise TrainingError(
+            f"accelerator {run.accelerator}, devices {run.devices}, strategy "
+            f"{run.strategy}: {error}"
+        ) from error

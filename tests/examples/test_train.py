@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_progress_shows_accuracy_and_speed(tmp_path, capsys):
         (["--rule", "no_such"], "no_such"),
         (["--data.name", "cifar10", "--data.root", "/nowhere"], "there is no folder /nowhere"),
         (["--weighting", "mean", "--precision", "fp16"], "does not follow the loss scale"),
+        (["--schedule.name", "step"], "either milestones or every"),
+        (["--checkpoint_every", "0"], "checkpoint_every must be 1 or more"),
+        (["--devices", "0"], "devices 0"),
+        (["--compile", "no_such"], "compile: Invalid backend: 'no_such'"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(options, message, tmp_path, capsys):
@@ -98,6 +103,27 @@ def test_a_mistake_is_told_in_one_line(options, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.startswith("train.py: error: ")
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.module.Classifier.on_train_epoch_start", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        options = ["--data.name", "random", "--data.train_images", "64", *QUIET]
+        assert train.main([*options, "--out", str(tmp_path / "out")]) == 130
+    finally:
+        # Lightning ignores further signals.
+        signal.signal(signal.SIGINT, handler)
+    assert "interrupted; the same command with --resume goes on" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert train.main([*QUIET, "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "file/out cannot be a run's folder: Not a directory" in capsys.readouterr().err
 
 
 def test_an_option_that_does_not_exist_is_told(capsys):

@@ -70,6 +70,13 @@ def test_before_the_first_sample_the_table_is_empty_and_there_is_no_figure(netwo
             monitor.figure()
 
 
+def test_steps_without_a_gradient_make_no_figure(network):
+    with Monitor(network, every=1) as seen:
+        seen.step()
+        with pytest.raises(ValueError, match="no quantizer had a gradient"):
+            seen.figure()
+
+
 def test_a_single_step_of_a_single_quantizer_is_drawn_too(network, batches, train, tmp_path):
     with Monitor(network[:3], every=1) as monitor:
         network[:3](batches[0][0]).sum().backward()

@@ -44,6 +44,7 @@ def stored(
         initial_weights=f"{act}{seed}",
         final_weights="",
         images={"train": 10, "validation": 0, "test": 10},
+        data_hash="these",
         converted=3,
         device="one",
         devices=1,

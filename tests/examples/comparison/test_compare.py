@@ -67,6 +67,8 @@ def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
         (["--rules", "no_such_rule"], "no_such_rule"),
         (["--learning-rates", "0.1", "--data-root", "x", "--rules", "ste", "ste"], "twice"),
         (["--seeds", "0"], "one seed"),
+        (["--jobs", "0"], "jobs must be 1 or more"),
+        (["--reference", "ramp"], "--reference ramp is none of the rules"),
     ],
 )
 def test_bad_input_is_one_sentence(recipe, capsys, options, message):

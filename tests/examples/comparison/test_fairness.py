@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from comparison.fairness import UnfairComparisonError, chosen_learning_rates, refuse_unfair
-from comparison.plan import TUNING_SEED, Arm
+from comparison.fairness import (
+    UnfairComparisonError,
+    chosen_learning_rates,
+    refuse_mixed,
+    refuse_unfair,
+)
+from comparison.plan import TUNING_SEED, Arm, Plan
+from training import Data, Recipe
 
 RULES = ("saturated_ste", "soft_hinge")
 PLANTED = {
@@ -37,6 +44,7 @@ def test_another_value_in_one_arm_is_named(result, field):
         ("devices", 2),
         ("versions", {"torch": "2.14"}),
         ("images", {"train": 9, "validation": 0, "test": 10}),
+        ("data_hash", "others"),
     ],
 )
 def test_another_environment_is_named(result, field, value):
@@ -53,6 +61,45 @@ def test_other_first_weights_are_refused(result):
 def test_a_run_that_counts_twice_is_refused(result):
     with pytest.raises(UnfairComparisonError, match="ran 2 times with seed 0"):
         refuse_unfair([result(), result()])
+
+
+def test_a_run_without_a_test_is_refused(result):
+    runs = [result(), replace(result("soft_hinge"), test_accuracy=None)]
+    with pytest.raises(UnfairComparisonError, match="soft_hinge with seed 0 was never tested"):
+        refuse_unfair(runs)
+
+
+def mixed(stored, environment=None, **plan) -> None:
+    recipe = Recipe(act="sign", data=Data(validation_images=1))
+    plan = Plan(**({"recipe": recipe, "rules": RULES, "out": Path("out")} | plan))
+    refuse_mixed(plan, environment or {}, stored)
+
+
+class TestBeforeAnythingRuns:
+    def stored(self, result, seed=0, **overrides):
+        return result(seed=seed, data__validation_images=1, **overrides)
+
+    def test_more_rules_and_seeds_may_be_added(self, result):
+        mixed([self.stored(result)])
+        mixed([self.stored(result, TUNING_SEED, optimizer__lr=0.1)], learning_rates=(0.1, 0.2))
+
+    @pytest.mark.parametrize("rates", [(), (0.1,), (0.1, 0.2, 0.3)])
+    def test_other_candidates_are_refused(self, result, rates):
+        stored = [
+            self.stored(result),
+            *(self.stored(result, TUNING_SEED, optimizer__lr=lr) for lr in (0.1, 0.2)),
+        ]
+        with pytest.raises(UnfairComparisonError, match="give the same --learning-rates"):
+            mixed(stored, learning_rates=rates)
+
+    @pytest.mark.parametrize("field", PLANTED)
+    def test_another_recipe_is_refused(self, result, field):
+        with pytest.raises(UnfairComparisonError, match=f"another {field}: give another --out"):
+            mixed([self.stored(result, **PLANTED[field])])
+
+    def test_another_environment_is_refused(self, result):
+        with pytest.raises(UnfairComparisonError, match="another device"):
+            mixed([self.stored(result)], {"device": "another", "devices": 1})
 
 
 def test_nothing_cannot_be_compared():

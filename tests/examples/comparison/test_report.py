@@ -52,6 +52,14 @@ def test_a_stored_comparison_is_checked_again(comparison, tmp_path):
         Comparison.read(file)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{"curve": []}]}'])
+def test_a_file_that_is_no_comparison_is_named(tmp_path, text):
+    path = tmp_path / "comparison.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"comparison\.json is not a comparison"):
+        Comparison.read(path)
+
+
 def test_a_reference_without_runs_is_refused(result):
     with pytest.raises(ValueError, match="reference rule hinge has no run"):
         Comparison((result(),), (), "hinge")

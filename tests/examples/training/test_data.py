@@ -163,6 +163,15 @@ def test_image_folders_are_read_at_the_wanted_size(folder, name):
     assert (len(validation[0][1]), len(test[0][1])) == (2, 8)
 
 
+@pytest.mark.parametrize("name", ["image_folder", "imagenet"])
+def test_other_images_of_the_same_number_have_another_hash(folder, name):
+    data = Data(name=name, root=str(folder), image_size=10)
+    before = Images(Recipe(data=data, batch_size=1)).fingerprint()
+    assert Images(Recipe(data=data, batch_size=1, seed=1)).fingerprint() == before
+    write_jpeg(torch.zeros(3, 20, 24, dtype=torch.uint8), str(folder / "train" / "cat" / "0.jpg"))
+    assert Images(Recipe(data=data, batch_size=1)).fingerprint() != before
+
+
 def test_cifar10_is_read_as_torchvision_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     root = tmp_path / "cifar-10-batches-py"

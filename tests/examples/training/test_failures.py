@@ -93,6 +93,15 @@ def test_a_folder_with_a_run_is_not_overwritten(tiny, run):
         run(tiny)
 
 
+def test_a_spoiled_result_is_named(tiny, run, tmp_path):
+    run(tiny)
+    (tmp_path / "run" / "result.json").write_text("{}")
+    with pytest.raises(
+        ValueError, match=r"run/result\.json is not the result of a run .* --resume"
+    ):
+        run(tiny, resume=True)
+
+
 def test_a_batch_that_cannot_be_split_over_the_devices_is_refused(tiny, run):
     with pytest.raises(TrainingError, match="cannot be split evenly over 3 devices"):
         run(tiny, devices=3, strategy="ddp_spawn")

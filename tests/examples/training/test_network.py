@@ -35,6 +35,13 @@ def test_a_model_is_built_and_converted(model, options, converted):
     assert build(model, **options)[1] == converted
 
 
+def test_residuals_of_torchvisions_networks_take_narrow_activations_and_images_stay_wide():
+    network, converted = build("torchvision/resnet18", act="int4")
+    assert converted > 9
+    assert int(network.x_quant.act_quant.bit_width()) == 8
+    assert int(network.layer1.get_submodule("0").relu.act_quant.bit_width()) == 4
+
+
 def test_torchvisions_batch_norms_are_trained():
     network, _ = build("torchvision/resnet18")
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == 20
@@ -61,6 +68,7 @@ def test_stock_quantizers_are_brevitas_own():
         ("brevitas/cnv_1w1a", {"act": "sign"}, "takes no act"),
         ("brevitas/cnv_1w1a", {"classes": 100}, r"gives \(10,\) logits.* have 100 classes"),
         ("torchvision/nothing", {}, "unknown model"),
+        ("torchvision/vit_b_16", {}, "vit_b_16 does not take images of"),
         ("torchvision/alexnet", {"act": "sign", "image_size": 64}, "must be one of int2"),
         ("nowhere:net", {}, "there is no model nowhere:net"),
         ("tiny_networks:nothing", {}, "there is no model tiny_networks:nothing"),
