@@ -111,9 +111,10 @@ class Comparison:
     def _caption(self) -> str:
         first = self.runs[0]
         hours = sum(run.seconds for run in (*self.runs, *self.tuning)) / 3600
+        candidates = {run.recipe["optimizer"]["lr"] for run in self.tuning}
         how = (
-            "the learning rate of each row chosen on validation images among "
-            f"{len({run.recipe['optimizer']['lr'] for run in self.tuning})} candidates, one run each"
+            f"the learning rate of each row chosen on validation images among {len(candidates)} "
+            "candidates, one run each"
             if self.tuning
             else "one learning rate for all"
         )
@@ -121,8 +122,8 @@ class Comparison:
             f"{first.recipe['model']}, {first.images['train']} training images, "
             f"{first.recipe['epochs']} epochs, {how}; {first.images['test']} test images, seen "
             "once. Means with 95 % Student intervals over the seeds; differences and t-tests are "
-            "paired by seed, over the seeds that both rules have; Holm's adjustment is for the rules "
-            "of one activation. "
+            "paired by seed, over the seeds that both rules have; Holm's adjustment is for the "
+            "rules of one activation. "
             f"{len(self.runs) + len(self.tuning)} runs, {hours:.1f} hours of training on "
             f"{first.device}, torch {first.versions['torch']}."
         )
