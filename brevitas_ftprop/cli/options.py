@@ -43,6 +43,7 @@ class ResultKind(StrEnum):
     """What a FINN accelerator gives."""
 
     LOGITS = "logits"
+    INTEGERS = "integers"
     CLASS = "class"
 
 

@@ -49,7 +49,7 @@ def check_deployable(
         example_input: float32 (N, …) as the model takes it; N is 1 for ``"finn"``.
         target: ``"finn"``, ``"hls4ml"`` or ``"qcdq"``.
         images: ``"float"`` or ``"uint8"``, as ``export_finn`` will be told.
-        result: ``"logits"`` or ``"class"``, likewise.
+        result: ``"logits"``, ``"integers"`` or ``"class"``, likewise.
         dynamo: which exporter traces the model; the one that the export will use.
 
     Returns:

@@ -105,3 +105,16 @@ def class_result(view: GraphView) -> Found:
         yield "model", f"its result has shape {shape}, not (1, classes)"
     elif step_of(view, name, shifted=True) is None:
         yield "model", "its result is not integers times one scale"
+
+
+@rule(
+    EDGE_RULES,
+    "integer-result",
+    why="Loud: what is left out behind the last integers is one positive factor.",
+    fix="end in a linear layer without bias, with one weight scale for all classes, or in a "
+    'quantizer behind it; or take result="logits"',
+)
+def integer_result(view: GraphView) -> Found:
+    """With integers as result: logits that are not integers times one positive number."""
+    if view.result == "integers" and (step_of(view, view.graph.graph.output[0].name) or 0) <= 0:
+        yield "model", "its result is not integers times one positive number"

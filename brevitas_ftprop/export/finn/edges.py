@@ -7,7 +7,7 @@ from dataclasses import dataclass
 __all__ = ["Edges", "check_edges"]
 
 IMAGES = ("float", "uint8")
-RESULTS = ("logits", "class")
+RESULTS = ("logits", "integers", "class")
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Edges:
 
     Attributes:
         images: ``"uint8"`` pixels, channels last, or the ``"float"`` images that the model takes.
-        result: ``"class"`` index or ``"logits"``.
+        result: the ``"logits"``, the ``"integers"`` that they are multiples of, or the ``"class"``
+            index.
         mean, std: of the normalization of uint8 images, one number a channel; empty for others.
     """
 

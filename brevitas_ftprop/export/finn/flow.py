@@ -86,7 +86,8 @@ def export_finn(
             channels last is left to software), or ``"uint8"`` pixels, channels last, whose
             normalization ``(x/255 - mean)/std`` and 8-bit quantizer become its first layer.
         mean, std: of that normalization, one number a channel; for pixels, and needed there.
-        result: ``"logits"`` or the ``"class"`` index.
+        result: ``"logits"``, the ``"integers"`` that they are multiples of (the report has the
+            factor), or the ``"class"`` index.
         dynamo: which exporter writes the QONNX file.
         overwrite: replace a folder that an earlier run has written, and nobody has added to.
         progress: show the steps on the terminal.
@@ -193,6 +194,7 @@ class _Flow:
         _raise_if_different(step)
 
     def _check(self, name: str, path: Path, graph: Any, oracle: Oracle, seconds: float) -> None:
+        from .passes import OUTPUT_SCALE
         from .steps import software_nodes
 
         step = StepReport(name, path.name, len(graph.graph.node), software_nodes(graph), seconds)
@@ -203,6 +205,10 @@ class _Flow:
                 self.report.edges["input"] += (
                     "; the Transpose to channels last before the accelerator is left to software"
                 )
+        scale = graph.get_metadata_prop(OUTPUT_SCALE)
+        if scale is not None:
+            oracle.output_scale = float(scale)
+            self.report.edges["output"] = f"integers; times {scale} they are the logits"
         if name in ON_PRE_ACTIVATIONS:
             oracle.compare_thresholds(step, graph)
         self._compare(step, graph, oracle)

@@ -93,7 +93,7 @@ def described(edges: Edges, example: Tensor) -> dict[str, str]:
     if edges.images == "uint8":
         channels, height, width = example.shape[1:]
         entry = f"uint8 pixels (1, {height}, {width}, {channels})"
-    return {"input": entry, "output": "class index" if edges.result == "class" else "logits"}
+    return {"input": entry, "output": "class index" if edges.result == "class" else edges.result}
 
 
 def _numbers(values: Sequence[float], name: str) -> tuple[float, ...]:

@@ -65,6 +65,8 @@ class Oracle:
         proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
         every = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
         functions = {name: level_function(proxy) for name, proxy in proxies.items()}
+        # What a graph's results are multiplied with to be the logits.
+        self.output_scale = 1.0
         self._thresholds = {n: f.thresholds().numpy() for n, f in functions.items()}
         reference = Reference(model, batch[:1], set(proxies))
         self.images: list[_Image] = []
@@ -173,7 +175,7 @@ class Oracle:
 
     def _compare_output(self, report: StepReport, image: _Image, found: np.ndarray) -> None:
         logits = image.output.reshape(-1)
-        values = torch.from_numpy(np.array(found, np.float32)).reshape(-1)
+        values = self.output_scale * torch.from_numpy(np.array(found, np.float32)).reshape(-1)
         if values.numel() != logits.numel():
             wrong = torch.tensor(not _has_class_of(found, image.output))
         else:

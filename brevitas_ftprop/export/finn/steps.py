@@ -12,6 +12,7 @@ from .orders import has_joins, streamlining
 from .passes import (
     AveragePoolToGlobal,
     ChannelsLastInput,
+    IntegerOutput,
     QuantToThresholds,
     RethresholdPooledFork,
     ThresholdBeforePool,
@@ -67,7 +68,8 @@ def finn(model: Any, edges: Edges, config: Any) -> Any:
 
 def streamlined(model: Any, edges: Edges, config: Any) -> Any:
     """Scales and batch norms in the thresholds, convolutions as matrix products."""
-    return apply(model, streamlining(model))
+    ends = [IntegerOutput()] if edges.result == "integers" else []
+    return apply(model, [*streamlining(model), *ends])
 
 
 def hardware(model: Any, edges: Edges, config: Any) -> Any:

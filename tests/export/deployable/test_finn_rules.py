@@ -119,6 +119,7 @@ PER_CHANNEL = quant.TargetPropInt8WeightPerChannelFloat
 OPTIONS: dict[str, dict[str, Any]] = {
     "pixel-input": {"images": "uint8", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.3, 0.2)},
     "class-result": {"result": "class"},
+    "integer-result": {"result": "integers"},
 }
 # Of each rule, a model that breaks it, and one close to it that does not.
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
@@ -133,6 +134,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "class-result": (
         lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108, weight_quant=PER_CHANNEL)),
         lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108), signed(), Times(-2)),
+    ),
+    "integer-result": (
+        lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108), signed(), Times(-2)),
+        lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108)),
     ),
     "unknown-operator": (
         lambda: seq(signed(), conv(), nn.Sigmoid(), act()),

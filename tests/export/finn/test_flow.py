@@ -8,6 +8,8 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
 
 from brevitas_ftprop.export.finn import export_finn
 
@@ -153,6 +155,25 @@ def test_pixels_in_and_a_class_out_leave_nothing_to_software(convnet4, tmp_path)
     shapes = [[d.dim_value for d in end.type.tensor_type.shape.dim] for end in ends]
     assert shapes == [[1, 16, 16, 3], [1, 1]]
     assert graph.node[-1].op_type.startswith("LabelSelect")
+
+
+def test_integers_out_times_the_reported_factor_are_the_logits(convnet4, tmp_path):
+    example = torch.randn(1, 3, 16, 16)
+    options = {"result": "integers", "batch": torch.randn(4, 3, 16, 16)}
+    report = export_finn(
+        convnet4, example, tmp_path / "out", dynamo=False, progress=False, **options
+    )
+    assert report.ok, str(report)
+    assert all(step.same_class == step.images == 4 for step in report.steps)
+    assert max(step.max_difference for step in report.steps) < 1e-6
+    graph = ModelWrapper(str(tmp_path / "out" / "5_hardware.onnx"))
+    assert graph.get_tensor_datatype(graph.graph.output[0].name).is_integer()
+    assert graph.graph.node[-1].op_type == "MVAU"
+    integers = execute_onnx(graph, {graph.graph.input[0].name: example.numpy()})
+    (factor,) = (float(word) for word in report.edges["output"].split() if word[0].isdigit())
+    expected = convnet4(example).detach()
+    (found,) = integers.values()
+    torch.testing.assert_close(factor * torch.from_numpy(found), expected, rtol=0, atol=1e-6)
 
 
 def test_the_model_is_as_it_was(convnet4, complete):

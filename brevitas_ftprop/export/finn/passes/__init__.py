@@ -4,7 +4,7 @@ Each stands alone and can be applied to graphs of other exporters too. None need
 """
 
 from .average_pool import AveragePoolToGlobal
-from .edges import ChannelsLastInput, Uint8Input
+from .edges import OUTPUT_SCALE, ChannelsLastInput, IntegerOutput, Uint8Input
 from .padded_pool import UnsignedPaddedPool
 from .pool_order import ThresholdBeforePool
 from .pooled_fork import RethresholdPooledFork
@@ -12,8 +12,10 @@ from .thresholds import QuantToThresholds
 from .zero_factors import ReachConstantThresholds, UnsignedZeroFactors
 
 __all__ = [
+    "OUTPUT_SCALE",
     "AveragePoolToGlobal",
     "ChannelsLastInput",
+    "IntegerOutput",
     "QuantToThresholds",
     "ReachConstantThresholds",
     "RethresholdPooledFork",
