@@ -35,7 +35,7 @@ def network(one_block) -> nn.Module:
         (EXAMPLE, {"batch": torch.full((1, 3, 8, 8), torch.nan)}, ValueError, "not finite"),
         (EXAMPLE, {"batch": torch.zeros(1, 3, 8, 8).double()}, TypeError, "float32"),
         (EXAMPLE, {"images": "uint16"}, ValueError, "images must be one of float, uint8"),
-        (EXAMPLE, {"result": "top5"}, ValueError, "result must be one of logits, class"),
+        (EXAMPLE, {"result": "top5"}, ValueError, "result must be one of logits, integers, class"),
         (EXAMPLE, PIXELS | {"batch": EXAMPLE}, ValueError, "integers from 0 to 255"),
         (EXAMPLE, {"images": "uint8"}, ValueError, "needs the mean and std"),
         (EXAMPLE, PIXELS | {"mean": (0.5,)}, ValueError, "each of 3 channels .* not 1 and 3"),
