@@ -8,10 +8,14 @@ import numpy as np
 
 from ..quiet import silence
 
-__all__ = ["HARDWARE", "executable", "run"]
+__all__ = ["HARDWARE", "CannotRunError", "executable", "run"]
 
 HARDWARE = "finn.custom_op.fpgadataflow"
 FORMS = ("rtl", "hls")
+
+
+class CannotRunError(RuntimeError):
+    """A graph whose nodes do not fit together."""
 
 
 def executable(model: Any) -> Any:
@@ -39,6 +43,9 @@ def run(
         model: as :func:`executable` gave it.
         tensors: the graph's input; with ``behind`` every tensor of a run before.
         behind: a tensor that has been changed since: only the nodes behind it are run again.
+
+    Raises:
+        CannotRunError: if a node cannot be run on what it is given.
     """
     from qonnx.core.onnx_exec import execute_onnx
 
@@ -51,5 +58,9 @@ def run(
         start = nodes[first]
         # Those that the run before has not computed, such as the names of absent inputs.
         tensors = {name: value for name, value in tensors.items() if value is not None}
-    with silence():
-        return execute_onnx(model, tensors, return_full_exec_context=True, start_node=start)
+    try:
+        with silence():
+            return execute_onnx(model, tensors, return_full_exec_context=True, start_node=start)
+    # Layers whose shapes do not fit fail in any way.
+    except Exception as error:
+        raise CannotRunError(f"{type(error).__name__}: {error}") from error

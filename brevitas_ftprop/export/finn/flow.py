@@ -26,7 +26,7 @@ from ..verify import verify_export
 from .device import check_device
 from .edges import Edges
 from .environment import prepare_finn
-from .execution import executable
+from .execution import CannotRunError, executable
 from .inputs import checked_edges, described, images_to_compare
 from .report import FinnReport, StepReport
 
@@ -168,6 +168,7 @@ class _Flow:
                 try:
                     with silence():
                         graph = step(graph, self.edges, self.config)
+                # FINN's transformations fail in any way on graphs that they were not made for.
                 except Exception as error:
                     raise ExportError(
                         f"step {name} failed: {type(error).__name__}: {error}"
@@ -225,11 +226,9 @@ class _Flow:
         for index, image in enumerate(np.split(images, len(images))):
             try:
                 oracle.compare(step, index, graph, image)
-            except VerificationError:
-                raise
-            except Exception as error:
+            except CannotRunError as error:
                 raise ExportError(
-                    f"the graph of step {step.name} cannot be run: {type(error).__name__}: {error}"
+                    f"the graph of step {step.name} cannot be run: {error}"
                 ) from error
 
 
