@@ -76,6 +76,7 @@ def swap_quantizers(
     weight_rule: str | None = None,
     weighting: str = "grad",
     staircase: str = "single",
+    saved: str = "exact",
 ) -> SwapReport:
     """Give the quantizers of a Brevitas model a target rule's gradient, in place.
 
@@ -94,6 +95,8 @@ def swap_quantizers(
         weight_rule: another rule for the weights.
         weighting: ``"grad"`` or, for activations only, ``"mean"``.
         staircase: ``"single"`` or ``"sum"``.
+        saved: what is kept for backward, ``"exact"`` (the input) or ``"compact"`` (a bit or a byte
+            an element, which says its slope).
 
     Returns:
         The quantizers changed and those left alone, with the reason: bias, truncation and
@@ -113,9 +116,9 @@ def swap_quantizers(
       1.act_quant  ClampedBinaryQuant -> soft_hinge
       1 kept: quantization is disabled
     """
-    options = {"weighting": weighting, "staircase": staircase}
-    act_spec = check_options(rule, weighting, staircase)
-    weight_spec = check_options(rule if weight_rule is None else weight_rule, weighting, staircase)
+    options = {"weighting": weighting, "staircase": staircase, "saved": saved}
+    act_spec = check_options(rule, **options)
+    weight_spec = check_options(rule if weight_rule is None else weight_rule, **options)
     if not (activations or weights):
         raise ValueError("there is nothing to convert: pass activations=True or weights=True")
     if weights and weighting == "mean":

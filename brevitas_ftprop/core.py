@@ -1,30 +1,55 @@
 """Brevitas tensor-quant modules whose gradients follow a target rule.
 
 Each stands where a stock module stands, takes the same injected arguments plus ``rule``,
-``weighting`` and ``staircase``, keeps the same children, and returns the same tuple; forward
-values equal the stock module's.
+``weighting``, ``staircase`` and ``saved``, keeps the same children, and returns the same tuple;
+forward values equal the stock module's.
 """
+
+from typing import Any
 
 import brevitas
 import torch
 from brevitas.core.bit_width import BitWidthConst
-from brevitas.core.function_wrapper import InplaceTensorClampSte, TensorClamp
+from brevitas.core.function_wrapper import (
+    CeilSte,
+    FloorSte,
+    InplaceTensorClampSte,
+    RoundSte,
+    RoundToZeroSte,
+    TensorClamp,
+)
 from brevitas.core.quant import IntQuant
 from brevitas.core.quant.delay import DelayWrapper
 from brevitas.core.utils import StatelessBuffer
 from torch import Tensor
 from torch.nn import Module
 
-from .ops import binary_sign, check_options, int_staircase, paper_staircase, ternary_step
+from .ops import binary_sign, check_options, int_quantize, paper_staircase, ternary_step
 
 __all__ = [
     "TargetPropBinaryQuant",
     "TargetPropIntQuant",
     "TargetPropStaircaseQuant",
     "TargetPropTernaryQuant",
+    "rounding_of",
 ]
 
 QuantOutput = tuple[Tensor, Tensor, Tensor, Tensor]
+ROUNDINGS: dict[type, str] = {
+    RoundSte: "round",
+    CeilSte: "ceil",
+    FloorSte: "floor",
+    RoundToZeroSte: "trunc",
+}
+
+
+def rounding_of(int_quant: Any) -> str | None:
+    """Name of an integer quantizer's rounding, None for one of a user's own.
+
+    >>> rounding_of(TargetPropIntQuant(True, True, torch.nn.Identity(), RoundSte(), rule="ste"))
+    'round'
+    """
+    return ROUNDINGS.get(type(int_quant.float_to_int_impl))
 
 
 class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
@@ -39,6 +64,7 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         staircase: unused by one step; every target-prop module takes the same options.
+        saved: ``"exact"`` or ``"compact"``, what is kept for backward.
         signed: has to be True.
         tensor_clamp_impl: the stock module's clamp.
         quant_delay_steps: forward passes before quantization sets in.
@@ -64,6 +90,7 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
         rule: str,
         weighting: str = "grad",
         staircase: str = "single",
+        saved: str = "exact",
         signed: bool = True,
         tensor_clamp_impl: Module | None = None,
         quant_delay_steps: int = 0,
@@ -71,9 +98,10 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
         super().__init__()
         if not signed:
             raise ValueError("a binary quantizer has levels ±scale: signed has to be True")
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
+        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
         self.weighting = brevitas.jit.Attribute(weighting, str)
         self.staircase = brevitas.jit.Attribute(staircase, str)
+        self.saved = brevitas.jit.Attribute(saved, str)
         self.scaling_impl = scaling_impl
         self.bit_width = BitWidthConst(1)
         self.zero_point = StatelessBuffer(torch.tensor(0.0))
@@ -87,7 +115,7 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
         latent = x
         if self.clips_latent:
             latent = self.tensor_clamp_impl(x, -scale, scale)
-        y = binary_sign(latent, scale, self.rule, self.weighting)
+        y = binary_sign(latent, scale, self.rule, self.weighting, self.saved, "auto")
         y = self.delay_wrapper(x, y)
         return y, scale, self.zero_point(), self.bit_width()
 
@@ -104,6 +132,7 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         staircase: ``"single"`` or ``"sum"``.
+        saved: ``"exact"`` or ``"compact"``, what is kept for backward.
         quant_delay_steps: forward passes before quantization sets in.
 
     Returns:
@@ -130,14 +159,16 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
         rule: str,
         weighting: str = "grad",
         staircase: str = "single",
+        saved: str = "exact",
         quant_delay_steps: int | None = None,
     ):
         super().__init__()
         if not threshold > 0:
             raise ValueError(f"a ternary quantizer's threshold must be positive, not {threshold}")
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
+        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
         self.weighting = brevitas.jit.Attribute(weighting, str)
         self.staircase = brevitas.jit.Attribute(staircase, str)
+        self.saved = brevitas.jit.Attribute(saved, str)
         self.scaling_impl = scaling_impl
         self.threshold = threshold
         self.bit_width = BitWidthConst(2)
@@ -147,7 +178,16 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
         scale = self.scaling_impl(x)
-        y = ternary_step(x, scale, self.threshold, self.rule, self.weighting, self.staircase)
+        y = ternary_step(
+            x,
+            scale,
+            self.threshold,
+            self.rule,
+            self.weighting,
+            self.staircase,
+            self.saved,
+            "auto",
+        )
         y = self.delay_wrapper(x, y)
         return y, scale, self.zero_point(), self.bit_width()
 
@@ -166,6 +206,7 @@ class TargetPropIntQuant(IntQuant):
             ``ste`` equals stock with ``TensorClampSte``.
         weighting: ``"grad"`` or ``"mean"``.
         staircase: ``"single"`` or ``"sum"``.
+        saved: ``"exact"`` or ``"compact"``, what is kept for backward.
 
     Raises:
         ValueError: for unknown options.
@@ -177,7 +218,7 @@ class TargetPropIntQuant(IntQuant):
     tensor([ 0.0000, -0.7000])
 
     References:
-        :func:`brevitas_ftprop.ops.int_staircase`.
+        :func:`brevitas_ftprop.ops.int_quantize`.
     """
 
     def __init__(
@@ -189,6 +230,7 @@ class TargetPropIntQuant(IntQuant):
         rule: str,
         weighting: str = "grad",
         staircase: str = "single",
+        saved: str = "exact",
         tensor_clamp_impl: Module | None = None,
         quant_delay_steps: int = 0,
     ):
@@ -200,24 +242,38 @@ class TargetPropIntQuant(IntQuant):
             TensorClamp() if tensor_clamp_impl is None else tensor_clamp_impl,
             quant_delay_steps,
         )
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
+        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
         self.weighting = brevitas.jit.Attribute(weighting, str)
         self.staircase = brevitas.jit.Attribute(staircase, str)
+        self.saved = brevitas.jit.Attribute(saved, str)
 
     @brevitas.jit.script_method
     def forward(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:
-        v = self.input_view_impl(x) / scale + zero_point
-        y = int_staircase(
-            v,
-            self.float_to_int_impl(v.detach()),
+        viewed = self.input_view_impl(x)
+        rounding = self._rounding()
+        rounded: Tensor | None = None
+        if rounding == "own":
+            rounded = self.float_to_int_impl((viewed / scale + zero_point).detach())
+        y = int_quantize(
+            viewed,
+            scale,
+            zero_point,
             self.min_int(bit_width),
             self.max_int(bit_width),
             self.rule,
             self.weighting,
             self.staircase,
-            scale.detach(),
+            rounding,
+            rounded,
+            self.saved,
+            "auto",
         )
-        return self.delay_wrapper(x, (y - zero_point) * scale)
+        return self.delay_wrapper(x, y)
+
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
+    def _rounding(self) -> str:
+        # Asked anew each time: Brevitas exchanges roundings of live models.
+        return rounding_of(self) or "own"
 
 
 class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
@@ -232,6 +288,7 @@ class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         staircase: ``"single"`` or ``"sum"``.
+        saved: ``"exact"`` or ``"compact"``, what is kept for backward.
         quant_delay_steps: forward passes before quantization sets in.
 
     Returns:
@@ -259,6 +316,7 @@ class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
         rule: str,
         weighting: str = "grad",
         staircase: str = "single",
+        saved: str = "exact",
         max_val: float = 1.0,
         quant_delay_steps: int = 0,
     ):
@@ -267,9 +325,10 @@ class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
             raise ValueError(f"a staircase has 2 to 255 steps, not {steps}")
         if not 0 < max_val < float("inf"):
             raise ValueError(f"a staircase's highest level must be positive, not {max_val}")
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase), str)
+        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
         self.weighting = brevitas.jit.Attribute(weighting, str)
         self.staircase = brevitas.jit.Attribute(staircase, str)
+        self.saved = brevitas.jit.Attribute(saved, str)
         self.steps = int(steps)
         self.max_val = float(max_val)
         self.scale = StatelessBuffer(torch.tensor(max_val / steps))
@@ -279,6 +338,15 @@ class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        y = paper_staircase(x, self.steps, self.max_val, self.rule, self.weighting, self.staircase)
+        y = paper_staircase(
+            x,
+            self.steps,
+            self.max_val,
+            self.rule,
+            self.weighting,
+            self.staircase,
+            self.saved,
+            "auto",
+        )
         y = self.delay_wrapper(x, y)
         return y, self.scale(), self.zero_point(), self.bit_width()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from brevitas.core.function_wrapper import CeilSte, FloorSte, RoundSte, RoundToZeroSte
 from brevitas.core.quant import (
     BinaryQuant,
     ClampedBinaryQuant,
@@ -22,11 +21,14 @@ from brevitas.proxy.runtime_quant import _TensorQuantDisabledIdentity
 from torch import Tensor
 
 from .core import (
+    ROUNDINGS,
     TargetPropBinaryQuant,
     TargetPropIntQuant,
     TargetPropStaircaseQuant,
     TargetPropTernaryQuant,
+    rounding_of,
 )
+from .kernels import ROUNDING_FUNCTIONS
 
 __all__ = [
     "ROUNDINGS_BY_NAME",
@@ -36,12 +38,6 @@ __all__ = [
     "uniform_step",
 ]
 
-ROUNDINGS: dict[type, Callable[[Tensor], Tensor]] = {
-    RoundSte: torch.round,
-    CeilSte: torch.ceil,
-    FloorSte: torch.floor,
-    RoundToZeroSte: torch.trunc,
-}
 # As QONNX's Quant nodes name them.
 ROUNDINGS_BY_NAME = {
     "ROUND": torch.round,
@@ -206,12 +202,13 @@ def level_function(proxy: Any) -> LevelFunction:
                 "an integer quantizer of 1 bit is not exported: use 2 bits or more, or a binary "
                 "quantizer"
             )
-        rounding = ROUNDINGS.get(type(holder.float_to_int_impl))
-        if rounding is None:
+        name = rounding_of(holder)
+        if name is None:
             raise TypeError(
                 f"no integer levels are known for the rounding {type(holder.float_to_int_impl)}: "
                 f"only for {', '.join(known.__name__ for known in ROUNDINGS)}"
             )
+        rounding = ROUNDING_FUNCTIONS[name]
         lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
         return LevelFunction(
             uniform_step(rounding, scale, zero_point, lo, hi),

@@ -1,6 +1,7 @@
-"""Autograd functions of the quantization steps, whose backward passes ask a target rule.
+"""The quantization steps as differentiable operators, whose backward passes ask a target rule.
 
-Rules cross this boundary as strings, so that TorchScript (``BREVITAS_JIT=1``) can call them.
+All are one operator of torch's, ``brevitas_ftprop::quantize``, with its gradient: to compilers,
+exporters and TorchScript (``BREVITAS_JIT=1``) it is one node, whose rule and step are strings.
 """
 
 from collections.abc import Callable
@@ -8,16 +9,37 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from .kernels import STAIRCASE_FORMS, clip_margin, staircase_gradient, unit_gradient
+from .kernels import (
+    STAIRCASE_FORMS,
+    Integers,
+    Needs,
+    Operands,
+    PaperStaircase,
+    Ternary,
+    choose_backend,
+    codable,
+    code_size,
+    constant,
+    in_format,
+    memory_format,
+    parse_step,
+)
 from .rules import Rule, get_rule
 from .targets import check_weighting
 
 Op = TypeVar("Op", bound=Callable[..., Tensor])
 
-__all__ = ["binary_sign", "check_options", "int_staircase", "paper_staircase", "ternary_step"]
+SAVED_FORMS = ("exact", "compact")
+
+__all__ = [
+    "SAVED_FORMS",
+    "binary_sign",
+    "check_options",
+    "int_quantize",
+    "paper_staircase",
+    "ternary_step",
+]
 
 
 def _called_from_script(function: Op) -> Op:
@@ -25,11 +47,11 @@ def _called_from_script(function: Op) -> Op:
     return torch.jit.ignore(function)  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
-def check_options(rule: str | Rule, weighting: str, staircase: str) -> str:
+def check_options(rule: str | Rule, weighting: str, staircase: str, saved: str = "exact") -> str:
     """Validate the options that every quantizer takes, and return the rule's canonical spec.
 
     Raises:
-        ValueError: for an unknown rule, weighting or staircase form.
+        ValueError: for an unknown rule, weighting, staircase form or saved form.
 
     >>> check_options("SSTE", "grad", "single")
     'saturated_ste'
@@ -39,6 +61,8 @@ def check_options(rule: str | Rule, weighting: str, staircase: str) -> str:
         raise ValueError(
             f"staircase must be one of {', '.join(STAIRCASE_FORMS)}, not {staircase!r}"
         )
+    if saved not in SAVED_FORMS:
+        raise ValueError(f"saved must be one of {', '.join(SAVED_FORMS)}, not {saved!r}")
     return get_rule(rule).spec
 
 
@@ -58,39 +82,193 @@ def _refuse_scaled_loss(x: Tensor, weighting: str) -> None:
         )
 
 
-class _BinarySign(Function):
-    @staticmethod
-    def forward(ctx, x, scale, rule, weighting):
-        ctx.save_for_backward(x, scale)
-        ctx.rule, ctx.weighting = rule, weighting
-        return ((x >= 0).to(x.dtype) * 2 - 1) * scale
+# Tensors first, then strings: what a step computes, by which rule, and in which way.
+_OPERANDS = "Tensor? scale, Tensor? zero_point, Tensor? lo, Tensor? hi, Tensor? rounded"
+_OPTIONS = "str step, str rule"
+_library = torch.library.Library("brevitas_ftprop", "DEF")
+_library.define(
+    f"quantize(Tensor x, {_OPERANDS}, {_OPTIONS}, str weighting, str saved,"
+    " bool operands_learn, str backend) -> (Tensor y, Tensor code)"
+)
+_library.define(
+    f"quantize_backward(Tensor grad, Tensor? kept, {_OPERANDS}, {_OPTIONS}, str weighting,"
+    " str backend, SymInt batch_size, bool scale_learns, bool zero_point_learns,"
+    " bool bounds_learn) -> (Tensor x, Tensor scale, Tensor zero_point, Tensor lo, Tensor hi)"
+)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, scale = ctx.saved_tensors
-        rule = get_rule(ctx.rule)
-        grad_x = grad_scale = None
-        if ctx.needs_input_grad[0]:
-            grad_x = unit_gradient(grad, x / scale, rule, ctx.weighting) * scale
-            grad_x = grad_x.to(x.dtype)
-        if ctx.needs_input_grad[1]:
-            sign = (x >= 0).to(x.dtype) * 2 - 1
-            grad_scale = (grad * sign).sum_to_size(scale.shape)
-            if rule.clamp_width is not None:
-                # The saturated rule is the gradient of a clamp at ±width·scale, whose ends move
-                # with the scale.
-                end = scale * rule.clamp_width
-                grad_end = grad * end
-                above = torch.where(x > end, grad_end, 0.0).sum_to_size(scale.shape)
-                below = torch.where(x < -end, grad_end, 0.0).sum_to_size(scale.shape)
-                grad_scale = grad_scale + above - below
-            grad_scale = grad_scale.to(scale.dtype)
-        return grad_x, grad_scale, None, None
+
+def _what_to_keep(rule: Rule, saved: str, operands_learn: bool) -> str:
+    """``"nothing"``, ``"code"`` or ``"input"``: the least that backward can do with."""
+    if operands_learn:
+        return "input"
+    if constant(rule):
+        return "nothing"
+    return "code" if saved == "compact" and codable(rule) else "input"
+
+
+@torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
+def _quantize(
+    x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, operands_learn, backend
+):
+    form = memory_format(x)
+    x = in_format(x, form)
+    rounded = None if rounded is None else in_format(rounded, form)
+    operands = Operands(scale, zero_point, lo, hi, rounded)
+    what = parse_step(step), operands, get_rule(rule)
+    code = _what_to_keep(what[2], saved, operands_learn) == "code"
+    return choose_backend(backend, x.device, *what).forward(what[0], x, operands, what[2], code)
+
+
+@torch.library.register_fake("brevitas_ftprop::quantize", lib=_library)
+def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, operands_learn, backend):
+    y = in_format(torch.empty_like(x), memory_format(x))
+    the_rule = get_rule(rule)
+    code = _what_to_keep(the_rule, saved, operands_learn) == "code"
+    size = code_size(parse_step(step), the_rule, x.numel()) if code else 0
+    dtype = Operands(scale, zero_point).result_type(x)
+    return y.to(dtype), x.new_empty(size, dtype=torch.uint8)
+
+
+@torch.library.impl(_library, "quantize_backward", "CompositeExplicitAutograd")
+def _quantize_backward(
+    grad,
+    kept,
+    scale,
+    zero_point,
+    lo,
+    hi,
+    rounded,
+    step,
+    rule,
+    weighting,
+    backend,
+    batch_size,
+    scale_learns,
+    zero_point_learns,
+    bounds_learn,
+):
+    form = _form_of_gradient(grad, kept)
+    if kept is not None and kept.dtype is not torch.uint8:
+        kept = in_format(kept, form)
+        rounded = None if rounded is None else in_format(rounded, form)
+    operands = Operands(scale, zero_point, lo, hi, rounded)
+    what = parse_step(step), operands, get_rule(rule)
+    chosen = choose_backend(backend, grad.device, *what)
+    needs = Needs(scale_learns, zero_point_learns, bounds_learn)
+    gradients = chosen.backward(
+        what[0], grad, kept, operands, what[2], weighting, needs, batch_size
+    )
+    sums = (grad.new_empty(0) if each is None else each for each in gradients[1:])
+    return in_format(gradients.x, form), *sums
+
+
+@torch.library.register_fake("brevitas_ftprop::quantize_backward", lib=_library)
+def _(
+    grad,
+    kept,
+    scale,
+    zero_point,
+    lo,
+    hi,
+    rounded,
+    step,
+    rule,
+    weighting,
+    backend,
+    batch_size,
+    scale_learns,
+    zero_point_learns,
+    bounds_learn,
+):
+    asked = {
+        "scale": scale if scale_learns else None,
+        "zero_point": zero_point if zero_point_learns else None,
+        "lo": lo if bounds_learn else None,
+        "hi": hi if bounds_learn else None,
+    }
+    nothing = {name: grad.new_empty(0) for name in asked}
+    sums = {name: torch.empty_like(each) for name, each in asked.items() if each is not None}
+    grad_x = in_format(torch.empty_like(grad), _form_of_gradient(grad, kept))
+    return (grad_x, *(nothing | sums).values())
+
+
+def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
+    return memory_format(grad if kept is None or kept.dtype is torch.uint8 else kept)
+
+
+def _setup_context(ctx, inputs, output):
+    x, *operands, step, rule, weighting, saved, operands_learn, backend = inputs
+    keep = _what_to_keep(get_rule(rule), saved, operands_learn)
+    kept = {"input": x, "code": output[1], "nothing": None}[keep]
+    rounded = operands[4] if keep == "input" else None
+    ctx.save_for_backward(kept, *operands[:4], rounded)
+    ctx.options = step, rule, weighting, backend
+    ctx.dtype, ctx.form = x.dtype, memory_format(x)
+    ctx.batch_size = x.shape[0] if x.dim() else 1
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx, grad, _):
+    kept, *operands = ctx.saved_tensors
+    _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
+    sums_to_find = scale_learns, zero_point_learns, lo_learns or hi_learns
+    if kept is not None and kept.dtype is torch.uint8:
+        # The code lies in memory as the input did.
+        grad = in_format(grad, ctx.form)
+    grad_x, *sums = torch.ops.brevitas_ftprop.quantize_backward(
+        grad, kept, *operands, *ctx.options, ctx.batch_size, *sums_to_find
+    )
+    learns = scale_learns, zero_point_learns, lo_learns, hi_learns
+    sums = [
+        total.to(operand.dtype) if wanted else None
+        for total, operand, wanted in zip(sums, operands, learns, strict=False)
+    ]
+    return grad_x.to(ctx.dtype), *sums, *(None,) * 7
+
+
+torch.library.register_autograd(
+    "brevitas_ftprop::quantize", _backward, setup_context=_setup_context, lib=_library
+)
+
+
+def _refuse_second_derivative(ctx, *gradients):
+    raise RuntimeError("a target rule's gradient can be differentiated once only")
+
+
+torch.library.register_autograd(
+    "brevitas_ftprop::quantize_backward", _refuse_second_derivative, lib=_library
+)
+
+
+def _call(
+    x: Tensor,
+    operands: Operands,
+    step: str,
+    rule: str,
+    weighting: str,
+    saved: str,
+    backend: str,
+) -> Tensor:
+    _refuse_scaled_loss(x, weighting)
+    operands_learn = any(each is not None and each.requires_grad for each in operands)
+    if not torch.is_grad_enabled():
+        # Nothing is kept then, so that no code is needed.
+        saved = "exact"
+    y, _ = torch.ops.brevitas_ftprop.quantize(
+        x, *operands, step, rule, weighting, saved, operands_learn, backend
+    )
+    return y
 
 
 @_called_from_script
-def binary_sign(x: Tensor, scale: Tensor, rule: str, weighting: str) -> Tensor:
+def binary_sign(
+    x: Tensor,
+    scale: Tensor,
+    rule: str,
+    weighting: str,
+    saved: str = "exact",
+    backend: str = "auto",
+) -> Tensor:
     """Scaled sign with a target rule's gradient.
 
     Forward ``y = s·sign(x)`` with sign(±0) = +1; backward ``∂L/∂x = s·w·t·l'(t·x/s)`` and
@@ -102,9 +280,13 @@ def binary_sign(x: Tensor, scale: Tensor, rule: str, weighting: str) -> Tensor:
         scale: positive, broadcastable to ``x``.
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
+        saved: what is kept for backward, ``"exact"`` (the input) or ``"compact"`` (a code of the
+            slopes, while nothing but ``x`` learns).
+        backend: ``"auto"`` or the name of a backend.
 
     Raises:
-        ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow.
+        ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow, and for a
+            backend that cannot compute this.
 
     >>> x = torch.tensor([-2.0, -0.0, 0.5], requires_grad=True)
     >>> y = binary_sign(x, torch.tensor(1.0), "saturated_ste", "grad")
@@ -117,124 +299,75 @@ def binary_sign(x: Tensor, scale: Tensor, rule: str, weighting: str) -> Tensor:
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573; scale gradients as in
         ``brevitas.core.quant.ClampedBinaryQuant``.
     """
-    _refuse_scaled_loss(x, weighting)
-    return _BinarySign.apply(x, scale, rule, weighting)
-
-
-class _IntStaircase(Function):
-    @staticmethod
-    def forward(ctx, v, rounded, lo, hi, rule, weighting, form, step):
-        ctx.rule, ctx.weighting, ctx.form = rule, weighting, form
-        ctx.step = step if weighting == "mean" else None
-        bounds_learn = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
-        z = v
-        if form == "single":
-            u = (2 * v - lo - hi) / (hi - lo + 1)
-            z = clip_margin(u, rounded < lo, rounded > hi)
-        ctx.save_for_backward(z, lo, hi, rounded if bounds_learn else None)
-        y = torch.where(rounded > hi, hi.to(rounded.dtype), rounded)
-        return torch.where(y < lo, lo.to(y.dtype), y)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        z, lo, hi, rounded = ctx.saved_tensors
-        rule = get_rule(ctx.rule)
-        grad_v = grad_lo = grad_hi = None
-        if ctx.needs_input_grad[0]:
-            if ctx.form == "single":
-                grad_v = unit_gradient(grad, z, rule, ctx.weighting)
-            else:
-                thresholds = [k + 0.5 for k in range(int(lo), int(hi))]
-                grad_v = staircase_gradient(grad, z, thresholds, 0.5, rule, ctx.weighting)
-            if ctx.step is not None:
-                # The incoming gradient is |g|·step; so has the weight that replaces it to be.
-                grad_v = grad_v * ctx.step
-            grad_v = grad_v.to(z.dtype)
-        if rounded is not None:
-            grad_lo = torch.where(rounded < lo, grad, 0.0).sum_to_size(lo.shape).to(lo.dtype)
-            grad_hi = torch.where(rounded > hi, grad, 0.0).sum_to_size(hi.shape).to(hi.dtype)
-        return grad_v, None, grad_lo, grad_hi, None, None, None, None
+    return _call(x, Operands(scale), "sign", rule, weighting, saved, backend)
 
 
 @_called_from_script
-def int_staircase(
-    v: Tensor,
-    rounded: Tensor,
+def int_quantize(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
     lo: Tensor,
     hi: Tensor,
     rule: str,
     weighting: str,
     form: str,
-    step: Tensor | None = None,
+    rounding: str = "round",
+    rounded: Tensor | None = None,
+    saved: str = "exact",
+    backend: str = "auto",
 ) -> Tensor:
-    """Integer staircase of a k-bit quantizer with a target rule's gradient.
+    """Integer quantizer of k bits with a target rule's gradient.
 
-    Forward ``clamp(rounded, lo, hi)``; backward, in the *single* form, ``w·t·l'(t·u)`` with one
-    unit ``u = (2v - lo - hi)/(hi - lo + 1)`` over the whole range, |u| ≤ 1 being exactly where
-    ``lo ≤ rounded ≤ hi``; in the *sum* form ``Σ_k ½·w·t·l'(t·(v - θ_k))`` over the thresholds
-    θ_k = lo+½ … hi-½. Scale and zero-point enter before and after, so autograd gives their
-    gradients.
+    Forward ``y = (clamp(round(v), lo, hi) - z)·s`` with v = x/s + z. Backward, in the *single*
+    form, ``∂L/∂x = w·t·l'(t·u)`` with one unit ``u = (v - (lo + hi)/2)/((hi - lo + 1)/2)`` over the
+    whole range, |u| ≤ 1 being exactly where ``lo ≤ round(v) ≤ hi``; in the *sum* form
+    ``Σ_k ½·w·t·l'(t·(v - θ_k))`` over the thresholds θ_k = lo+½ … hi-½. With S the slope in this,
+    ``∂L/∂s = Σ g·((q - z) - S·x/s)`` and ``∂L/∂z = Σ g·s·(S - 1)``, q being the integer; the units
+    that are clipped give ``∂L/∂lo`` and ``∂L/∂hi``, their g·s.
 
     Args:
-        v: ``x/scale + zero_point``.
-        rounded: ``v`` rounded to integers by the quantizer's own rounding, without gradient.
-        lo, hi: smallest and largest integer, 0-dimensional; a learned bit width receives the
-            gradient of the units that are clipped there.
+        x: pre-activation, any shape and float dtype.
+        scale, zero_point: broadcastable to ``x``, the scale positive.
+        lo, hi: smallest and largest integer, 0-dimensional; they may depend on a learned bit width.
         rule: spec of a registered rule.
-        weighting: ``"grad"`` or ``"mean"``.
+        weighting: ``"grad"`` or ``"mean"``; the 1/N weight is that of the output's gradient.
         form: ``"single"`` or ``"sum"``.
-        step: value of one integer, the scale, without gradient; 1 if None. The 1/N weight, which
-            is that of the output's gradient, is scaled by it.
+        rounding: ``"round"`` (half to even), ``"ceil"``, ``"floor"`` or ``"trunc"``.
+        rounded: v as another rounding rounds it, without gradient; in place of ``rounding``.
+        saved, backend: as for :func:`binary_sign`.
 
     Raises:
-        ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow.
+        ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow, and for a
+            backend that cannot compute this.
 
-    >>> v = torch.tensor([-1.0, 0.4, 3.6], requires_grad=True)
-    >>> lo, hi = torch.tensor(0.0), torch.tensor(3.0)
-    >>> y = int_staircase(v, v.detach().round(), lo, hi, "saturated_ste", "grad", "single")
+    >>> x = torch.tensor([-1.0, 0.4, 3.6], requires_grad=True)
+    >>> one, zero, three = torch.tensor(1.0), torch.tensor(0.0), torch.tensor(3.0)
+    >>> y = int_quantize(x, one, zero, zero, three, "saturated_ste", "grad", "single")
     >>> y.tolist()
     [0.0, 0.0, 3.0]
-    >>> y.sum().backward(); v.grad.tolist()
+    >>> y.sum().backward(); x.grad.tolist()
     [0.0, 1.0, 0.0]
 
     References:
-        Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4.
+        Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4; operations in the order of
+        ``brevitas.core.quant.IntQuant``.
     """
-    _refuse_scaled_loss(v, weighting)
-    return _IntStaircase.apply(v, rounded, lo, hi, rule, weighting, form, step)
-
-
-class _TernaryStep(Function):
-    @staticmethod
-    def forward(ctx, x, scale, threshold, rule, weighting, form):
-        ctx.save_for_backward(x, scale)
-        ctx.threshold, ctx.rule, ctx.weighting, ctx.form = threshold, rule, weighting, form
-        return (x.abs() > threshold * scale).to(x.dtype) * torch.sign(x) * scale
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, scale = ctx.saved_tensors
-        rule = get_rule(ctx.rule)
-        grad_x = grad_scale = None
-        if ctx.needs_input_grad[0]:
-            # In units in which the two thresholds lie at ±½, as an integer quantizer's do.
-            v = x / scale * (0.5 / ctx.threshold)
-            if ctx.form == "single":
-                grad_x = unit_gradient(grad, v / 1.5, rule, ctx.weighting)
-            else:
-                grad_x = staircase_gradient(grad, v, [-0.5, 0.5], 0.5, rule, ctx.weighting)
-            grad_x = (grad_x * scale).to(x.dtype)
-        if ctx.needs_input_grad[1]:
-            step = (x.abs() > ctx.threshold * scale).to(x.dtype) * torch.sign(x)
-            grad_scale = (grad * step).sum_to_size(scale.shape).to(scale.dtype)
-        return grad_x, grad_scale, None, None, None, None
+    step = Integers(rounding, form).spec
+    operands = Operands(scale, zero_point, lo, hi, rounded)
+    return _call(x, operands, step, rule, weighting, saved, backend)
 
 
 @_called_from_script
 def ternary_step(
-    x: Tensor, scale: Tensor, threshold: float, rule: str, weighting: str, form: str
+    x: Tensor,
+    scale: Tensor,
+    threshold: float,
+    rule: str,
+    weighting: str,
+    form: str,
+    saved: str = "exact",
+    backend: str = "auto",
 ) -> Tensor:
     """Scaled ternary step with a target rule's gradient.
 
@@ -249,9 +382,11 @@ def ternary_step(
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         form: ``"single"`` or ``"sum"``.
+        saved, backend: as for :func:`binary_sign`.
 
     Raises:
-        ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow.
+        ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow, and for a
+            backend that cannot compute this.
 
     >>> x = torch.tensor([-2.0, 0.5, 0.6], requires_grad=True)
     >>> ternary_step(x, torch.tensor(1.0), 0.5, "soft_hinge", "grad", "single").tolist()
@@ -261,35 +396,20 @@ def ternary_step(
         ``brevitas.core.quant.TernaryQuant`` (forward); its own gradient, 0 in the dead zone and
         1 outside, is none of the target rules.
     """
-    _refuse_scaled_loss(x, weighting)
-    return _TernaryStep.apply(x, scale, threshold, rule, weighting, form)
-
-
-class _PaperStaircase(Function):
-    @staticmethod
-    def forward(ctx, x, steps, max_val, rule, weighting, form):
-        ctx.save_for_backward(x)
-        ctx.steps, ctx.max_val = steps, max_val
-        ctx.rule, ctx.weighting, ctx.form = rule, weighting, form
-        return torch.ceil(x * (steps - 1)).clamp(0, steps) * (max_val / steps)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        steps, rule = ctx.steps, get_rule(ctx.rule)
-        if ctx.form == "single":
-            u = clip_margin(2 * x - 1, x < 0, x > 1)
-            grad_x = unit_gradient(grad, u, rule, ctx.weighting)
-        else:
-            thresholds = [k / (steps - 1) for k in range(steps)]
-            grad_x = staircase_gradient(grad, x, thresholds, 1 / steps, rule, ctx.weighting)
-        return (grad_x * ctx.max_val).to(x.dtype), None, None, None, None, None
+    step = Ternary(threshold, form).spec
+    return _call(x, Operands(scale), step, rule, weighting, saved, backend)
 
 
 @_called_from_script
 def paper_staircase(
-    x: Tensor, steps: int, max_val: float, rule: str, weighting: str, form: str
+    x: Tensor,
+    steps: int,
+    max_val: float,
+    rule: str,
+    weighting: str,
+    form: str,
+    saved: str = "exact",
+    backend: str = "auto",
 ) -> Tensor:
     """The paper's staircase activation ("qReLU") with a target rule's gradient.
 
@@ -305,9 +425,11 @@ def paper_staircase(
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         form: ``"single"`` or ``"sum"``.
+        saved, backend: as for :func:`binary_sign`.
 
     Raises:
-        ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow.
+        ValueError: for 1/N weighting in float16, whose loss scaling it cannot follow, and for a
+            backend that cannot compute this.
 
     >>> x = torch.tensor([-0.1, 0.0, 0.2, 0.5, 0.9, 1.5], requires_grad=True)
     >>> y = paper_staircase(x, 3, 1.0, "saturated_ste", "grad", "single")
@@ -320,5 +442,5 @@ def paper_staircase(
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4; afriesen/ftprop
         ``activations.py`` (``Staircase``).
     """
-    _refuse_scaled_loss(x, weighting)
-    return _PaperStaircase.apply(x, steps, max_val, rule, weighting, form)
+    step = PaperStaircase(steps, max_val, form).spec
+    return _call(x, Operands(), step, rule, weighting, saved, backend)

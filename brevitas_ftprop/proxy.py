@@ -18,6 +18,9 @@ __all__ = [
 ]
 
 
+OPTIONS = ("rule", "weighting", "staircase", "saved")
+
+
 def rule_holder(tensor_quant: Any) -> Any:
     """The module inside a tensor-quant that holds the rule: ``int_quant``, or itself."""
     return getattr(tensor_quant, "int_quant", tensor_quant)
@@ -26,8 +29,8 @@ def rule_holder(tensor_quant: Any) -> Any:
 class TargetPropProxy:
     """The rule of a quantizer proxy and its options.
 
-    ``rule``, ``weighting`` and ``staircase`` can be read and set at any time; a new value holds
-    from the next forward pass on and survives the re-initialisation that
+    ``rule``, ``weighting``, ``staircase`` and ``saved`` can be read and set at any time; a new
+    value holds from the next forward pass on and survives the re-initialisation that
     ``load_state_dict`` does.
 
     >>> from brevitas.nn import QuantIdentity
@@ -69,6 +72,15 @@ class TargetPropProxy:
     def staircase(self, staircase: str) -> None:
         self._set_options(staircase=staircase)
 
+    @property
+    def saved(self) -> str:
+        """What is kept for backward: ``"exact"`` (the input) or ``"compact"`` (its slopes)."""
+        return self._option("saved")
+
+    @saved.setter
+    def saved(self, saved: str) -> None:
+        self._set_options(saved=saved)
+
     def _option(self, name: str) -> str:
         tensor_quant = tensor_quant_of(self)
         if tensor_quant is None:
@@ -77,8 +89,8 @@ class TargetPropProxy:
         return getattr(rule_holder(tensor_quant), name)
 
     def _set_options(self, **options: str) -> None:
-        new = {name: self._option(name) for name in ("rule", "weighting", "staircase")} | options
-        new["rule"] = check_options(new["rule"], new["weighting"], new["staircase"])
+        new = {name: self._option(name) for name in OPTIONS} | options
+        new["rule"] = check_options(**new)
         self._check_weighting(new["weighting"])
         # Not bound to the injector: each binding would make its class hierarchy longer.
         self.chosen_options = new
@@ -94,7 +106,7 @@ class TargetPropProxy:
         pass
 
     def extra_repr(self) -> str:
-        return f"rule={self.rule}, weighting={self.weighting}, staircase={self.staircase}"
+        return ", ".join(f"{name}={self._option(name)}" for name in OPTIONS)
 
 
 class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
@@ -104,7 +116,7 @@ class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
     >>> from brevitas_ftprop.quant import TargetPropInt8ActPerTensorFloat
     >>> act = QuantIdentity(act_quant=TargetPropInt8ActPerTensorFloat, bit_width=2, rule="hinge")
     >>> print(str(act.act_quant).splitlines()[1].strip())
-    rule=hinge, weighting=grad, staircase=single
+    rule=hinge, weighting=grad, staircase=single, saved=exact
     """
 
     def init_tensor_quant(self) -> None:

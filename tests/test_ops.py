@@ -10,7 +10,7 @@ from brevitas_ftprop import RULES, Rule
 from brevitas_ftprop.ops import (
     binary_sign,
     check_options,
-    int_staircase,
+    int_quantize,
     paper_staircase,
     ternary_step,
 )
@@ -20,6 +20,12 @@ TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}  # float64
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 SECH2_HALF = 1 / math.cosh(0.5) ** 2
 SECH2_ONE = 1 / math.cosh(1.0) ** 2
+
+
+def int_staircase(v, lo, hi, rule, weighting, form):
+    """The integer quantizer with scale 1 and zero-point 0: clamp(round(v), lo, hi)."""
+    one, zero = torch.ones((), dtype=v.dtype), torch.zeros((), dtype=v.dtype)
+    return int_quantize(v, one, zero, lo, hi, rule, weighting, form)
 
 
 def rule_parameters(function):
@@ -109,7 +115,7 @@ def test_int_staircase_gradient_is_autograd_of_the_layer_losses(rule, lo, hi, fo
     v, grad = dense(lo - 3, hi + 3)
     bounds = torch.tensor(float(lo)), torch.tensor(float(hi))
     gradient = input_gradient(
-        lambda v: int_staircase(v, v.detach().round(), *bounds, rule.spec, weighting, form), v, grad
+        lambda v: int_staircase(v, *bounds, rule.spec, weighting, form), v, grad
     )
     if form == "single":
         units, share = [(2 * v - lo - hi) / (hi - lo + 1)], 1.0
@@ -213,11 +219,9 @@ def test_saturated_paper_staircase_passes_from_zero_to_one_ends_included(steps):
 )
 def test_two_bit_soft_hinge_equals_hand_computation(form, expected):
     v = torch.tensor([-0.5, 0.5, 1.5, 2.5, 3.5], dtype=torch.float64)
-    # Rounded halfway up, so that every value is inside and u is the formula's own.
-    rounded = torch.tensor([0.0, 1, 2, 3, 3], dtype=torch.float64)
     gradient = input_gradient(
         lambda v: int_staircase(
-            v, rounded, torch.tensor(0.0), torch.tensor(3.0), "soft_hinge", "grad", form
+            v, torch.tensor(0.0), torch.tensor(3.0), "soft_hinge", "grad", form
         ),
         v,
         torch.ones(5, dtype=torch.float64),
@@ -229,7 +233,7 @@ def test_two_bit_saturated_sum_counts_the_thresholds_within_one():
     v = torch.tensor([-0.6, -0.5, 0.4, 0.5, 1.0, 1.5, 2.0, 3.5, 3.6])
     gradient = input_gradient(
         lambda v: int_staircase(
-            v, v.round(), torch.tensor(0.0), torch.tensor(3.0), "saturated_ste", "grad", "sum"
+            v, torch.tensor(0.0), torch.tensor(3.0), "saturated_ste", "grad", "sum"
         ),
         v,
         torch.full((9,), 2.0),
@@ -300,7 +304,6 @@ def test_saturated_staircase_passes_exactly_where_the_rounded_value_is_in_range(
     gradient = input_gradient(
         lambda v: int_staircase(
             v,
-            v.detach().round(),
             torch.tensor(float(lo)),
             torch.tensor(float(hi)),
             "saturated_ste",
@@ -319,9 +322,7 @@ def every_op(rule, weighting="grad", form="single"):
     return {
         "sign": lambda x: binary_sign(x, one.to(x.dtype), rule, weighting),
         "ternary": lambda x: ternary_step(x, one.to(x.dtype), 0.5, rule, weighting, form),
-        "int": lambda x: int_staircase(
-            x, x.detach().round(), lo.to(x.dtype), hi.to(x.dtype), rule, weighting, form
-        ),
+        "int": lambda x: int_staircase(x, lo.to(x.dtype), hi.to(x.dtype), rule, weighting, form),
         "paper": lambda x: paper_staircase(x, 3, 1.0, rule, weighting, form),
     }
 
@@ -440,7 +441,7 @@ def test_bounds_receive_the_gradient_of_the_units_clipped_there(form):
     v = torch.tensor([-3.0, -0.5, -0.6, 1.0, 3.4, 3.5, 9.0])
     grad = torch.tensor([1.0, 2, 4, 8, 16, 32, 64])
     lo, hi = torch.tensor(0.0, requires_grad=True), torch.tensor(3.0, requires_grad=True)
-    y = int_staircase(v, v.round(), lo, hi, "soft_hinge", "grad", form)
+    y = int_staircase(v, lo, hi, "soft_hinge", "grad", form)
     grad_lo, grad_hi = torch.autograd.grad(y, (lo, hi), grad)
     # -0.5 rounds to -0, inside; 3.5 rounds to 4, outside
     assert (grad_lo.item(), grad_hi.item()) == (1 + 4, 32 + 64)
@@ -449,7 +450,7 @@ def test_bounds_receive_the_gradient_of_the_units_clipped_there(form):
 def test_int_staircase_equals_clamping_the_rounded_value():
     v = torch.cat([torch.randn(300) * 4, torch.arange(-6, 6) + 0.5])
     lo, hi = torch.tensor(-2.0), torch.tensor(1.0)
-    y = int_staircase(v, v.round(), lo, hi, "ste", "grad", "single")
+    y = int_staircase(v, lo, hi, "ste", "grad", "single")
     assert torch.equal(y, v.round().clamp(-2, 1))
 
 
@@ -467,7 +468,7 @@ def test_what_backward_keeps_does_not_grow_with_the_levels(op, form):
             function(torch.randn(1000, requires_grad=True))
         return sum(sizes)
 
-    assert kept(every_op("soft_hinge", form=form)[op]) <= 4 * 1000 + 16
+    assert kept(every_op("soft_hinge", form=form)[op]) <= 4 * 1000 + 24
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -488,7 +489,7 @@ def test_second_derivatives_are_refused(op):
     (gradient,) = torch.autograd.grad(
         (every_op("soft_hinge")[op](x) * weight).sum(), x, create_graph=True
     )
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="differentiated once"):
         gradient.sum().backward()
 
 

@@ -22,25 +22,25 @@ def test_target_is_minus_the_sign_of_the_gradient_and_zero_where_it_is_zero(dtyp
 
 def test_loss_weighting_returns_the_gradient_itself():
     grad = torch.tensor([[1.5, -0.0], [-3e38, 1e-45]])
-    assert weighted_sign(grad, "grad").tolist() == grad.tolist()
+    assert weighted_sign(grad, "grad", 2).tolist() == grad.tolist()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_mean_weighting_divides_the_sign_by_the_batch_size(dtype):
     grad = torch.tensor([[2.0, -0.5, 0.0], [-7.0, 1e-3, -0.0]], dtype=dtype)
-    weighted = weighted_sign(grad, "mean")
+    weighted = weighted_sign(grad, "mean", 2)
     assert weighted.dtype is dtype
     assert weighted.tolist() == [[0.5, -0.5, 0.0], [-0.5, 0.5, 0.0]]
 
 
 def test_mean_weighting_ignores_the_scale_of_the_loss():
     grad = torch.randn(8, 3)
-    assert torch.equal(weighted_sign(grad, "mean"), weighted_sign(grad * 1024, "mean"))
+    assert torch.equal(weighted_sign(grad, "mean", 8), weighted_sign(grad * 1024, "mean", 8))
 
 
 def test_mean_weighting_takes_a_scalar_and_an_empty_batch():
-    assert weighted_sign(torch.tensor(-3.0), "mean").item() == -1
-    assert weighted_sign(torch.empty(0, 4), "mean").shape == (0, 4)
+    assert weighted_sign(torch.tensor(-3.0), "mean", 1).item() == -1
+    assert weighted_sign(torch.empty(0, 4), "mean", 0).shape == (0, 4)
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)

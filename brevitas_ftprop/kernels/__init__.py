@@ -1,5 +1,42 @@
-"""How the gradients are computed; :mod:`.eager` is the meaning that every backend must equal."""
+"""How the steps are computed; :mod:`.eager` is the meaning that every backend must equal."""
 
-from .eager import STAIRCASE_FORMS, clip_margin, staircase_gradient, unit_gradient
+from .backend import BACKENDS, ENVIRONMENT_VARIABLE, check_backend, choose_backend
+from .codes import codable, code_size, constant, error_bound
+from .eager import Gradients, Needs, backward
+from .layout import in_format, memory_format
+from .steps import (
+    ROUNDING_FUNCTIONS,
+    STAIRCASE_FORMS,
+    Integers,
+    Operands,
+    PaperStaircase,
+    Sign,
+    Step,
+    Ternary,
+    parse_step,
+)
 
-__all__ = ["STAIRCASE_FORMS", "clip_margin", "staircase_gradient", "unit_gradient"]
+__all__ = [
+    "BACKENDS",
+    "ENVIRONMENT_VARIABLE",
+    "ROUNDING_FUNCTIONS",
+    "STAIRCASE_FORMS",
+    "Gradients",
+    "Integers",
+    "Needs",
+    "Operands",
+    "PaperStaircase",
+    "Sign",
+    "Step",
+    "Ternary",
+    "backward",
+    "check_backend",
+    "choose_backend",
+    "codable",
+    "code_size",
+    "constant",
+    "error_bound",
+    "in_format",
+    "memory_format",
+    "parse_step",
+]

@@ -1,83 +1,140 @@
-"""The meaning of a target rule's gradient, in plain torch."""
+"""The meaning of a step and its gradient, in plain torch; every other backend must equal it."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..rules import Rule, saturate
+from ..rules import Rule
 from ..targets import sign_target, weighted_sign
+from .codes import decode, encode
+from .steps import Integers, Operands, Sign, Step, Ternary
 
-STAIRCASE_FORMS = ("single", "sum")
+__all__ = ["Gradients", "Needs", "backward", "forward", "reason_against"]
 
 
-def unit_gradient(grad: Tensor, z: Tensor, rule: Rule, weighting: str) -> Tensor:
-    """Gradient that a sign unit passes to its pre-activation, ``w·t·l'(t·z)``.
+class Needs(NamedTuple):
+    """Which gradients of a step are asked for, beside that of its input."""
 
-    With ``weighting="grad"`` this is ``g·s(t·z)``, s = -l' being the rule's slope.
+    scale: bool = False
+    zero_point: bool = False
+    bounds: bool = False
+
+
+class Gradients(NamedTuple):
+    """Gradients of a step's input and operands, None where they were not asked for."""
+
+    x: Tensor
+    scale: Tensor | None = None
+    zero_point: Tensor | None = None
+    lo: Tensor | None = None
+    hi: Tensor | None = None
+
+
+def reason_against(device: torch.device, step: Step, operands: Operands, rule: Rule) -> str | None:
+    """Why this backend cannot compute a step; never for this one."""
+    return None
+
+
+def forward(
+    step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
+) -> tuple[Tensor, Tensor]:
+    """The quantized value, and the code of the slopes where ``code`` asks for one (else empty)."""
+    y = step.output(x, operands)
+    return y, encode(step, x, operands, rule) if code else x.new_empty(0, dtype=torch.uint8)
+
+
+def backward(
+    step: Step,
+    grad: Tensor,
+    kept: Tensor | None,
+    operands: Operands,
+    rule: Rule,
+    weighting: str,
+    needs: Needs,
+    batch_size: int,
+) -> Gradients:
+    """Gradients of a step, ``∂L/∂x = w·t·Σ_k l'(t·z_k)`` with the factors that lead in and out.
 
     Args:
-        grad: ∂L/∂h of the unit's output, any shape.
-        z: pre-activation in units of the output scale, same shape.
+        step: the step.
+        grad: ∂L/∂y, any shape.
+        kept: the input, or the code that :func:`forward` made of its slopes, or None where they do
+            not depend on it.
+        operands: those of the forward pass.
         rule: the target rule.
         weighting: ``"grad"`` or ``"mean"``.
-
-    >>> from brevitas_ftprop.rules import get_rule
-    >>> g = torch.tensor([1.0, -1.0])
-    >>> unit_gradient(g, torch.tensor([2.0, 2.0]), get_rule("hinge"), "grad")
-    tensor([1., -0.])
+        needs: what else is asked for; then ``kept`` is the input.
+        batch_size: the N of the 1/N weight.
 
     References:
-        Friesen & Domingos, ICLR 2018, arXiv:1710.11573, algorithm 1.
+        Friesen & Domingos, ICLR 2018, arXiv:1710.11573, algorithm 1 and section 4.
     """
-    # A pre-activation that its scale took beyond the dtype must not meet a target of 0 as inf.
-    margin = z if rule.even else saturate(z) * sign_target(grad)
-    # In this order the result has the memory layout of z, as stock Brevitas' has, so that sums over
-    # it add up in the same order.
-    return rule.slope(margin) * weighted_sign(grad, weighting)
+    entered = step.enter(grad, operands)
+    target = None if rule.even else sign_target(entered)
+    if kept is None:
+        slope = step.slope(grad.new_zeros(()), operands, rule, target)
+    elif kept.dtype is torch.uint8:
+        slope = decode(step, kept, operands, rule, target, entered)
+    else:
+        slope = step.slope(kept, operands, rule, target)
+    weighted = weighted_sign(entered, weighting, batch_size)
+    if weighting == "mean" and isinstance(step, Integers):
+        # The entering gradient is |g|·s; so has the weight that replaces it to be.
+        weighted = weighted * operands.scale
+    passed = slope * weighted
+    gradients = Gradients(step.leave(passed, operands))
+    if kept is None or not any(needs):
+        return gradients
+    if isinstance(step, Integers):
+        return _of_integers(step, gradients, grad, entered, passed, kept, operands, needs)
+    assert isinstance(step, Sign | Ternary)
+    return gradients._replace(scale=_of_scale(step, grad, kept, operands, rule))
 
 
-def clip_margin(u: Tensor, below: Tensor, above: Tensor) -> Tensor:
-    """Pre-activation of the one unit that spans a staircase's whole range, |u| ≤ 1 inside it.
-
-    Whether a unit is outside is settled by the forward pass's own comparison or rounding, not
-    by the float errors of the formula for ``u`` (which would, for one, misplace rounding ties).
-
-    Args:
-        u: the formula's value, any shape.
-        below, above: where the staircase clips, bool, same shape.
-
-    >>> below, above = torch.tensor([True, False, False]), torch.tensor([False, False, True])
-    >>> clip_margin(torch.tensor([-1.0, 0.2, 3.0]), below, above)
-    tensor([-1.0000,  0.2000,  3.0000])
-    >>> bool(_[0] < -1)
-    True
-    """
-    just_outside = 1 + torch.finfo(u.dtype).eps
-    inside = torch.where(above, u.clamp(min=just_outside), u.clamp(-1, 1))
-    return torch.where(below, u.clamp(max=-just_outside), inside)
-
-
-def staircase_gradient(
-    grad: Tensor, v: Tensor, thresholds: list[float], step: float, rule: Rule, weighting: str
+def _of_scale(
+    step: Sign | Ternary, grad: Tensor, x: Tensor, operands: Operands, rule: Rule
 ) -> Tensor:
-    """Gradient of a staircase as the sum of its steps, ``step·Σ_k w·t·l'(t·(v - θ_k))``.
+    shape = operands.scale.shape
+    total = (grad * step.level(x, operands)).sum_to_size(shape)
+    if isinstance(step, Sign) and rule.clamp_width is not None:
+        # The saturated rule is the gradient of a clamp at ±width·scale, whose ends move with the
+        # scale.
+        end = operands.scale * rule.clamp_width
+        grad_end = grad * end
+        above = torch.where(x > end, grad_end, 0.0).sum_to_size(shape)
+        below = torch.where(x < -end, grad_end, 0.0).sum_to_size(shape)
+        total = total + above - below
+    return total
 
-    Args:
-        grad: ∂L/∂h of the staircase's output.
-        v: its pre-activation, in the units of the thresholds.
-        thresholds: the θ_k.
-        step: share of the output that one step contributes (a step of height 1 is half a
-            sign unit: ½).
 
-    >>> from brevitas_ftprop.rules import get_rule
-    >>> v = torch.tensor([0.0, 1.0, 9.0])
-    >>> staircase_gradient(torch.ones(3), v, [0.5, 1.5], 0.5, get_rule("saturated_ste"), "grad")
-    tensor([0.5000, 1.0000, 0.0000])
+def _of_integers(
+    step: Integers,
+    gradients: Gradients,
+    grad: Tensor,
+    entered: Tensor,
+    passed: Tensor,
+    x: Tensor,
+    operands: Operands,
+    needs: Needs,
+) -> Gradients:
+    """The derivatives of ``(q - z)·s`` and of ``x/s + z`` that autograd would find in stock's."""
+    scale, zero_point, lo, hi, _ = operands
+    if needs.scale:
+        outer = _sum_to(scale, grad * (step.level(x, operands) - zero_point))
+        inner = _sum_to(scale, -passed * ((x / scale) / scale))
+        gradients = gradients._replace(scale=outer + inner)
+    if needs.zero_point:
+        total = _sum_to(zero_point, passed) - _sum_to(zero_point, entered)
+        gradients = gradients._replace(zero_point=total)
+    if needs.bounds:
+        rounded = step.rounded(x, operands)
+        gradients = gradients._replace(
+            lo=_sum_to(lo, torch.where(rounded < lo, entered, 0.0)),
+            hi=_sum_to(hi, torch.where(rounded > hi, entered, 0.0)),
+        )
+    return gradients
 
-    References:
-        Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4 (quantized activations).
-    """
-    # One threshold at a time: memory must not grow with the number of levels.
-    total = torch.zeros_like(v)
-    for threshold in thresholds:
-        total += unit_gradient(grad, v - threshold, rule, weighting)
-    return saturate(total) * step
+
+def _sum_to(operand: Tensor, terms: Tensor) -> Tensor:
+    return terms.sum_to_size(operand.shape).to(operand.dtype)

@@ -6,6 +6,7 @@ them.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,9 +25,18 @@ from ..core import (
     TargetPropIntQuant,
     TargetPropStaircaseQuant,
     TargetPropTernaryQuant,
+    rounding_of,
 )
-from ..kernels import clip_margin, staircase_gradient, unit_gradient
-from ..levels import ROUNDINGS
+from ..kernels import (
+    Integers,
+    Needs,
+    Operands,
+    PaperStaircase,
+    Sign,
+    Step,
+    Ternary,
+    backward,
+)
 from ..proxy import rule_holder
 from ..rules import Rule, get_rule
 
@@ -38,37 +48,47 @@ class Units:
     """The elements that one call of a quantizer saw, in the terms of their rule.
 
     Attributes:
+        step: the quantization step.
+        x: its input.
+        operands: its scale and so on.
         rule: the target rule, for stock quantizers the one with the same gradient.
         weighting: ``"grad"`` or ``"mean"``.
-        z: pre-activation of the unit that spans the quantizer's whole range; its sign says in which
-            half of the range the output is.
-        level: the output in steps of one level, 0 at the middle of the range (±1 for sign).
+        middle: the level at the middle of the range.
         gain: levels for a change of the rule's estimator by 1.
-        factor: what multiplies the rule's gradient.
-        v, thresholds, step: of the form ``staircase="sum"``, as
-            :func:`~brevitas_ftprop.kernels.staircase_gradient` takes them; else None.
     """
 
+    step: Step
+    x: Tensor
+    operands: Operands
     rule: Rule
     weighting: str
-    z: Tensor
-    level: Tensor
-    gain: float | Tensor = 1.0
-    factor: float | Tensor = 1.0
-    v: Tensor | None = None
-    thresholds: list[float] | None = None
-    step: float = 1.0
+    middle: float = 0.0
+    gain: float = 1.0
+
+    @cached_property
+    def z(self) -> Tensor:
+        """Pre-activation of the unit that spans the quantizer's whole range; its sign says in which
+        half of the range the output is.
+        """
+        return self.step.unit(self.x, self.operands)
+
+    @property
+    def level(self) -> Tensor:
+        """The output in steps of one level, 0 at the middle of the range (±1 for sign)."""
+        return self.step.level(self.x, self.operands) - self.middle
 
     def passed(self, grad: Tensor, weighting: str | None = None) -> Tensor:
         """Gradient that leaves the quantizer where ``grad`` enters."""
-        weighting = weighting or self.weighting
-        if self.v is None or self.thresholds is None:
-            passed = unit_gradient(grad, self.z, self.rule, weighting)
-        else:
-            passed = staircase_gradient(
-                grad, self.v, self.thresholds, self.step, self.rule, weighting
-            )
-        return passed * self.factor
+        return backward(
+            self.step,
+            grad,
+            self.x,
+            self.operands,
+            self.rule,
+            weighting or self.weighting,
+            Needs(),
+            grad.shape[0],
+        ).x
 
     def estimated_level(self, target: Tensor) -> Tensor:
         """The continuous function whose derivative the rule passes off as the quantizer's."""
@@ -82,10 +102,11 @@ class Units:
         return total * self.gain
 
     def _steps(self) -> Iterator[Tensor]:
-        if self.v is None or self.thresholds is None:
+        if self.step.form == "single":
             yield self.z
         else:
-            yield from (self.v - threshold for threshold in self.thresholds)
+            v = self.step.scaled(self.x, self.operands)
+            yield from (v - threshold for threshold in self.step.thresholds(self.operands))
 
 
 class _OutsideTheDeadZone(Rule):
@@ -119,8 +140,9 @@ def reason_not_to_watch(quant: Any) -> str | None:
     ):
         return None
     if type(quant) is RescalingIntQuant and type(holder) in (IntQuant, TargetPropIntQuant):
-        rounding = type(holder.float_to_int_impl)
-        return None if rounding in ROUNDINGS else f"its rounding, {rounding.__name__}, is not known"
+        if rounding_of(holder) is None:
+            return f"its rounding, {type(holder.float_to_int_impl).__name__}, is not known"
+        return None
     kind = type(holder).__name__
     return f"{kind} has no units: only binary, ternary, staircase and integer quantizers do"
 
@@ -142,37 +164,25 @@ def units_of(quant: Any, x: Tensor, scale: Tensor, zero_point: Tensor, bit_width
     ([-2.0, 0.5], [-1.0, 1.0], [0.0, 0.5])
     """
     holder = rule_holder(quant)
-    rule, weighting = _rule_of(holder), getattr(holder, "weighting", "grad")
-    is_sum = getattr(holder, "staircase", "single") == "sum"
+    chosen = _rule_of(holder), getattr(holder, "weighting", "grad")
+    form = getattr(holder, "staircase", "single")
+    is_sum = form == "sum"
     if isinstance(quant, BinaryQuant | ClampedBinaryQuant | TargetPropBinaryQuant):
-        level = (x >= 0).to(x.dtype) * 2 - 1
-        return Units(rule, weighting, x / scale, level, factor=scale)
+        return Units(Sign(), x, Operands(scale), *chosen)
     if isinstance(quant, TernaryQuant | TargetPropTernaryQuant):
-        threshold = quant.threshold
-        level = (x.abs() > threshold * scale).to(x.dtype) * torch.sign(x)
-        v = x / scale * (0.5 / threshold)
-        if is_sum:
-            return Units(
-                rule, weighting, v / 1.5, level, threshold, scale, v, [-0.5, 0.5], step=0.5
-            )
-        return Units(rule, weighting, v / 1.5, level, 3 * threshold, scale)
+        gain = quant.threshold * (1 if is_sum else 3)
+        return Units(Ternary(quant.threshold, form), x, Operands(scale), *chosen, gain=gain)
     if isinstance(quant, TargetPropStaircaseQuant):
-        n, height = quant.steps, quant.max_val
-        level = torch.ceil(x * (n - 1)).clamp(0, n) - n / 2
-        u = clip_margin(2 * x - 1, x < 0, x > 1)
-        if is_sum:
-            thresholds = [k / (n - 1) for k in range(n)]
-            return Units(rule, weighting, u, level, 1.0, height, x, thresholds, step=1 / n)
-        return Units(rule, weighting, u, level, n / 2, height)
-    v = x / scale + zero_point
-    rounded = ROUNDINGS[type(holder.float_to_int_impl)](v)
-    lo, hi = float(holder.min_int(bit_width)), float(holder.max_int(bit_width))
-    level = rounded.clamp(lo, hi) - (lo + hi) / 2
-    u = clip_margin((2 * v - lo - hi) / (hi - lo + 1), rounded < lo, rounded > hi)
-    if is_sum:
-        thresholds = [k + 0.5 for k in range(int(lo), int(hi))]
-        return Units(rule, weighting, u, level, 0.5, 1.0, v, thresholds, step=0.5)
-    return Units(rule, weighting, u, level, (hi - lo + 1) / 2)
+        middle = quant.steps / 2
+        step = PaperStaircase(quant.steps, quant.max_val, form)
+        return Units(step, x, Operands(), *chosen, middle, gain=1.0 if is_sum else middle)
+    lo, hi = holder.min_int(bit_width), holder.max_int(bit_width)
+    rounding = rounding_of(holder)
+    assert rounding is not None
+    step = Integers(rounding, form)
+    middle, reach = float(lo + hi) / 2, float(hi - lo + 1) / 2
+    operands = Operands(scale, zero_point, lo, hi)
+    return Units(step, x, operands, *chosen, middle, gain=0.5 if is_sum else reach)
 
 
 def _rule_of(holder: Any) -> Rule:

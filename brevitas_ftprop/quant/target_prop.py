@@ -17,6 +17,7 @@ class TargetPropOptions(ExtendedInjector):
     rule = "soft_hinge"
     weighting = "grad"
     staircase = "single"
+    saved = "exact"
 
 
 class TargetPropAct(TargetPropOptions):

@@ -1,7 +1,7 @@
 """Weight quantizers with a target rule's gradient.
 
-``weight_bit_width=`` (2 to 8), ``weight_rule=``, ``weight_staircase=`` and every Brevitas option
-override as usual:
+``weight_bit_width=`` (2 to 8), ``weight_rule=``, ``weight_staircase=``, ``weight_saved=`` and
+every Brevitas option override as usual:
 
 >>> from brevitas.nn import QuantConv2d
 >>> conv = QuantConv2d(3, 8, 3, weight_quant=TargetPropInt8WeightPerChannelFloat,

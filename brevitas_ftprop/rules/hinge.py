@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .indicator import at_most, between
 from .registry import register
 from .rule import Aliases, Rule, positive
 
@@ -26,12 +27,14 @@ class Hinge(Rule):
     name = "hinge"
     aliases: ClassVar[Aliases] = {"WtHinge": {}}
     kinks = (1.0,)
+    slope_range = (0.0, 1.0)
+    two_valued = True
 
     def loss(self, m: Tensor) -> Tensor:
         return (1 - m).clamp(min=0)
 
     def slope(self, m: Tensor) -> Tensor:
-        return (m <= 1).to(m.dtype)
+        return at_most(m, 1)
 
 
 @register
@@ -61,7 +64,12 @@ class TruncatedHinge(Rule):
         "TruncWtHinge2": {"scale": 2.0},
         "TruncWtHinge11": {},
     }
+    two_valued = True
     scale: float = positive(default=1.0)
+
+    @property
+    def slope_range(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (0.0, self.scale)
 
     @property
     def even(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -80,4 +88,4 @@ class TruncatedHinge(Rule):
 
     def slope(self, m: Tensor) -> Tensor:
         lower, upper = self.kinks
-        return ((m >= lower) & (m <= upper)).to(m.dtype) * self.scale
+        return between(m, lower, upper) * self.scale

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .indicator import between
 from .registry import register
 from .rule import Aliases, Rule
 
@@ -28,13 +29,13 @@ class LogHinge(Rule):
     name = "log_hinge"
     aliases: ClassVar[Aliases] = {"LogWtHinge": {}}
     kinks = (-1.0, 1.0)
+    slope_range = (0.0, 1.0)
 
     def loss(self, m: Tensor) -> Tensor:
         return (2 - m.clamp(-1, 1)).log()
 
     def slope(self, m: Tensor) -> Tensor:
-        inside = ((m >= -1) & (m <= 1)).to(m.dtype)
-        return inside / (2 - m.clamp(-1, 1))
+        return between(m, -1, 1) / (2 - m.clamp(-1, 1))
 
 
 @register
@@ -56,11 +57,11 @@ class TruncatedLogHinge(Rule):
     name = "truncated_log_hinge"
     aliases: ClassVar[Aliases] = {"TruncLogWtHinge": {}}
     kinks = (2 - e, 1.0)
+    slope_range = (0.0, 2.0)
 
     def loss(self, m: Tensor) -> Tensor:
         return 2 * (2 - m.clamp(*self.kinks)).log()
 
     def slope(self, m: Tensor) -> Tensor:
         lower, upper = self.kinks
-        inside = ((m >= lower) & (m <= upper)).to(m.dtype)
-        return 2 * inside / (2 - m.clamp(lower, upper))
+        return 2 * between(m, lower, upper) / (2 - m.clamp(lower, upper))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from .indicator import at_least
 from .registry import register
 from .rule import Aliases, Rule, positive
 from .saturate import saturate
@@ -28,6 +29,7 @@ class Logistic(Rule):
 
     name = "logistic"
     aliases: ClassVar[Aliases] = {"LogLoss": {}}
+    slope_range = (0.0, 1.0)
 
     def loss(self, m: Tensor) -> Tensor:
         return -logsigmoid(m)
@@ -54,12 +56,13 @@ class TruncatedLogistic(Rule):
     name = "truncated_logistic"
     aliases: ClassVar[Aliases] = {"TruncLogLoss": {}}
     kinks = (-log(e**2 - 1),)
+    slope_range = (0.0, 1.0)
 
     def loss(self, m: Tensor) -> Tensor:
         return (-logsigmoid(m)).clamp(max=2)
 
     def slope(self, m: Tensor) -> Tensor:
-        return (m >= self.kinks[0]).to(m.dtype) * torch.sigmoid(-m)
+        return at_least(m, self.kinks[0]) * torch.sigmoid(-m)
 
 
 @register
@@ -84,6 +87,10 @@ class LogSigmoid(Rule):
     name = "log_sigmoid"
     aliases: ClassVar[Aliases] = {"LogSigmoid": {}}
     x_scale: float = positive(default=2.0)
+
+    @property
+    def slope_range(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (0.0, self.x_scale)
 
     def loss(self, m: Tensor) -> Tensor:
         return saturate(logsigmoid(-self.x_scale * m))

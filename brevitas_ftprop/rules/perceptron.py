@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .indicator import at_most, between
 from .registry import register
 from .rule import Aliases, Rule
 
@@ -25,12 +26,14 @@ class Perceptron(Rule):
     name = "perceptron"
     aliases: ClassVar[Aliases] = {"WeightedPerceptron": {}}
     kinks = (0.0,)
+    slope_range = (0.0, 1.0)
+    two_valued = True
 
     def loss(self, m: Tensor) -> Tensor:
         return (-m).clamp(min=0)
 
     def slope(self, m: Tensor) -> Tensor:
-        return (m <= 0).to(m.dtype)
+        return at_most(m, 0)
 
 
 @register
@@ -51,9 +54,11 @@ class TruncatedPerceptron(Rule):
     name = "truncated_perceptron"
     aliases: ClassVar[Aliases] = {"TruncWtPerceptron": {}}
     kinks = (-1.0, 0.0)
+    slope_range = (0.0, 1.0)
+    two_valued = True
 
     def loss(self, m: Tensor) -> Tensor:
         return (-m).clamp(0, 1)
 
     def slope(self, m: Tensor) -> Tensor:
-        return ((m >= -1) & (m <= 0)).to(m.dtype)
+        return between(m, -1, 0)

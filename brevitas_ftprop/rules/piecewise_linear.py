@@ -26,6 +26,7 @@ class Ramp(Rule):
     name = "ramp"
     aliases: ClassVar[Aliases] = {"Ramp": {}}
     even = True
+    slope_range = (0.0, 1.0)
 
     def loss(self, m: Tensor) -> Tensor:
         c = m.clamp(-2, 2)
@@ -54,6 +55,7 @@ class ApproxSign(Rule):
 
     name = "approx_sign"
     even = True
+    slope_range = (0.0, 2.0)
 
     def loss(self, m: Tensor) -> Tensor:
         c = m.clamp(-1, 1)

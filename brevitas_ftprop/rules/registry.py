@@ -29,8 +29,9 @@ def register(rule: RuleType) -> RuleType:
     Raises:
         TypeError: if what is decorated is not a subclass of :class:`Rule`.
         ValueError: if a name is no identifier or is taken already, if the rule cannot be made
-            without arguments, if ``kinks`` are not ascending finite numbers, or if slope or loss
-            fail, change the shape or dtype, change their argument or are not finite on the trial.
+            without arguments, if ``kinks`` are not ascending finite numbers, if slope or loss
+            fail, change the shape or dtype, change their argument or are not finite on the trial,
+            or if the slope is not what ``even``, ``slope_range`` and ``two_valued`` say.
 
     >>> @register
     ... class MyRule(Rule):
@@ -173,6 +174,18 @@ def _check_consistency(rule: Rule) -> None:
     m = torch.linspace(-3.1, 2.9, 97, dtype=torch.float64)
     m = m[[all(abs(float(point) - kink) > 1e-6 for kink in rule.kinks) for point in m]]
     slope = rule.slope(m)
+    if rule.two_valued and rule.slope_range is None:
+        raise ValueError(f"{rule.name} is declared two-valued; set slope_range to the two values")
+    if rule.slope_range is not None:
+        low, high = rule.slope_range
+        # The declared numbers may be rounded ones.
+        slack = 1e-6 * (high - low)
+        outside = (slope < low - slack) | (slope > high + slack)
+        if rule.two_valued:
+            outside |= (slope != low) & (slope != high)
+        if outside.any():
+            values = "has other values than" if rule.two_valued else "leaves"
+            raise ValueError(f"the slope of {rule.name} {values} {rule.slope_range}")
     if rule.even and not torch.allclose(slope, rule.slope(-m)):
         raise ValueError(f"{rule.name} is declared even, but its slope at m and -m differs")
     if rule.has_loss:

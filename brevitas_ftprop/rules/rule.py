@@ -67,11 +67,13 @@ class Rule:
         even: whether ``s(-m) = s(m)``, so that the slope does not depend on the target's sign.
         kinks: the margins at which the slope jumps, ascending. What the slope is *at* a kink
             is part of the rule.
+        slope_range: smallest and largest slope, where both are finite; compact saving needs it.
+        two_valued: whether the slope takes no values but the ends of ``slope_range``.
         clamp_width: half-width of the clamp that the rule is the derivative of, where it is one:
             a learned scale then also moves the clamp's ends, as in stock Brevitas.
 
-    Read ``even``, ``kinks`` and ``clamp_width`` from an instance: they may depend on its
-    parameters.
+    Read ``even``, ``kinks``, ``slope_range`` and ``clamp_width`` from an instance: they may depend
+    on its parameters.
 
     Raises:
         TypeError: if a parameter is not a number.
@@ -91,12 +93,17 @@ class Rule:
     aliases: ClassVar[Aliases] = {}
     even: ClassVar[bool] = False
     kinks: ClassVar[tuple[float, ...]] = ()
+    slope_range: ClassVar[tuple[float, float] | None] = None
+    two_valued: ClassVar[bool] = False
     clamp_width: ClassVar[float | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "aliases" not in vars(cls):
             cls.aliases = {}
+        if "slope" in vars(cls) and "slope_range" not in vars(cls):
+            # What a parent says of its own slope need not hold for another one.
+            cls.slope_range, cls.two_valued = None, False
         dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
 
     def __post_init__(self) -> None:

@@ -59,6 +59,10 @@ class Ede(Rule):
         """Height of the estimator, which keeps its slope at 0 from falling below 1."""
         return max(1.0, 1 / self.t)
 
+    @property
+    def slope_range(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (0.0, self.k * self.t)
+
     def at(self, progress: float) -> "Ede":
         return replace(self, progress=progress)
 
@@ -109,6 +113,10 @@ class Reste(Rule):
         if self.power == 1:
             return (-OUTER, OUTER)
         return (-OUTER, -INNER, INNER, OUTER)
+
+    @property
+    def slope_range(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (0.0, INNER ** (self.power - 1))
 
     def at(self, progress: float) -> "Reste":
         return replace(self, progress=progress)

@@ -9,6 +9,9 @@ from .registry import register
 from .rule import Aliases, Rule, positive
 from .saturate import saturate
 
+# Smallest slope of SwishSign in units of β, at β·m = ±3.436; found by evaluating it in float64.
+SWISH_SIGN_MINIMUM = -0.07382875
+
 
 def sigmoid_derivative(v: Tensor) -> Tensor:
     """Derivative of the logistic sigmoid, ``sech²(v/2)/4``, exactly even and never overflowing.
@@ -52,6 +55,10 @@ class Sigmoid(Rule):
     x_scale: float = positive(default=2.0)
     y_scale: float = positive(default=1.0)
 
+    @property
+    def slope_range(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (0.0, self.x_scale * self.y_scale / 4)
+
     def loss(self, m: Tensor) -> Tensor:
         return self.y_scale * torch.sigmoid(-self.x_scale * m)
 
@@ -81,6 +88,10 @@ class SoftHinge(Rule):
     aliases: ClassVar[Aliases] = {"SoftHinge": {}, "SoftHinge2": {"x_scale": 2.0}}
     even = True
     x_scale: float = positive(default=1.0)
+
+    @property
+    def slope_range(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (0.0, self.x_scale)
 
     def loss(self, m: Tensor) -> Tensor:
         return 1 - torch.tanh(self.x_scale * m)
@@ -115,6 +126,10 @@ class LecunTanh(Rule):
     x_scale: float = positive(default=2 / 3)
     y_scale: float = positive(default=1.7519)
 
+    @property
+    def slope_range(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (0.0, self.x_scale * self.y_scale)
+
     def loss(self, m: Tensor) -> Tensor:
         return 1 - self.y_scale * torch.tanh(self.x_scale * m)
 
@@ -142,6 +157,10 @@ class SwishSign(Rule):
     name = "swish_sign"
     even = True
     beta: float = positive(default=5.0)
+
+    @property
+    def slope_range(self) -> tuple[float, float]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (SWISH_SIGN_MINIMUM * self.beta, self.beta)
 
     def loss(self, m: Tensor) -> Tensor:
         v = saturate(self.beta * m)

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from .indicator import at_least
 from .registry import register
 from .rule import Aliases, Rule
 from .saturate import saturate
@@ -50,12 +51,13 @@ class TruncatedSquaredHinge(Rule):
     name = "truncated_squared_hinge"
     aliases: ClassVar[Aliases] = {"TruncWtL2Hinge": {}}
     kinks = (-1.0,)
+    slope_range = (0.0, 2.0)
 
     def loss(self, m: Tensor) -> Tensor:
         return (1 - m.clamp(-1, 1)).square() / 2
 
     def slope(self, m: Tensor) -> Tensor:
-        return (m >= -1).to(m.dtype) * (1 - m.clamp(-1, 1))
+        return at_least(m, -1) * (1 - m.clamp(-1, 1))
 
 
 @register
@@ -101,12 +103,13 @@ class TruncatedSquare(Rule):
     name = "truncated_square"
     aliases: ClassVar[Aliases] = {"TruncSquareLoss": {}}
     kinks = (-1.0,)
+    slope_range = (0.0, 4.0)
 
     def loss(self, m: Tensor) -> Tensor:
         return (1 - m.clamp(-1, 1)).square()
 
     def slope(self, m: Tensor) -> Tensor:
-        return (m >= -1).to(m.dtype) * (2 - 2 * m.clamp(-1, 1))
+        return at_least(m, -1) * (2 - 2 * m.clamp(-1, 1))
 
 
 @register

@@ -27,6 +27,8 @@ class Ste(Rule):
     name = "ste"
     aliases: ClassVar[Aliases] = {"STE": {}}
     even = True
+    slope_range = (1.0, 1.0)
+    two_valued = True
 
     def loss(self, m: Tensor) -> Tensor:
         return -m
@@ -57,6 +59,8 @@ class SaturatedSte(Rule):
     name = "saturated_ste"
     aliases: ClassVar[Aliases] = {"SSTE": {}, "SSTEv2": {"width": sqrt(12) / 2}}
     even = True
+    slope_range = (0.0, 1.0)
+    two_valued = True
     width: float = positive(default=1.0)
 
     @property
@@ -71,4 +75,4 @@ class SaturatedSte(Rule):
         return (self.width - m).clamp(0, 2 * self.width)
 
     def slope(self, m: Tensor) -> Tensor:
-        return (m.abs() <= self.width).to(m.dtype)
+        return m.abs().le_(self.width)

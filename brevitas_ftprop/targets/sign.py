@@ -35,15 +35,15 @@ def sign_target(grad: Tensor) -> Tensor:
     return -torch.sign(grad)
 
 
-def weighted_sign(grad: Tensor, weighting: str) -> Tensor:
+def weighted_sign(grad: Tensor, weighting: str, batch_size: int) -> Tensor:
     """``-w·t``, the sign of the gradient times the weight of the unit's loss.
 
     With ``"grad"`` the weight is |g|, so the result is ``g`` itself; with ``"mean"`` it is
-    1/N, N being the first dimension (the batch size). It takes the place of the gradient of the
+    1/N, N being the batch size. It takes the place of the gradient of the
     quantizer's output, so that what a quantizer makes of that gradient (a binary one multiplies it
     by its scale, an integer one does not) holds for both. It does not follow the scale of the loss.
 
-    >>> weighted_sign(torch.tensor([2.0, -0.5]), "mean")
+    >>> weighted_sign(torch.tensor([2.0, -0.5]), "mean", batch_size=2)
     tensor([ 0.5000, -0.5000])
 
     References:
@@ -51,5 +51,4 @@ def weighted_sign(grad: Tensor, weighting: str) -> Tensor:
     """
     if weighting == "grad":
         return grad
-    batch_size = grad.shape[0] if grad.dim() else 1
     return torch.sign(grad) / max(batch_size, 1)

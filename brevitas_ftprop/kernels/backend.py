@@ -1,0 +1,104 @@
+"""Choosing how fast: the backend that computes a step."""
+
+import logging
+import os
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..rules import Rule
+from . import blocked, eager
+from .eager import Gradients, Needs
+from .steps import Operands, Step
+
+__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "check_backend", "choose_backend"]
+
+ENVIRONMENT_VARIABLE = "BREVITAS_FTPROP_BACKEND"
+
+logger = logging.getLogger(__name__)
+
+
+class Backend(Protocol):
+    """What a module of this package has to define to be one."""
+
+    def reason_against(
+        self, device: torch.device, step: Step, operands: Operands, rule: Rule
+    ) -> str | None: ...
+
+    def forward(
+        self, step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def backward(
+        self,
+        step: Step,
+        grad: Tensor,
+        kept: Tensor | None,
+        operands: Operands,
+        rule: Rule,
+        weighting: str,
+        needs: Needs,
+        batch_size: int,
+    ) -> Gradients: ...
+
+
+BACKENDS: dict[str, Backend] = {"eager": eager, "blocked": blocked}
+# The fastest first; eager takes what is left.
+AUTOMATIC = ("blocked", "eager")
+
+
+def check_backend(backend: str) -> str:
+    """Return ``backend`` if there is one of that name, or if it is ``"auto"``.
+
+    Raises:
+        ValueError: for another name.
+
+    >>> check_backend("auto")
+    'auto'
+    """
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"backend must be auto or one of {', '.join(BACKENDS)}, not {backend!r}")
+    return backend
+
+
+def choose_backend(
+    backend: str, device: torch.device, step: Step, operands: Operands, rule: Rule
+) -> Backend:
+    """The backend that was asked for, or else the fastest that can compute a step.
+
+    Args:
+        backend: a name, or ``"auto"``: what the environment variable
+            ``BREVITAS_FTPROP_BACKEND`` says, and where it is not set, the fastest.
+        device: where the step's input is.
+        step, operands, rule: what is to be computed.
+
+    Raises:
+        ValueError: for an unknown backend, or one that was asked for and cannot compute this.
+
+    >>> from brevitas_ftprop.kernels.steps import Sign
+    >>> from brevitas_ftprop.rules import get_rule
+    >>> what = Sign(), Operands(torch.tensor(1.0)), get_rule("hinge")
+    >>> choose_backend("auto", torch.device("cpu"), *what).__name__
+    'brevitas_ftprop.kernels.blocked'
+    """
+    if backend == "auto":
+        backend = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
+    check_backend(backend)
+    if backend != "auto":
+        reason = BACKENDS[backend].reason_against(device, step, operands, rule)
+        if reason is not None:
+            raise ValueError(f"backend {backend!r} cannot compute this step: {reason}")
+        return BACKENDS[backend]
+    for name in AUTOMATIC:
+        reason = BACKENDS[name].reason_against(device, step, operands, rule)
+        if reason is None:
+            return BACKENDS[name]
+        _log_once(name, reason)
+    raise AssertionError("eager computes everything")
+
+
+@lru_cache(maxsize=256)
+def _log_once(name: str, reason: str) -> None:
+    logger.info("not using the %s backend: %s", name, reason)
