@@ -1,8 +1,9 @@
 """Activation quantizers with a target rule's gradient.
 
 ``bit_width=`` (2 to 8), ``rule=``, ``weighting=``, ``staircase=``, ``saved=`` and every Brevitas
-option (``scaling_init``, ``min_val``, ``max_val``, ``collect_stats_steps``, …) override as usual; sign and
-ternary have their own bit width, and the paper's staircases take ``steps`` and ``max_val`` only:
+option (``scaling_init``, ``min_val``, ``max_val``, ``collect_stats_steps``, …) override as usual;
+sign and ternary have their own bit width, and the paper's staircases take ``steps`` and ``max_val``
+only:
 
 >>> from brevitas.nn import QuantIdentity, QuantReLU
 >>> sign = QuantIdentity(act_quant=TargetPropSignedBinaryActPerTensorConst)
