@@ -20,13 +20,14 @@ class BenchmarkError(Exception):
     """A benchmark that cannot be made, in one sentence."""
 
 
-def build_parser(name: str, doc: str | None, *, repetitions: int) -> ArgumentParser:
+def build_parser(name: str, doc: str | None, *, repetitions: int | None = None) -> ArgumentParser:
     """A parser with the options that every benchmark takes."""
     parser = ArgumentParser(prog=f"{name}.py", description=(doc or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder to write to")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU")
-    parser.add_argument("--repetitions", type=int, default=repetitions)
+    if repetitions is not None:
+        parser.add_argument("--repetitions", type=int, default=repetitions)
     return parser
 
 
@@ -36,9 +37,10 @@ def prepare(options: Namespace) -> torch.device:
     Raises:
         BenchmarkError: for a number that is not positive, or a GPU that is not there.
     """
-    for name in ("threads", "repetitions"):
-        if options[name] < 1:
-            raise BenchmarkError(f"--{name} must be positive, not {options[name]}")
+    for name in ("threads", "repetitions", "batch_size", "image_size"):
+        value = options.get(name)
+        if value is not None and value < 1:
+            raise BenchmarkError(f"--{name.replace('_', '-')} must be positive, not {value}")
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BenchmarkError("--device cuda: PyTorch finds no GPU here")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ from figures import bars, panels, save
 from jsonargparse import Namespace
 from quantizers import QUANTIZERS
 from record import Record, environment, markdown
-from rivals import OPS, PARTS, STOCK_KINDS, Rival, Setting, scripted_process
+from rivals import OPS, PARTS, STOCK_KINDS, Rival, Setting, Submit, scripted_process
 from timing import Spread, interleaved
 
 from brevitas_ftprop import RULES, get_rule
@@ -104,31 +104,32 @@ def refuse_different(fingerprints: dict[Rival, tuple[float, ...]], tolerance: fl
                 raise BenchmarkError(f"{rival.name} computes {what} than {first.name}")
 
 
-def measure(setting: Setting, competing: Sequence[Rival], options: Namespace) -> list[dict]:
+def measure(
+    setting: Setting, competing: Sequence[Rival], options: Namespace, in_scripted_process: Submit
+) -> list[dict]:
     """One row for each rival."""
-    with scripted_process() as in_scripted_process:
 
-        def fingerprint(rival: Rival) -> tuple[float, ...]:
-            if rival.kind == "stock jit":
-                return in_scripted_process(Rival.fingerprint, rival, setting)
-            return rival.fingerprint(setting)
+    def call(function: Callable, rival: Rival, *arguments: object) -> tuple[float, ...]:
+        where = in_scripted_process if rival.kind == "stock jit" else _here
+        return where(function, rival, setting, *arguments)
 
-        def timed(rival: Rival, number: int) -> tuple[float, ...]:
-            if rival.kind == "stock jit":
-                return in_scripted_process(Rival.time, rival, setting, number)
-            return rival.time(setting, number)
-
-        refuse_different(
-            {rival: fingerprint(rival) for rival in competing if rival.kind != "copy"},
-            TOLERANCES[setting.dtype],
-        )
-        samples = interleaved(
-            {r.name: lambda number, r=r: timed(r, number) for r in competing},
-            repetitions=options.repetitions,
-            least_seconds=options.least_seconds,
-        )
+    refuse_different(
+        {rival: call(Rival.fingerprint, rival) for rival in competing if rival.kind != "copy"},
+        TOLERANCES[setting.dtype],
+    )
+    samples = interleaved(
+        {r.name: lambda number, r=r: call(Rival.time, r, number) for r in competing},
+        repetitions=options.repetitions,
+        least_seconds=options.least_seconds,
+    )
     Rival.forget()
+    if any(rival.kind == "stock jit" for rival in competing):
+        in_scripted_process(Rival.forget)
     return rows_of(setting, competing, samples)
+
+
+def _here(function: Callable, *arguments: object) -> Any:
+    return function(*arguments)
 
 
 def rows_of(
@@ -191,10 +192,7 @@ def table(rows: Sequence[dict]) -> str:
                 row["quantizer"],
                 "x".join(map(str, row["shape"])),
                 row["rival"],
-                *(
-                    f"{1000 * row['seconds'][part]['median']:.3g}"
-                    for part in (*PARTS, "training")
-                ),
+                *(f"{1000 * row['seconds'][part]['median']:.3g}" for part in (*PARTS, "training")),
                 f"{row['times_copy']['training']:.2f}",
                 f"{row['times_stock']['training']:.2f}" if row["times_stock"] else "",
                 f"{row['gb_per_s']['training']:.3g}",
@@ -233,9 +231,11 @@ def run(options: Namespace) -> None:
     device = prepare(options)
     around = environment(device)
     rows = []
-    for setting in settings(options):
-        print(f"{setting.quantizer} {setting.shape}", file=sys.stderr, flush=True)
-        rows += measure(setting, rivals(options, setting.quantizer), options)
+    with scripted_process(options.threads) as in_scripted_process:
+        for setting in settings(options):
+            print(f"{setting.quantizer} {setting.shape}", file=sys.stderr, flush=True)
+            competing = rivals(options, setting.quantizer)
+            rows += measure(setting, competing, options, in_scripted_process)
     record = Record(
         benchmark="quantizer", parameters=parameters(options), environment=around, rows=rows
     )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from multiprocessing import get_context
+from typing import Any
 
 import torch
 from quantizers import QUANTIZERS
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 
 from brevitas_ftprop import ops
 
-__all__ = ["PARTS", "STOCK_KINDS", "Rival", "Setting", "scripted_process"]
+__all__ = ["PARTS", "STOCK_KINDS", "Rival", "Setting", "Submit", "scripted_process"]
 
 # What the marks of a call lie between: without gradients, and the two halves of a training step.
 PARTS = ("inference", "forward", "backward")
 STOCK_KINDS = ("stock", "stock jit", "stock compiled")
+Submit = Callable[..., Any]
 BACKEND = "BREVITAS_FTPROP_BACKEND"
 # The bare autograd functions, without Brevitas' layer around.
 OPS: dict[str, Callable[..., Tensor]] = {
@@ -67,13 +69,16 @@ class Rival:
         return "saturated_ste" if self.kind in STOCK_KINDS else self.rule
 
     def time(self, setting: Setting, number: int) -> Sample:
-        """Mean seconds of each of ``PARTS`` over so many calls."""
-        with _backend(self.backend):
-            return laps(_call(self, setting), number, torch.device(setting.device))
+        """Mean seconds of each of ``PARTS`` over so many calls after an untimed one."""
+        with _variable(BACKEND, self.backend):
+            call = _call(self, setting)
+            # Whoever had its turn before has filled the caches.
+            call(lambda: None)
+            return laps(call, number, torch.device(setting.device))
 
     def fingerprint(self, setting: Setting) -> tuple[float, ...]:
         """Sum and absolute sum of its outputs and of its gradients, in units of the latter."""
-        with _backend(self.backend):
+        with _variable(BACKEND, self.backend):
             x, grad = _data(setting)
             y = _layer(self, setting)(x)
             (grad_x,) = torch.autograd.grad(y, x, grad)
@@ -93,50 +98,37 @@ class Rival:
 
 
 @contextmanager
-def scripted_process() -> Iterator[Callable[[Callable, Setting, int | None], tuple[float, ...]]]:
+def scripted_process(threads: int) -> Iterator[Submit]:
     """A process in which Brevitas is scripted, as it is where ``BREVITAS_JIT=1`` at its import.
 
     It does one call at a time and times it by itself, so that it takes its turn among the rivals
-    of this process, which waits meanwhile.
+    of this process, which waits meanwhile. It starts with the first call.
     """
-    # Before anything is submitted there is no process, and it inherits the environment.
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    start = {"initializer": torch.set_num_threads, "initargs": (threads,)}
+    with ProcessPoolExecutor(1, get_context("spawn"), **start) as pool:
 
-        def submit(function: Callable, *arguments: object) -> tuple[float, ...]:
-            before = os.environ.get("BREVITAS_JIT")
-            os.environ["BREVITAS_JIT"] = "1"
-            try:
-                return pool.submit(_in_scripted_process, function, *arguments).result()
-            finally:
-                _restore("BREVITAS_JIT", before)
+        def submit(function: Callable, *arguments: object) -> Any:
+            with _variable("BREVITAS_JIT", "1"):
+                return pool.submit(function, *arguments).result()
 
         yield submit
 
 
-def _in_scripted_process(function: Callable, *arguments: object) -> tuple[float, ...]:
-    setting = next(a for a in arguments if isinstance(a, Setting))
-    torch.set_num_threads(setting.threads)
-    return function(*arguments)
-
-
 @contextmanager
-def _backend(name: str | None) -> Iterator[None]:
-    if name is None:
+def _variable(name: str, value: str | None) -> Iterator[None]:
+    """Set an environment variable for a while, unless the value is None."""
+    if value is None:
         yield
         return
-    before = os.environ.get(BACKEND)
-    os.environ[BACKEND] = name
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
-        _restore(BACKEND, before)
-
-
-def _restore(variable: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(variable, None)
-    else:
-        os.environ[variable] = value
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @lru_cache(maxsize=1)
@@ -147,7 +139,7 @@ def _data(setting: Setting) -> tuple[Tensor, Tensor]:
     return x, torch.randn(setting.shape, **options)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _layer(rival: Rival, setting: Setting) -> Callable[[Tensor], Tensor]:
     if rival.kind == "op":
         options = {} if rival.saved == "exact" else {"saved": rival.saved}
@@ -160,7 +152,7 @@ def _layer(rival: Rival, setting: Setting) -> Callable[[Tensor], Tensor]:
     return layer
 
 
-@lru_cache(maxsize=None)
+@cache
 def _call(rival: Rival, setting: Setting) -> Callable[[Mark], None]:
     x, grad = _data(setting)
     if rival.kind == "copy":

@@ -35,11 +35,10 @@ class Spread:
 
 
 def laps(call: Callable[[Mark], None], number: int, device: torch.device) -> Sample:
-    """Mean seconds between the marks that a call sets, over so many calls after an untimed one.
+    """Mean seconds between the marks that a call sets, over so many calls.
 
     A GPU's marks are events in its stream, and the calls are sent to it without waiting between.
     """
-    call(lambda: None)
     marks = []
     if device.type == "cuda":
 
@@ -63,9 +62,7 @@ def laps(call: Callable[[Mark], None], number: int, device: torch.device) -> Sam
     for start in range(0, len(marks), per_call):
         for part in range(per_call - 1):
             begin, end = marks[start + part], marks[start + part + 1]
-            totals[part] += (
-                begin.elapsed_time(end) / 1000 if device.type == "cuda" else end - begin
-            )
+            totals[part] += begin.elapsed_time(end) / 1000 if device.type == "cuda" else end - begin
     return tuple(total / number for total in totals)
 
 
