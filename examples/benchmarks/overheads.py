@@ -70,7 +70,7 @@ def imports(modules: Sequence[str]) -> dict[tuple[str, str], Timed]:
 
 
 def conversions(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
-    """(what, of what) → seconds of a conversion, of its weights too where there are some."""
+    """(what, of what) → seconds of a conversion."""
 
     def swap(network: Network) -> float:
         model = network.stock(network.image_size, act)

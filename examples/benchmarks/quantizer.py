@@ -110,7 +110,7 @@ def measure(
     """One row for each rival."""
 
     def call(function: Callable, rival: Rival, *arguments: object) -> tuple[float, ...]:
-        where = in_scripted_process if rival.kind == "stock jit" else _here
+        where = in_scripted_process if rival.kind == "stock-jit" else _here
         return where(function, rival, setting, *arguments)
 
     refuse_different(
@@ -123,7 +123,7 @@ def measure(
         least_seconds=options.least_seconds,
     )
     Rival.forget()
-    if any(rival.kind == "stock jit" for rival in competing):
+    if any(rival.kind == "stock-jit" for rival in competing):
         in_scripted_process(Rival.forget)
     return rows_of(setting, competing, samples)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -12,17 +13,29 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
+from command import BenchmarkError
+from compilation import compile_stock_quantizer
 from quantizers import QUANTIZERS
 from timing import Mark, Sample, laps
 from torch import Tensor, nn
 
 from brevitas_ftprop import ops
 
-__all__ = ["PARTS", "STOCK_KINDS", "Rival", "Setting", "Submit", "scripted_process"]
+__all__ = [
+    "BACKEND",
+    "OPS",
+    "PARTS",
+    "STOCK_KINDS",
+    "Rival",
+    "Setting",
+    "Submit",
+    "scripted_process",
+    "variable",
+]
 
 # What the marks of a call lie between: without gradients, and the two halves of a training step.
 PARTS = ("inference", "forward", "backward")
-STOCK_KINDS = ("stock", "stock jit", "stock compiled")
+STOCK_KINDS = ("stock", "stock-jit", "stock-compiled")
 Submit = Callable[..., Any]
 BACKEND = "BREVITAS_FTPROP_BACKEND"
 # The bare autograd functions, without Brevitas' layer around.
@@ -70,15 +83,17 @@ class Rival:
 
     def time(self, setting: Setting, number: int) -> Sample:
         """Mean seconds of each of ``PARTS`` over so many calls after an untimed one."""
-        with _variable(BACKEND, self.backend):
+        with variable(BACKEND, self.backend):
             call = _call(self, setting)
             # Whoever had its turn before has filled the caches.
             call(lambda: None)
-            return laps(call, number, torch.device(setting.device))
+            sample = laps(call, number, torch.device(setting.device))
+        _give_back(setting)
+        return sample
 
     def fingerprint(self, setting: Setting) -> tuple[float, ...]:
         """Sum and absolute sum of its outputs and of its gradients, in units of the latter."""
-        with _variable(BACKEND, self.backend):
+        with variable(BACKEND, self.backend):
             x, grad = _data(setting)
             y = _layer(self, setting)(x)
             (grad_x,) = torch.autograd.grad(y, x, grad)
@@ -86,6 +101,8 @@ class Rival:
         for tensor in (y.detach(), grad_x):
             absolute = torch.linalg.vector_norm(tensor, 1, dtype=torch.float64)
             numbers += [float(tensor.sum(dtype=torch.float64) / absolute), float(absolute)]
+        del y, grad_x, tensor
+        _give_back(setting)
         return tuple(numbers)
 
     @staticmethod
@@ -108,14 +125,19 @@ def scripted_process(threads: int) -> Iterator[Submit]:
     with ProcessPoolExecutor(1, get_context("spawn"), **start) as pool:
 
         def submit(function: Callable, *arguments: object) -> Any:
-            with _variable("BREVITAS_JIT", "1"):
-                return pool.submit(function, *arguments).result()
+            with variable("BREVITAS_JIT", "1"):
+                try:
+                    return pool.submit(function, *arguments).result()
+                except BrokenProcessPool as error:
+                    raise BenchmarkError(
+                        "the process with BREVITAS_JIT=1 ended; leave it out: --stock stock"
+                    ) from error
 
         yield submit
 
 
 @contextmanager
-def _variable(name: str, value: str | None) -> Iterator[None]:
+def variable(name: str, value: str | None) -> Iterator[None]:
     """Set an environment variable for a while, unless the value is None."""
     if value is None:
         yield
@@ -129,6 +151,12 @@ def _variable(name: str, value: str | None) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+def _give_back(setting: Setting) -> None:
+    """Free a GPU's memory that PyTorch only keeps for later, so that another process can have it."""
+    if setting.device == "cuda":
+        torch.cuda.empty_cache()
 
 
 @lru_cache(maxsize=1)
@@ -147,8 +175,8 @@ def _layer(rival: Rival, setting: Setting) -> Callable[[Tensor], Tensor]:
     quantizer = QUANTIZERS[setting.quantizer]
     layer = quantizer.ours(rival.rule, rival.saved) if rival.kind == "ours" else quantizer.stock()
     layer.to(setting.device, getattr(torch, setting.dtype))
-    if rival.kind == "stock compiled":
-        layer.act_quant.fused_activation_quant_proxy.compile(dynamic=False, fullgraph=True)
+    if rival.kind == "stock-compiled":
+        compile_stock_quantizer(layer)
     return layer
 
 

@@ -11,26 +11,26 @@ without quantizers. The memory is the peak of a step above the weights and the o
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from command import BACKENDS, SAVED, BenchmarkError, build_parser, exit_code, parameters, prepare
+from command import BACKENDS, SAVED, build_parser, exit_code, parameters, prepare
+from compilation import compile_network
 from figures import bars, panels, save
 from jsonargparse import Namespace
 from networks import ACTS, NETWORKS
 from peak import peak_bytes
 from record import Record, environment, markdown
-from rivals import BACKEND
+from rivals import BACKEND, variable
 from timing import Mark, Sample, Spread, interleaved, laps
 from torch import Tensor, nn
 
 from brevitas_ftprop import get_rule
 
 PARTS = ("forward", "backward", "optimizer")
-COMPILED = ("none", "stock", "ours")
+COMPILED = ("stock", "ours")
 
 
 class Step:
@@ -76,7 +76,7 @@ def arguments_parser() -> Any:
     parser.add_argument("--saved", nargs="+", choices=SAVED, default=["exact"])
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of our quantizers")
     parser.add_argument(
-        "--compiled", nargs="+", choices=COMPILED, default=["stock", "ours"], help="torch.compile"
+        "--compiled", nargs="*", choices=COMPILED, default=list(COMPILED), help="torch.compile too"
     )
     return parser
 
@@ -92,7 +92,7 @@ def networks(options: Namespace, model: str, act: str) -> dict[str, Callable[[],
                 size, act, rule, saved
             )
     compiled = {
-        f"{name} compiled": lambda build=build: _compiled(build())
+        f"{name} compiled": lambda build=build: compile_network(build())
         for name, build in built.items()
         if name.partition(" ")[0] in options.compiled
     }
@@ -204,14 +204,12 @@ def figure(rows: Sequence[dict[str, Any]]) -> Any:
 
 def run(options: Namespace) -> None:
     device = prepare(options)
-    if "none" in options.compiled and len(options.compiled) > 1:
-        raise BenchmarkError("--compiled none does not go with others")
     around = environment(device)
-    os.environ[BACKEND] = options.backend
     rows = []
-    for model in options.models:
-        for act in options.acts:
-            rows += measure(options, model, act, device)
+    with variable(BACKEND, options.backend):
+        for model in options.models:
+            for act in options.acts:
+                rows += measure(options, model, act, device)
     record = Record(
         benchmark="training_step", parameters=parameters(options), environment=around, rows=rows
     )
@@ -227,11 +225,6 @@ def run(options: Namespace) -> None:
             f"Backend of our quantizers: {options.backend}."
         )
     )
-
-
-def _compiled(network: nn.Module) -> nn.Module:
-    network.compile()
-    return network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
