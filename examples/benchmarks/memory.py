@@ -26,8 +26,6 @@ from quantizers import QUANTIZERS
 from record import Record, environment, markdown
 from torch import Tensor, nn
 
-from brevitas_ftprop import get_rule
-
 MB = 1e6
 Build = Callable[[], nn.Module]
 
@@ -47,7 +45,6 @@ def arguments_parser() -> Any:
     parser.add_argument("--acts", nargs="+", choices=ACTS, default=["sign", "int2"])
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--image-size", type=int, help="of AlexNet and ResNet-18, instead of 224")
-    parser.add_argument("--rules", nargs="+", default=["soft_hinge"])
     parser.add_argument("--saved", nargs="+", choices=SAVED, default=["exact"])
     return parser
 
@@ -194,7 +191,7 @@ def run(options: Namespace) -> None:
 
 
 def _variants(options: Namespace) -> list[tuple[str, str]]:
-    return [(get_rule(rule).spec, saved) for rule in options.rules for saved in options.saved]
+    return [(rule, saved) for rule in options.rules for saved in options.saved]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

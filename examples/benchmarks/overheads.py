@@ -51,7 +51,6 @@ def arguments_parser() -> Any:
     parser.add_argument("--models", nargs="*", choices=NETWORKS, default=["resnet18", "alexnet"])
     parser.add_argument("--export", nargs="*", choices=EXPORTED, default=["small"])
     parser.add_argument("--act", choices=ACTS, default="sign")
-    parser.add_argument("--rule", default="soft_hinge")
     return parser
 
 
@@ -170,10 +169,13 @@ def run(options: Namespace) -> None:
     device = prepare(options)
     if device.type != "cpu":
         raise BenchmarkError("imports, conversions and exports run on the CPU")
+    if len(options.rules) > 1:
+        raise BenchmarkError("conversions take as long with any rule: give one")
+    (rule,) = options.rules
     timed = (
         imports(options.modules)
-        | conversions(options.models, options.act, options.rule)
-        | exports(options.export, options.act, options.rule)
+        | conversions(options.models, options.act, rule)
+        | exports(options.export, options.act, rule)
     )
     if not timed:
         raise BenchmarkError("there is nothing to time: give --modules, --models or --export")

@@ -33,8 +33,6 @@ from record import Record, environment, markdown
 from rivals import OPS, PARTS, STOCK_KINDS, Rival, Setting, Submit, scripted_process
 from timing import Spread, interleaved
 
-from brevitas_ftprop import RULES, get_rule
-
 # Bytes that have to move, in input sizes: the input is read and the output written; then input and
 # gradient are read and a gradient is written.
 MOVED = {"forward": 2, "backward": 3}
@@ -43,7 +41,9 @@ TOLERANCES = {"float32": 1e-5, "bfloat16": 1e-2, "float16": 1e-3}
 
 
 def arguments_parser() -> Any:
-    parser = build_parser("quantizer", __doc__, repetitions=15)
+    parser = build_parser(
+        "quantizer", __doc__, rules=["saturated_ste", "soft_hinge"], repetitions=15
+    )
     parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=list(QUANTIZERS))
     parser.add_argument("--shape", nargs="+", type=int, default=[64, 128, 28, 28])
     parser.add_argument(
@@ -51,9 +51,6 @@ def arguments_parser() -> Any:
     )
     parser.add_argument("--dtype", choices=TOLERANCES, default="float32")
     parser.add_argument("--stock", nargs="*", choices=STOCK_KINDS, default=list(STOCK_KINDS))
-    parser.add_argument(
-        "--rules", nargs="+", default=["saturated_ste", "soft_hinge"], help='"all" for every rule'
-    )
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["auto"])
     parser.add_argument("--saved", nargs="+", choices=SAVED, default=["exact"])
     parser.add_argument("--ops", action="store_true", help="the bare autograd functions too")
@@ -76,16 +73,15 @@ def settings(options: Namespace) -> list[Setting]:
 
 def rivals(options: Namespace, quantizer: str) -> list[Rival]:
     """The copy first, then stock, then ours."""
-    rules = list(RULES) if options.rules == ["all"] else options.rules
     kinds = ["ours", "op"] if options.ops and quantizer in OPS else ["ours"]
     stock = options.stock if QUANTIZERS[quantizer].has_stock else []
     return [
         Rival("copy"),
         *(Rival(kind) for kind in stock),
         *(
-            Rival(kind, get_rule(rule).spec, backend, saved)
+            Rival(kind, rule, backend, saved)
             for kind in kinds
-            for rule in rules
+            for rule in options.rules
             for backend in options.backends
             for saved in options.saved
         ),

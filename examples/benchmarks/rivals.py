@@ -154,7 +154,7 @@ def variable(name: str, value: str | None) -> Iterator[None]:
 
 
 def _give_back(setting: Setting) -> None:
-    """Free a GPU's memory that PyTorch only keeps for later, so that another process can have it."""
+    """Free what PyTorch only keeps for later of a GPU, so that another process can have it."""
     if setting.device == "cuda":
         torch.cuda.empty_cache()
 

@@ -3,9 +3,9 @@
     python examples/benchmarks/training_step.py --image-size 96
     python examples/benchmarks/training_step.py --device cuda --precision bf16 --batch-size 256
 
-A step is forward, loss, backward and SGD with momentum. All rivals start from the same weights, see
-the same random images, and take turns, step by step. The ReLU network is the floor: the same layers
-without quantizers. The memory is the peak of a step above the weights and the optimizer's state.
+A step is forward, loss, backward and SGD with momentum. The rivals with quantizers start from the
+same weights; all see the same random images, and take turns. The ReLU network is the floor: the
+same layers without quantizers. The memory is the peak of a step above the weights and the optimizer's state.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from record import Record, environment, markdown
 from rivals import BACKEND, variable
 from timing import Mark, Sample, Spread, interleaved, laps
 from torch import Tensor, nn
-
-from brevitas_ftprop import get_rule
 
 PARTS = ("forward", "backward", "optimizer")
 COMPILED = ("stock", "ours")
@@ -72,7 +70,6 @@ def arguments_parser() -> Any:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--image-size", type=int, help="of AlexNet and ResNet-18, instead of 224")
     parser.add_argument("--precision", choices=["32", "bf16"], default="32")
-    parser.add_argument("--rules", nargs="+", default=["soft_hinge"])
     parser.add_argument("--saved", nargs="+", choices=SAVED, default=["exact"])
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of our quantizers")
     parser.add_argument(
@@ -86,7 +83,7 @@ def networks(options: Namespace, model: str, act: str) -> dict[str, Callable[[],
     network = NETWORKS[model]
     size = network.chosen_size(options.image_size)
     built = {"ReLU": lambda: network.float(size), "stock": lambda: network.stock(size, act)}
-    for rule in (get_rule(rule).spec for rule in options.rules):
+    for rule in options.rules:
         for saved in options.saved:
             built[f"ours {rule} {saved}"] = lambda rule=rule, saved=saved: network.ours(
                 size, act, rule, saved
