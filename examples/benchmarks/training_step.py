@@ -5,7 +5,8 @@
 
 A step is forward, loss, backward and SGD with momentum. The rivals with quantizers start from the
 same weights; all see the same random images, and take turns. The ReLU network is the floor: the
-same layers without quantizers. The memory is the peak of a step above the weights and the optimizer's state.
+same layers without quantizers. The memory is the peak of a step above the weights and the
+optimizer's state.
 """
 
 from __future__ import annotations

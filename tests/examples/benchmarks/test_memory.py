@@ -35,8 +35,8 @@ def test_what_another_layer_saves_too_is_not_the_quantizers():
     ours = memory.QUANTIZERS["sign"].ours("soft_hinge", "exact")
     x = torch.randn(10, 8, requires_grad=True)
     size = 10 * 8 * 4
-    # Stock saves two masks of a byte each.
-    assert kept_for_backward(nn.Sequential(memory.Input(), stock), x).by_quantizers == size / 2
+    # Stock saves two masks of a byte each, and the scale.
+    assert kept_for_backward(nn.Sequential(memory.Input(), stock), x).by_quantizers == size / 2 + 4
     alone = kept_for_backward(nn.Sequential(memory.Input(), ours), x)
     assert size <= alone.by_quantizers == alone.total
     behind = kept_for_backward(nn.Sequential(memory.Input(), nn.Sigmoid(), ours), x)

@@ -8,18 +8,26 @@ import overheads
 import pytest
 
 
-def test_everything_takes_its_turn(record_of, capsys):
-    record = record_of(
-        overheads,
-        *("--modules", "torch", "--models", "convnet8", "--export", "small", "--repetitions", "1"),
-    )
+IN_SMALL = ["--modules", "torch", "--models", "convnet8", "--repetitions", "1"]
+EXPORTS = [
+    ("export_qonnx of stock Brevitas", "small"),
+    ("export_qonnx", "small"),
+    ("export_qcdq", "small"),
+]
+
+
+@pytest.mark.parametrize(
+    ("export", "rows"),
+    [([], []), pytest.param(["small"], EXPORTS, marks=pytest.mark.slow)],
+    ids=["no export", "small"],
+)
+def test_everything_takes_its_turn(record_of, capsys, export, rows):
+    record = record_of(overheads, *IN_SMALL, "--export", *export)
     assert [(row["what"], row["of"]) for row in record["rows"]] == [
         ("import", "torch"),
         ("swap_quantizers", "convnet8"),
         ("restore_quantizers", "convnet8"),
-        ("export_qonnx of stock Brevitas", "small"),
-        ("export_qonnx", "small"),
-        ("export_qcdq", "small"),
+        *rows,
     ]
     for row in record["rows"]:
         assert row["first_seconds"] == row["seconds"]["median"] > 0
