@@ -7,7 +7,6 @@ import statistics
 import overheads
 import pytest
 
-
 IN_SMALL = ["--modules", "torch", "--models", "convnet8", "--repetitions", "1"]
 EXPORTS = [
     ("export_qonnx of stock Brevitas", "small"),
