@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "bars", "panels", "save"]
+__all__ = ["COLOURS", "bars", "panels"]
 
 COLOURS = {"floor": "#9e9e9e", "stock": "#c44e52", "ours": "#4c72b0"}
 
@@ -33,11 +32,6 @@ def bars(axes: Axes, title: str, values: dict[str, float], text: str, unit: str)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(unit)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure."""
-    figure.savefig(path, dpi=120)
 
 
 def _colour(name: str) -> str:

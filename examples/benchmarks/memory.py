@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from command import SAVED, BenchmarkError, build_parser, exit_code, parameters, prepare
-from figures import bars, panels, save
+from figures import bars, panels
 from jsonargparse import Namespace
 from kept import kept_for_backward
 from networks import ACTS, NETWORKS
@@ -83,10 +83,11 @@ def measure(what: str, rival: str, network: nn.Module, x: Tensor) -> dict[str, A
     """One row: what is kept for backward, and the peak of a pass."""
     network.to(x.device)
     # Scales start from statistics, and libraries allocate at their first call.
-    network(x).sum().backward()
-    network.zero_grad(set_to_none=True)
+    _pass(network, x)
     kept = kept_for_backward(network, x)
-    peak = peak_bytes(lambda: network(x).sum().backward(), x.device)
+    network.zero_grad()
+    x.grad = None
+    peak = peak_bytes(lambda: _pass(network, x), x.device)
     return {
         "what": what,
         "rival": rival,
@@ -95,6 +96,12 @@ def measure(what: str, rival: str, network: nn.Module, x: Tensor) -> dict[str, A
         "peak_bytes": peak,
         "kept": asdict(kept),
     }
+
+
+def _pass(network: nn.Module, x: Tensor) -> None:
+    output = network(x)
+    # Of a size of its own, as a loss or the next layer gives it.
+    output.backward(torch.ones_like(output))
 
 
 def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -178,16 +185,12 @@ def run(options: Namespace) -> None:
         environment=around,
         rows=with_ratios(rows),
     )
-    record.write(options.out)
-    save(figure(rows), options.out / "memory.png")
-    print(table(rows), end="\n\n")
-    print(
-        record.caption(
-            "float32; distinct storages saved for backward, without parameters, buffers and the "
-            "network's input; the quantizers' are those that no other layer saves too. Peak: of a "
-            "forward and backward pass, gradients of the parameters included."
-        )
+    text = (
+        "float32; distinct storages saved for backward, without parameters, buffers and the "
+        "network's input; the quantizers' are those that no other layer saves too. Peak: of a "
+        "forward and backward pass, gradients of the parameters included."
     )
+    record.publish(options.out, table(rows), text, figure(rows))
 
 
 def _variants(options: Namespace) -> list[tuple[str, str]]:

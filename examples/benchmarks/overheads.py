@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from brevitas.export import export_qonnx as export_stock_qonnx
 from command import BenchmarkError, build_parser, exit_code, parameters, prepare
-from figures import bars, panels, save
+from figures import bars, panels
 from jsonargparse import Namespace
 from networks import ACTS, NETWORKS, Network
 from record import Record, environment, markdown
@@ -186,15 +186,11 @@ def run(options: Namespace) -> None:
         environment=around,
         rows=measure(timed, options.repetitions),
     )
-    record.write(options.out)
-    save(figure(record.rows), options.out / "overheads.png")
-    print(table(record.rows), end="\n\n")
-    print(
-        record.caption(
-            f"{options.repetitions} repetitions in which all take turns; networks with "
-            f"{options.act} activations and float weights."
-        )
+    text = (
+        f"{options.repetitions} repetitions in which all take turns; networks with "
+        f"{options.act} activations and float weights."
     )
+    record.publish(options.out, table(record.rows), text, figure(record.rows))
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -26,7 +26,7 @@ from command import (
     parameters,
     prepare,
 )
-from figures import bars, panels, save
+from figures import bars, panels
 from jsonargparse import Namespace
 from quantizers import QUANTIZERS
 from record import Record, environment, markdown
@@ -235,16 +235,12 @@ def run(options: Namespace) -> None:
     record = Record(
         benchmark="quantizer", parameters=parameters(options), environment=around, rows=rows
     )
-    record.write(options.out)
-    save(figure(rows), options.out / "quantizer.png")
-    print(table(rows), end="\n\n")
-    print(
-        record.caption(
-            f"One quantizer layer, {options.dtype}; medians of {options.repetitions} repetitions "
-            "in which all rivals take turns. GB/s count the bytes that have to move: input and "
-            "output forward, input, gradient and gradient backward (of a copy: what it moves)."
-        )
+    text = (
+        f"One quantizer layer, {options.dtype}; medians of {options.repetitions} repetitions "
+        "in which all rivals take turns. GB/s count the bytes that have to move: input and "
+        "output forward, input, gradient and gradient backward (of a copy: what it moves)."
     )
+    record.publish(options.out, table(rows), text, figure(rows))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

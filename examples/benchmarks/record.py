@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 __all__ = ["Record", "environment", "markdown"]
 
@@ -36,13 +37,24 @@ class Record:
     environment: dict[str, Any]
     rows: list[dict[str, Any]]
 
-    def write(self, folder: Path) -> None:
-        """Write ``<benchmark>.json``; the file is whole or not there."""
+    def publish(self, folder: Path, table: str, text: str, figure: Figure) -> None:
+        """Print the table, and write it, the figure and the record itself.
+
+        Args:
+            folder: takes ``<benchmark>.json``, which is whole or not there, ``.md`` and ``.png``.
+            table: Markdown.
+            text: what was measured, for the sentence below the table.
+            figure: of the rows.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.benchmark}.json"
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
         os.replace(partial, path)
+        page = f"{table}\n\n{self.caption(text)}"
+        path.with_suffix(".md").write_text(page + "\n")
+        figure.savefig(path.with_suffix(".png"), dpi=120)
+        print(page)
 
     def caption(self, text: str) -> str:
         """The sentence below a table: what was timed, then on what."""

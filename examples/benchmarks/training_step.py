@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from command import BACKENDS, SAVED, build_parser, exit_code, parameters, prepare
 from compilation import compile_network
-from figures import bars, panels, save
+from figures import bars, panels
 from jsonargparse import Namespace
 from networks import ACTS, NETWORKS
 from peak import peak_bytes
@@ -211,18 +211,14 @@ def run(options: Namespace) -> None:
     record = Record(
         benchmark="training_step", parameters=parameters(options), environment=around, rows=rows
     )
-    record.write(options.out)
-    save(figure(rows), options.out / "training_step.png")
-    print(table(rows), end="\n\n")
     precision = "bfloat16 autocast" if options.precision == "bf16" else "float32"
-    print(
-        record.caption(
-            f"Forward, loss, backward and SGD with momentum, float weights, {precision}; medians "
-            f"of {options.repetitions} repetitions in which all rivals take turns. Peak: most that "
-            "PyTorch allocates in a step, above weights and optimizer state. "
-            f"Backend of our quantizers: {options.backend}."
-        )
+    text = (
+        f"Forward, loss, backward and SGD with momentum, float weights, {precision}; medians "
+        f"of {options.repetitions} repetitions in which all rivals take turns. Peak: most that "
+        "PyTorch allocates in a step, above weights and optimizer state. "
+        f"Backend of our quantizers: {options.backend}."
     )
+    record.publish(options.out, table(rows), text, figure(rows))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

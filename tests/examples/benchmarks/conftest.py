@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "examples" / "bench
 
 
 @pytest.fixture
-def record_of(tmp_path) -> Callable[..., dict[str, Any]]:
+def record_of(tmp_path, capsys) -> Callable[..., dict[str, Any]]:
     """Runs a benchmark's main and reads what it writes, checking what every benchmark leaves."""
 
     def run(script: Any, *argv: str) -> dict[str, Any]:
@@ -29,8 +29,11 @@ def record_of(tmp_path) -> Callable[..., dict[str, Any]]:
         assert around["threads"] == record["parameters"]["threads"] == 1
         assert around["device"] == around["cpu"]
         assert set(around["versions"]) == {"Python", "brevitas", "brevitas-ftprop", "torch"}
+        page = (tmp_path / f"{name}.md").read_text()
+        assert "1 thread; Python" in page
+        assert capsys.readouterr().out.endswith(page)
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        return record
+        return record | {"page": page}
 
     return run
 

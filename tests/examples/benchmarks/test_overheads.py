@@ -20,7 +20,7 @@ EXPORTS = [
     [([], []), pytest.param(["small"], EXPORTS, marks=pytest.mark.slow)],
     ids=["no export", "small"],
 )
-def test_everything_takes_its_turn(record_of, capsys, export, rows):
+def test_everything_takes_its_turn(record_of, export, rows):
     record = record_of(overheads, *IN_SMALL, "--export", *export)
     assert [(row["what"], row["of"]) for row in record["rows"]] == [
         ("import", "torch"),
@@ -30,7 +30,7 @@ def test_everything_takes_its_turn(record_of, capsys, export, rows):
     ]
     for row in record["rows"]:
         assert row["first_seconds"] == row["seconds"]["median"] > 0
-    assert "| swap_quantizers | convnet8 |" in capsys.readouterr().out
+    assert "| swap_quantizers | convnet8 |" in record["page"]
 
 
 def test_the_first_time_is_kept_apart():
