@@ -12,11 +12,16 @@ __all__ = ["COLOURS", "bars", "panels"]
 COLOURS = {"floor": "#9e9e9e", "stock": "#c44e52", "ours": "#4c72b0"}
 
 
-def panels(count: int, tallest: int, width: float = 5.0) -> tuple[Figure, Sequence[Axes]]:
-    """A figure of panels beside each other, high enough for so many bars."""
-    figure = Figure(figsize=(width * count, 1.2 + 0.3 * tallest), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    return figure, axes
+def panels(count: int, tallest: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of so many panels, high enough for so many bars in each."""
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    height = max(1.0 + 0.3 * tallest, 2.5)
+    figure = Figure(figsize=(5 * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, axes[:count]
 
 
 def bars(axes: Axes, title: str, values: dict[str, float], text: str, unit: str) -> None:

@@ -153,7 +153,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def figure(rows: Sequence[dict[str, Any]]) -> Any:
     """Bars of what quantizers keep, in input sizes."""
     names = list(dict.fromkeys(row["what"] for row in rows))
-    drawing, axes = panels(len(names), len({row["rival"] for row in rows}), width=4.0)
+    drawing, axes = panels(len(names), len({row["rival"] for row in rows}))
     for panel, name in zip(axes, names, strict=True):
         sizes = {
             row["rival"]: row["input_sizes"]

@@ -216,9 +216,9 @@ def figure(rows: Sequence[dict]) -> Any:
             seconds = [row["seconds"]["training"]["median"] for row in of_rival]
             each = [1e9 * s / n for s, n in zip(seconds, elements, strict=True)]
             panel.loglog(elements, each, "o-", markersize=3, label=rival)
-        panel.set_title(quantizer, fontsize=10)
+        panel.set_title(f"{quantizer}, forward + backward", fontsize=10)
         panel.set_xlabel("elements")
-        panel.set_ylabel("forward + backward, ns an element")
+        panel.set_ylabel("ns an element")
         panel.legend(fontsize=6)
     return drawing
 
