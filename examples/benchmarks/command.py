@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-from brevitas_ftprop import RULES, get_rule
+from brevitas_ftprop import RULES, get_rule, kernels
 
 __all__ = ["BenchmarkError", "build_parser", "exit_code", "parameters", "prepare"]
 
-BACKENDS = ("auto", "eager", "blocked", "compiled", "triton")
-SAVED = ("exact", "compact")
+
+BACKENDS = ("auto", *kernels.BACKENDS)
 
 
 class BenchmarkError(Exception):

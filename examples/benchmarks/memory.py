@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from command import SAVED, BenchmarkError, build_parser, exit_code, parameters, prepare
+from command import BenchmarkError, build_parser, exit_code, parameters, prepare
 from figures import bars, panels
 from jsonargparse import Namespace
 from kept import kept_for_backward
@@ -25,6 +25,8 @@ from peak import peak_bytes
 from quantizers import QUANTIZERS
 from record import Record, environment, markdown
 from torch import Tensor, nn
+
+from brevitas_ftprop.ops import SAVED_FORMS
 
 MB = 1e6
 Build = Callable[[], nn.Module]
@@ -45,7 +47,7 @@ def arguments_parser() -> Any:
     parser.add_argument("--acts", nargs="+", choices=ACTS, default=["sign", "int2"])
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--image-size", type=int, help="of AlexNet and ResNet-18, instead of 224")
-    parser.add_argument("--saved", nargs="+", choices=SAVED, default=["exact"])
+    parser.add_argument("--saved", nargs="+", choices=SAVED_FORMS, default=list(SAVED_FORMS))
     return parser
 
 

@@ -50,9 +50,7 @@ class Network:
     def ours(self, image_size: int, act: str, rule: str, saved: str) -> nn.Module:
         """The stock network, converted."""
         network = self.stock(image_size, act)
-        # "exact" is the default.
-        options = {} if saved == "exact" else {"saved": saved}
-        swap_quantizers(network, rule, **options)
+        swap_quantizers(network, rule, saved=saved)
         return network
 
     def batch(self, image_size: int, count: int) -> tuple[Tensor, Tensor]:

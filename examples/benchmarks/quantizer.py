@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from command import (
     BACKENDS,
-    SAVED,
     BenchmarkError,
     build_parser,
     exit_code,
@@ -30,8 +29,10 @@ from figures import bars, panels
 from jsonargparse import Namespace
 from quantizers import QUANTIZERS
 from record import Record, environment, markdown
-from rivals import OPS, PARTS, STOCK_KINDS, Rival, Setting, Submit, scripted_process
+from rivals import PARTS, STOCK_KINDS, Rival, Setting, Submit, scripted_process
 from timing import Spread, interleaved
+
+from brevitas_ftprop.ops import SAVED_FORMS
 
 # Bytes that have to move, in input sizes: the input is read and the output written; then input and
 # gradient are read and a gradient is written.
@@ -52,7 +53,7 @@ def arguments_parser() -> Any:
     parser.add_argument("--dtype", choices=TOLERANCES, default="float32")
     parser.add_argument("--stock", nargs="*", choices=STOCK_KINDS, default=list(STOCK_KINDS))
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["auto"])
-    parser.add_argument("--saved", nargs="+", choices=SAVED, default=["exact"])
+    parser.add_argument("--saved", nargs="+", choices=SAVED_FORMS, default=list(SAVED_FORMS))
     parser.add_argument("--ops", action="store_true", help="the bare autograd functions too")
     parser.add_argument("--least-seconds", type=float, default=0.02, help="timed at a time")
     return parser
@@ -73,7 +74,7 @@ def settings(options: Namespace) -> list[Setting]:
 
 def rivals(options: Namespace, quantizer: str) -> list[Rival]:
     """The copy first, then stock, then ours."""
-    kinds = ["ours", "op"] if options.ops and quantizer in OPS else ["ours"]
+    kinds = ["ours", "op"] if options.ops else ["ours"]
     stock = options.stock if QUANTIZERS[quantizer].has_stock else []
     return [
         Rival("copy"),
@@ -90,7 +91,7 @@ def rivals(options: Namespace, quantizer: str) -> list[Rival]:
 
 def refuse_different(fingerprints: dict[Rival, tuple[float, ...]], tolerance: float) -> None:
     """Raise unless all outputs are the same, and so are the gradients of one rule."""
-    firsts: dict[str | None, tuple[Rival, tuple[float, ...]]] = {}
+    firsts: dict[tuple | None, tuple[Rival, tuple[float, ...]]] = {}
     for rival, numbers in fingerprints.items():
         for key, part in ((None, slice(0, 2)), (rival.gradient, slice(2, 4))):
             first, expected = firsts.setdefault(key, (rival, numbers))

@@ -54,12 +54,10 @@ class Quantizer:
 
     def ours(self, rule: str, saved: str) -> nn.Module:
         """The layer with a target rule."""
-        # "exact" is the default.
-        options = {} if saved == "exact" else {"saved": saved}
         if not self.has_stock:
-            return self._layer(rule=rule, **options)
+            return self._layer(rule=rule, saved=saved)
         layer = self._layer()
-        swap_quantizers(layer, rule, **options)
+        swap_quantizers(layer, rule, saved=saved)
         return layer
 
     def _layer(self, **options: Any) -> nn.Module:

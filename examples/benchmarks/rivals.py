@@ -13,17 +13,16 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
+from bare import BareOp
 from command import BenchmarkError
 from compilation import compile_stock_quantizer
 from quantizers import QUANTIZERS
 from timing import Mark, Sample, laps
 from torch import Tensor, nn
 
-from brevitas_ftprop import ops
+from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
 __all__ = [
-    "BACKEND",
-    "OPS",
     "PARTS",
     "STOCK_KINDS",
     "Rival",
@@ -37,14 +36,6 @@ __all__ = [
 PARTS = ("inference", "forward", "backward")
 STOCK_KINDS = ("stock", "stock-jit", "stock-compiled")
 Submit = Callable[..., Any]
-BACKEND = "BREVITAS_FTPROP_BACKEND"
-# The bare autograd functions, without Brevitas' layer around.
-OPS: dict[str, Callable[..., Tensor]] = {
-    "sign": lambda x, rule, **options: ops.binary_sign(x, x.new_ones(()), rule, "grad", **options),
-    "staircase3": lambda x, rule, **options: ops.paper_staircase(
-        x, 3, 1.0, rule, "grad", "single", **options
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -77,13 +68,18 @@ class Rival:
         return " ".join([self.kind, *filter(None, options)])
 
     @property
-    def gradient(self) -> str | None:
-        """The rule that it follows; stock activations saturate."""
-        return "saturated_ste" if self.kind in STOCK_KINDS else self.rule
+    def gradient(self) -> tuple[str | bool | None, ...]:
+        """What decides its gradient: whether a layer, with its ReLU, is around, rule and form kept.
+
+        Stock activations saturate; a compact form rounds the slopes.
+        """
+        if self.kind in STOCK_KINDS:
+            return True, "saturated_ste", "exact"
+        return self.kind != "op", self.rule, self.saved
 
     def time(self, setting: Setting, number: int) -> Sample:
         """Mean seconds of each of ``PARTS`` over so many calls after an untimed one."""
-        with variable(BACKEND, self.backend):
+        with variable(ENVIRONMENT_VARIABLE, self.backend):
             call = _call(self, setting)
             # Whoever had its turn before has filled the caches.
             call(lambda: None)
@@ -93,7 +89,7 @@ class Rival:
 
     def fingerprint(self, setting: Setting) -> tuple[float, ...]:
         """Sum and absolute sum of its outputs and of its gradients, in units of the latter."""
-        with variable(BACKEND, self.backend):
+        with variable(ENVIRONMENT_VARIABLE, self.backend):
             x, grad = _data(setting)
             y = _layer(self, setting)(x)
             (grad_x,) = torch.autograd.grad(y, x, grad)
@@ -168,10 +164,10 @@ def _data(setting: Setting) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _layer(rival: Rival, setting: Setting) -> Callable[[Tensor], Tensor]:
+def _layer(rival: Rival, setting: Setting) -> nn.Module:
     if rival.kind == "op":
-        options = {} if rival.saved == "exact" else {"saved": rival.saved}
-        return lambda x: OPS[setting.quantizer](x, rival.rule, **options)
+        layer = BareOp(setting.quantizer, rival.rule, rival.saved)
+        return layer.to(setting.device, getattr(torch, setting.dtype))
     quantizer = QUANTIZERS[setting.quantizer]
     layer = quantizer.ours(rival.rule, rival.saved) if rival.kind == "ours" else quantizer.stock()
     layer.to(setting.device, getattr(torch, setting.dtype))
@@ -194,7 +190,7 @@ def _call(rival: Rival, setting: Setting) -> Callable[[Mark], None]:
 
         return copy
     layer = _layer(rival, setting)
-    learned = list(layer.parameters()) if isinstance(layer, nn.Module) else []
+    learned = list(layer.parameters())
 
     def call(mark: Mark) -> None:
         mark()

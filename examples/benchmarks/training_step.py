@@ -17,16 +17,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from command import BACKENDS, SAVED, build_parser, exit_code, parameters, prepare
+from command import BACKENDS, build_parser, exit_code, parameters, prepare
 from compilation import compile_network
 from figures import bars, panels
 from jsonargparse import Namespace
 from networks import ACTS, NETWORKS
 from peak import peak_bytes
 from record import Record, environment, markdown
-from rivals import BACKEND, variable
+from rivals import variable
 from timing import Mark, Sample, Spread, interleaved, laps
 from torch import Tensor, nn
+
+from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
+from brevitas_ftprop.ops import SAVED_FORMS
 
 PARTS = ("forward", "backward", "optimizer")
 COMPILED = ("stock", "ours")
@@ -71,7 +74,7 @@ def arguments_parser() -> Any:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--image-size", type=int, help="of AlexNet and ResNet-18, instead of 224")
     parser.add_argument("--precision", choices=["32", "bf16"], default="32")
-    parser.add_argument("--saved", nargs="+", choices=SAVED, default=["exact"])
+    parser.add_argument("--saved", nargs="+", choices=SAVED_FORMS, default=list(SAVED_FORMS))
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of our quantizers")
     parser.add_argument(
         "--compiled", nargs="*", choices=COMPILED, default=list(COMPILED), help="torch.compile too"
@@ -204,7 +207,7 @@ def run(options: Namespace) -> None:
     device = prepare(options)
     around = environment(device)
     rows = []
-    with variable(BACKEND, options.backend):
+    with variable(ENVIRONMENT_VARIABLE, options.backend):
         for model in options.models:
             for act in options.acts:
                 rows += measure(options, model, act, device)

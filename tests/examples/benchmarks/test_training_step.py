@@ -7,7 +7,18 @@ import torch
 import training_step
 from networks import NETWORKS
 
-SMALL = ["--models", "convnet8", "--acts", "sign", "--batch-size", "2", "--repetitions", "1"]
+SMALL = [
+    "--saved",
+    "exact",
+    "--models",
+    "convnet8",
+    "--acts",
+    "sign",
+    "--batch-size",
+    "2",
+    "--repetitions",
+    "1",
+]
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
