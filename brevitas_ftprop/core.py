@@ -265,6 +265,7 @@ class TargetPropIntQuant(IntQuant):
             self.staircase,
             rounding,
             rounded,
+            False,
             self.saved,
             "auto",
         )

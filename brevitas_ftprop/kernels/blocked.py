@@ -2,7 +2,8 @@
 
 A chain of elementwise operations on a large tensor goes to memory and back at every link; block by
 block it does so once. Nothing is compiled, and every rule has this backend, a user's included.
-Elements equal eager's to the bit; sums over them are added up block by block, in float64.
+Elements equal eager's to the bit, or to an ulp or two in rules with an exponential, which torch
+computes by another formula at the ends of a tensor; sums are added up block by block, in float64.
 """
 
 from collections.abc import Iterator, Sequence

@@ -88,7 +88,12 @@ def backward(
         passed = slope.mul_(weighted)
     else:
         passed = slope * weighted
-    gradients = Gradients(step.leave(passed, operands, out))
+    through = passed
+    if kept is not None and kept.dtype is not torch.uint8:
+        gate = step.gate(kept)
+        if gate is not None:
+            through = gate.mul_(passed) if gate.dtype == passed.dtype else gate * passed
+    gradients = Gradients(step.leave(through, operands, out))
     if kept is None or not any(needs):
         return gradients
     if isinstance(step, Integers):
@@ -127,7 +132,8 @@ def _of_integers(
     scale, zero_point, lo, hi, _ = operands
     if needs.scale:
         outer = _sum_to(scale, grad * (step.level(x, operands) - zero_point))
-        inner = _sum_to(scale, -passed * ((x / scale) / scale))
+        rectified = x.clamp(min=0) if step.relu else x
+        inner = _sum_to(scale, -passed * ((rectified / scale) / scale))
         gradients = gradients._replace(scale=outer + inner)
     if needs.zero_point:
         total = _sum_to(zero_point, passed) - _sum_to(zero_point, entered)

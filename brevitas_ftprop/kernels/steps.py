@@ -65,7 +65,9 @@ class Operands(NamedTuple):
 
 def _number(tensor: Tensor) -> Number:
     # Plain numbers are several times as fast on a CPU; elsewhere reading one waits for the device.
-    return float(tensor) if tensor.device.type == "cpu" and not tensor.dim() else tensor
+    if tensor.device.type != "cpu" or tensor.dim() or torch.compiler.is_compiling():
+        return tensor
+    return float(tensor)
 
 
 def _is_zero(number: Number) -> bool:
@@ -96,10 +98,12 @@ class Step:
     Attributes:
         name: of its :attr:`spec`.
         form: ``"single"`` or ``"sum"``.
+        relu: whether the step begins with a ReLU.
     """
 
     name: ClassVar[str]
     form: str = "single"
+    relu: bool = False
 
     @property
     def spec(self) -> str:
@@ -115,7 +119,7 @@ class Step:
         raise NotImplementedError
 
     def slope(self, x: Tensor, operands: Operands, rule: Rule, target: Number) -> Tensor:
-        """Total slope at ``x`` for the target(s) given, in the dtype of the computation."""
+        """Total slope of the units at ``x`` for the target(s) given, the gate left aside."""
         if self.form == "sum":
             # One threshold at a time: memory must not grow with the number of levels.
             v = self.scaled(x, operands)
@@ -132,6 +136,10 @@ class Step:
                 position, within = clipped
                 return within.eq_(position)
         return unit_slope(self.unit(x, operands), rule, target)
+
+    def gate(self, x: Tensor) -> Tensor | None:
+        """1 where the ReLU in front lets the gradient through, else 0; None without one."""
+        return x.clone().gt_(0) if self.relu else None
 
     def unit(self, x: Tensor, operands: Operands) -> Tensor:
         """Pre-activation of the one unit over the whole range, |u| ≤ 1 exactly inside it."""
@@ -181,8 +189,8 @@ class Sign(Step):
 
     def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         if out is None:
-            out = torch.empty_like(x, dtype=operands.result_type(x))
-        # 0 or 2s, less s: all exact.
+            return super().output(x, operands)
+        # 0 or 2s, less s: the same, since all is exact, in fewer passes.
         scale = _number(operands.scale)
         return torch.ge(x, 0, out=out).mul_(2 * scale).sub_(scale)
 
@@ -225,11 +233,13 @@ class Ternary(Step):
 class Integers(Step):
     """``y = (clamp(round(x/s + z), lo, hi) - z)·s``; thresholds lo+½ … hi-½ in v = x/s + z.
 
-    The one unit over the whole range is ``u = (v - (lo + hi)/2)/((hi - lo + 1)/2)``.
+    The one unit over the whole range is ``u = (v - (lo + hi)/2)/((hi - lo + 1)/2)``. With ``relu``,
+    max(x, 0) takes the place of x.
     """
 
     rounding: str
     form: str
+    relu: bool = False
     name = "integers"
 
     def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
@@ -254,6 +264,8 @@ class Integers(Step):
         return _number(operands.lo), _number(operands.hi)
 
     def scaled(self, x: Tensor, operands: Operands) -> Tensor:
+        if self.relu:
+            x = x.clamp(min=0)
         v, zero_point = x / operands.scale, _number(operands.zero_point)
         return v if _is_zero(zero_point) else v + zero_point
 
@@ -338,5 +350,5 @@ def parse_step(spec: str) -> Step:
     if name == "ternary":
         return Ternary(float(options[0]), options[1])
     if name == "integers":
-        return Integers(options[0], options[1])
+        return Integers(options[0], options[1], options[2] == "True")
     return PaperStaircase(int(options[0]), float(options[1]), options[2])
