@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
 from torch import nn
 
@@ -44,6 +45,14 @@ class TargetPropProxy:
     """
 
     quant_injector: Any
+
+    def forward(self, x: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            # Brevitas counts the steps of statistics and of a delay in ints, which would otherwise
+            # be constants to the compiler: every step compiled again.
+            with torch._dynamo.patch_dynamo_config(allow_unspec_int_on_nn_module=True):
+                return super().forward(x)  # pyright: ignore[reportAttributeAccessIssue]
+        return super().forward(x)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def rule(self) -> str:
