@@ -26,7 +26,7 @@ LAYERS = (
     {"targets"},
     {"kernels"},
     {"ops"},
-    {"core"},
+    {"core", "traced_quant_tensor"},
     {"levels"},
     {"proxy"},
     {"handlers", "quant"},
