@@ -55,5 +55,6 @@ __all__ = [
     "restore_quantizers",
     "simulate_rtl",
     "swap_quantizers",
+    "traced_quant_tensor",
     "verify_export",
 ]

@@ -10,20 +10,20 @@ they are.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from brevitas.quant_tensor import IntQuantTensor, IntQuantTensorBase, _unpack_quant_tensor
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["TracedIntQuantTensor"]
 
 LAYER_FUNCTIONS = {
-    F.linear,
-    F.conv1d,
-    F.conv2d,
-    F.conv3d,
-    F.conv_transpose1d,
-    F.conv_transpose2d,
-    F.conv_transpose3d,
+    functional.linear,
+    functional.conv1d,
+    functional.conv2d,
+    functional.conv3d,
+    functional.conv_transpose1d,
+    functional.conv_transpose2d,
+    functional.conv_transpose3d,
 }
 
 
