@@ -110,28 +110,32 @@ def test_a_weight_trains_compiled_as_uncompiled(name):
 
 
 @pytest.mark.parametrize(
-    ("act", "form", "weight_bits", "options"),
+    ("name", "options"),
     [
-        ("sign", "paper", None, {"weighting": "mean"}),
-        ("staircase3", "hardware", 1, {"staircase": "sum"}),
-        ("int2", "hardware", 4, {"weight_scale": "channel", "rule": "hinge"}),
+        ("convnet4", {"act": "sign", "weighting": "mean"}),
+        ("convnet4", {"act": "staircase3", "form": "hardware", "staircase": "sum"}),
+        ("convnet4", {"act": "int2", "form": "hardware", "weight_scale": "channel"}),
+        ("convnet8", {"act": "staircase5", "weight_bits": 1, "rule": "hinge"}),
+        ("alexnet", {"act": "int2", "weight_bits": 4, "weight_scale": "channel"}),
+        ("resnet18", {"act": "sign"}),
     ],
-    ids=["sign-paper", "staircase3-hardware", "int2-hardware"],
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
-@pytest.mark.parametrize("name", ["convnet4", "convnet8", "alexnet"])
-def test_a_model_trains_compiled_as_uncompiled(name, act, form, weight_bits, options):
+def test_a_model_trains_compiled_as_uncompiled(name, options):
     build, size = OURS[name]
-    model = build(act=act, form=form, weight_bits=weight_bits, **options)
-    assert assert_compiles(model, random_images(size)) == 1
+    assert assert_compiles(build(**options), random_images(size)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["paper", "hardware"])
-def test_a_residual_model_trains_compiled_as_uncompiled(form):
-    build, size = OURS["resnet18"]
-    assert assert_compiles(build(form=form, act="int4"), random_images(size)) == 1
-
-
+@pytest.mark.parametrize("act", ["sign", "staircase3", "int2"])
 @pytest.mark.parametrize("name", OURS)
+def test_every_model_trains_compiled_as_uncompiled(name, act, form):
+    build, size = OURS[name]
+    assert assert_compiles(build(act=act, form=form), random_images(size)) == 1
+
+
+@pytest.mark.parametrize("name", ["convnet4", "alexnet"])
 def test_a_model_evaluates_compiled_as_uncompiled(name):
     build, size = OURS[name]
     assert assert_compiles(build(), random_images(size, steps=1), training=False) == 1
@@ -234,9 +238,10 @@ def test_more_steps_than_the_compiler_allows_graphs_collect_statistics_in_one_mo
     assert scaling.counter == steps
 
 
-def test_inductor_trains_a_model_as_uncompiled():
-    build, size = OURS["convnet4"]
-    assert assert_compiles(build(), random_images(size), backend="inductor") == 1
+def test_inductor_trains_a_quantizer_as_uncompiled():
+    act = QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorFloat, max_val=0.7)
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), act)
+    assert assert_compiles(model, random_images(8), backend="inductor") == 1
 
 
 @pytest.mark.slow

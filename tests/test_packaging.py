@@ -26,6 +26,7 @@ LAYERS = (
     {"targets"},
     {"kernels"},
     {"ops"},
+    {"constants"},
     {"core", "traced_quant_tensor"},
     {"levels"},
     {"proxy"},
