@@ -40,7 +40,7 @@ def kept(
     """
     if (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         or torch.is_inference_mode_enabled()
         or any(source.requires_grad or source.is_inference() for source in sources)
     ):

@@ -116,7 +116,7 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        scale = self.scaling_impl(x) if torch.jit.is_scripting() else self._scale(x)
+        scale = self._scale(x)
         latent = x
         if self.clips_latent:
             latent = self.tensor_clamp_impl(x, -scale, scale)
@@ -186,7 +186,7 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        scale = self.scaling_impl(x) if torch.jit.is_scripting() else self._scale(x)
+        scale = self._scale(x)
         y = ternary_step(
             x,
             scale,
@@ -267,10 +267,7 @@ class TargetPropIntQuant(IntQuant):
         rounded: Tensor | None = None
         if rounding == "own":
             rounded = self.float_to_int_impl((viewed / scale + zero_point).detach())
-        if torch.jit.is_scripting():
-            lo, hi = self.min_int(bit_width), self.max_int(bit_width)
-        else:
-            lo, hi = self._bounds(bit_width)
+        lo, hi = self._bounds(bit_width)
         y = int_quantize(
             viewed,
             scale,
@@ -327,23 +324,15 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        if torch.jit.is_scripting():
-            bit_width = self.msb_clamp_bit_width_impl()
-            int_threshold = self.int_scaling_impl(bit_width)
-            scale = self.scaling_impl(x, int_threshold)
-            zero_point = self.zero_point_impl(x, scale, bit_width)
-        else:
-            scale, zero_point, bit_width = self._metadata(x)
+        scale, zero_point, bit_width = self._metadata(x)
         y = x if self.observer_only else self.int_quant(scale, zero_point, bit_width, x)
         return y, scale, zero_point, bit_width
 
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def _metadata(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        bits, scaling, zero = (
-            self.msb_clamp_bit_width_impl,
-            self.scaling_impl,
-            self.zero_point_impl,
-        )
+        bits: Any = self.msb_clamp_bit_width_impl
+        scaling: Any = self.scaling_impl
+        zero: Any = self.zero_point_impl
 
         def compute_threshold() -> tuple[Tensor, Tensor]:
             bit_width = bits()

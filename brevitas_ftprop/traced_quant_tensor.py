@@ -43,7 +43,7 @@ class TracedIntQuantTensor(IntQuantTensor, IntQuantTensorBase):
     """
 
     # Dynamo traces subclasses of named tuples that keep its own constructor.
-    __new__ = IntQuantTensorBase.__new__
+    __new__ = IntQuantTensorBase.__new__  # pyright: ignore[reportAssignmentType]
 
     @property
     def signed(self) -> bool:
@@ -56,7 +56,9 @@ class TracedIntQuantTensor(IntQuantTensor, IntQuantTensorBase):
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         if func in LAYER_FUNCTIONS:
-            return func(*_unpack_quant_tensor(args), **_unpack_quant_tensor(kwargs or {}))
+            options: dict[str, Any] = {} if kwargs is None else kwargs
+            values = {name: _unpack_quant_tensor(value) for name, value in options.items()}
+            return func(*_unpack_quant_tensor(args), **values)
         return IntQuantTensor.__torch_function__(func, types, args, kwargs)
 
     def check_scaling_factors_same(self, other: Any) -> None:
@@ -78,7 +80,7 @@ class TracedIntQuantTensor(IntQuantTensor, IntQuantTensorBase):
 
 def _check(condition: Tensor, message: str) -> None:
     # Without waiting for the device.
-    torch._assert_async(condition.all(), message)
+    torch._assert_async(condition.all(), message)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @torch.compiler.substitute_in_graph(IntQuantTensor.__new__, skip_signature_check=True)
