@@ -24,6 +24,7 @@ from brevitas.core.scaling import ConstScaling, IntScaling, PowerOfTwoIntScaling
 from brevitas.core.utils import StatelessBuffer
 from brevitas.core.zero_point import ZeroZeroPoint
 from torch import Tensor
+from torch._jit_internal import is_scripting
 from torch.nn import Module
 
 from .constants import kept, without_hooks
@@ -116,7 +117,7 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        scale = self._scale(x)
+        scale = self.scaling_impl(x) if is_scripting() else self._scale(x)
         latent = x
         if self.clips_latent:
             latent = self.tensor_clamp_impl(x, -scale, scale)
@@ -186,7 +187,7 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        scale = self._scale(x)
+        scale = self.scaling_impl(x) if is_scripting() else self._scale(x)
         y = ternary_step(
             x,
             scale,
@@ -267,7 +268,10 @@ class TargetPropIntQuant(IntQuant):
         rounded: Tensor | None = None
         if rounding == "own":
             rounded = self.float_to_int_impl((viewed / scale + zero_point).detach())
-        lo, hi = self._bounds(bit_width)
+        if is_scripting():
+            lo, hi = self.min_int(bit_width), self.max_int(bit_width)
+        else:
+            lo, hi = self._bounds(bit_width)
         y = int_quantize(
             viewed,
             scale,
@@ -324,7 +328,13 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        scale, zero_point, bit_width = self._metadata(x)
+        if is_scripting():
+            bit_width = self.msb_clamp_bit_width_impl()
+            int_threshold = self.int_scaling_impl(bit_width)
+            scale = self.scaling_impl(x, int_threshold)
+            zero_point = self.zero_point_impl(x, scale, bit_width)
+        else:
+            scale, zero_point, bit_width = self._metadata(x)
         y = x if self.observer_only else self.int_quant(scale, zero_point, bit_width, x)
         return y, scale, zero_point, bit_width
 
