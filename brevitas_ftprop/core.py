@@ -20,7 +20,16 @@ from brevitas.core.function_wrapper import (
 )
 from brevitas.core.quant import IntQuant, RescalingIntQuant
 from brevitas.core.quant.delay import DelayWrapper
-from brevitas.core.scaling import ConstScaling, IntScaling, PowerOfTwoIntScaling
+from brevitas.core.scaling import (
+    ConstScaling,
+    IntScaling,
+    ParameterFromRuntimeStatsScaling,
+    ParameterFromStatsFromParameterScaling,
+    ParameterScaling,
+    PowerOfTwoIntScaling,
+    RuntimeStatsScaling,
+    StatsFromParameterScaling,
+)
 from brevitas.core.utils import StatelessBuffer
 from brevitas.core.zero_point import ZeroZeroPoint
 from torch import Tensor
@@ -41,6 +50,14 @@ __all__ = [
 ]
 
 QuantOutput = tuple[Tensor, Tensor, Tensor, Tensor]
+# Scales that are divided by a threshold, which is 1 unless it is given.
+SCALINGS = (
+    ParameterFromRuntimeStatsScaling,
+    ParameterFromStatsFromParameterScaling,
+    ParameterScaling,
+    RuntimeStatsScaling,
+    StatsFromParameterScaling,
+)
 ROUNDINGS: dict[type, str] = {
     RoundSte: "round",
     CeilSte: "ceil",
@@ -381,12 +398,16 @@ def is_integer_quantizer(quant: Any) -> bool:
 
 def _scale_alone(quant: Any, x: Tensor) -> Tensor:
     """The scale of a quantizer without bit width, whose dtype and device follow its input."""
-    scaling = quant.scaling_impl
-    if not _is(scaling, ConstScaling):
-        return scaling(x)
-    sources = (scaling.value.value,)
-    (scale,) = kept(quant, (x.dtype, x.device), sources, lambda: (scaling(x),))
-    return scale
+    scaling, like = quant.scaling_impl, (x.dtype, x.device)
+    if _is(scaling, ConstScaling):
+        sources = (scaling.value.value,)
+        (scale,) = kept(quant, ("scale", *like), sources, lambda: (scaling(x),))
+        return scale
+    if _is(scaling, *SCALINGS):
+        # What Brevitas would make anew on the CPU and wait for on its way to the device.
+        (one,) = kept(quant, ("one", *like), (), lambda: (torch.ones(1).type_as(x),))
+        return scaling(x, one)
+    return scaling(x)
 
 
 def _is(module: Module, *kinds: type) -> bool:

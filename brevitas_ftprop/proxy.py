@@ -166,9 +166,10 @@ class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
 def advance_rules(model: nn.Module, progress: float) -> None:
     """Bring every quantizer's rule to a point of training; only ``ede`` and ``reste`` change.
 
-    Both papers do so once an epoch. Nothing is rebuilt, and nothing waits for the device; but a
-    model under ``torch.compile`` compiles its quantizers for each new rule, and runs them
-    uncompiled once there were more than ``torch._dynamo.config.recompile_limit`` (8).
+    Both papers do so once an epoch. Nothing is rebuilt, and nothing waits for the device; but
+    ``torch.compile`` compiles a model anew for each new rule. After more than
+    ``torch._dynamo.config.recompile_limit`` (8) it runs uncompiled, or raises with
+    ``fullgraph=True``.
 
     Args:
         model: any model, before or after training has begun.

@@ -83,6 +83,22 @@ def test_a_constant_bit_width_leaves_only_the_scale_to_compute():
     assert set(operations.counts) - {"alias", "detach", "lift_fresh"} == {"quantize", "abs", "div"}
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorFloat, max_val=0.7),
+        QuantConv2d(3, 2, 1, weight_quant=quant.TargetPropSignedBinaryWeightPerChannelFloat),
+    ],
+    ids=["parameter", "statistics"],
+)
+def test_no_tensor_is_made_on_the_cpu_for_a_scale_that_changes(layer):
+    x = torch.randn(2, 3, 2, 2)
+    layer(x)
+    with Operations() as operations:
+        layer(x)
+    assert "ones" not in operations.counts
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
 def test_another_dtype_gives_what_it_gives_a_new_quantizer(act, dtype):
     x = torch.randn(2, 3)
