@@ -18,23 +18,46 @@ from brevitas.core.function_wrapper import (
     RoundToZeroSte,
     TensorClamp,
 )
-from brevitas.core.quant import IntQuant
+from brevitas.core.quant import IntQuant, RescalingIntQuant
 from brevitas.core.quant.delay import DelayWrapper
+from brevitas.core.scaling import (
+    ConstScaling,
+    IntScaling,
+    ParameterFromRuntimeStatsScaling,
+    ParameterFromStatsFromParameterScaling,
+    ParameterScaling,
+    PowerOfTwoIntScaling,
+    RuntimeStatsScaling,
+    StatsFromParameterScaling,
+)
 from brevitas.core.utils import StatelessBuffer
+from brevitas.core.zero_point import ZeroZeroPoint
 from torch import Tensor
+from torch._jit_internal import is_scripting
 from torch.nn import Module
 
+from .constants import kept, without_hooks
 from .ops import binary_sign, check_options, int_quantize, paper_staircase, ternary_step
 
 __all__ = [
     "TargetPropBinaryQuant",
     "TargetPropIntQuant",
+    "TargetPropRescalingIntQuant",
     "TargetPropStaircaseQuant",
     "TargetPropTernaryQuant",
+    "is_integer_quantizer",
     "rounding_of",
 ]
 
 QuantOutput = tuple[Tensor, Tensor, Tensor, Tensor]
+# Scales that are divided by a threshold, which is 1 unless it is given.
+SCALINGS = (
+    ParameterFromRuntimeStatsScaling,
+    ParameterFromStatsFromParameterScaling,
+    ParameterScaling,
+    RuntimeStatsScaling,
+    StatsFromParameterScaling,
+)
 ROUNDINGS: dict[type, str] = {
     RoundSte: "round",
     CeilSte: "ceil",
@@ -111,13 +134,17 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        scale = self.scaling_impl(x)
+        scale = self.scaling_impl(x) if is_scripting() else self._scale(x)
         latent = x
         if self.clips_latent:
             latent = self.tensor_clamp_impl(x, -scale, scale)
         y = binary_sign(latent, scale, self.rule, self.weighting, self.saved, "auto")
         y = self.delay_wrapper(x, y)
         return y, scale, self.zero_point(), self.bit_width()
+
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
+    def _scale(self, x: Tensor) -> Tensor:
+        return _scale_alone(self, x)
 
 
 class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
@@ -177,7 +204,7 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
 
     @brevitas.jit.script_method
     def forward(self, x: Tensor) -> QuantOutput:
-        scale = self.scaling_impl(x)
+        scale = self.scaling_impl(x) if is_scripting() else self._scale(x)
         y = ternary_step(
             x,
             scale,
@@ -190,6 +217,10 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
         )
         y = self.delay_wrapper(x, y)
         return y, scale, self.zero_point(), self.bit_width()
+
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
+    def _scale(self, x: Tensor) -> Tensor:
+        return _scale_alone(self, x)
 
 
 class TargetPropIntQuant(IntQuant):
@@ -254,12 +285,16 @@ class TargetPropIntQuant(IntQuant):
         rounded: Tensor | None = None
         if rounding == "own":
             rounded = self.float_to_int_impl((viewed / scale + zero_point).detach())
+        if is_scripting():
+            lo, hi = self.min_int(bit_width), self.max_int(bit_width)
+        else:
+            lo, hi = self._bounds(bit_width)
         y = int_quantize(
             viewed,
             scale,
             zero_point,
-            self.min_int(bit_width),
-            self.max_int(bit_width),
+            lo,
+            hi,
             self.rule,
             self.weighting,
             self.staircase,
@@ -275,6 +310,109 @@ class TargetPropIntQuant(IntQuant):
     def _rounding(self) -> str:
         # Asked anew each time: Brevitas exchanges roundings of live models.
         return rounding_of(self) or "own"
+
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
+    def _bounds(self, bit_width: Tensor) -> tuple[Tensor, Tensor]:
+        def compute() -> tuple[Tensor, Tensor]:
+            return self.min_int(bit_width), self.max_int(bit_width)
+
+        lo, hi = kept(self, "bounds", (bit_width,), compute)
+        return lo, hi
+
+
+class TargetPropRescalingIntQuant(RescalingIntQuant):
+    """``RescalingIntQuant`` that computes what is constant once instead of at each step.
+
+    That is, with a constant bit width, the integer that the scale is divided by, and, where the
+    scale is constant too, the scale.
+
+    Args:
+        int_quant, scaling_impl, int_scaling_impl, zero_point_impl, bit_width_impl: as for
+            ``brevitas.core.quant.RescalingIntQuant``.
+
+    Returns:
+        Quantized value, scale, zero-point, bit width.
+
+    >>> from brevitas.core.function_wrapper import Identity, RoundSte
+    >>> quant = TargetPropRescalingIntQuant(
+    ...     TargetPropIntQuant(False, True, Identity(), RoundSte(), rule="hinge"),
+    ...     ConstScaling(1.0), IntScaling(False, True), ZeroZeroPoint(), BitWidthConst(2),
+    ... )
+    >>> quant(torch.tensor([0.6, -3.0]))[:2]
+    (tensor([ 0.5000, -1.0000]), tensor(0.5000))
+    >>> quant(torch.tensor(0.0))[1] is quant(torch.tensor(0.0))[1]
+    True
+    """
+
+    @brevitas.jit.script_method
+    def forward(self, x: Tensor) -> QuantOutput:
+        if is_scripting():
+            bit_width = self.msb_clamp_bit_width_impl()
+            int_threshold = self.int_scaling_impl(bit_width)
+            scale = self.scaling_impl(x, int_threshold)
+            zero_point = self.zero_point_impl(x, scale, bit_width)
+        else:
+            scale, zero_point, bit_width = self._metadata(x)
+        y = x if self.observer_only else self.int_quant(scale, zero_point, bit_width, x)
+        return y, scale, zero_point, bit_width
+
+    @torch.jit.ignore  # pyright: ignore[reportArgumentType]
+    def _metadata(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        bits: Any = self.msb_clamp_bit_width_impl
+        scaling: Any = self.scaling_impl
+        zero: Any = self.zero_point_impl
+
+        def compute_threshold() -> tuple[Tensor, Tensor]:
+            bit_width = bits()
+            return bit_width, self.int_scaling_impl(bit_width)
+
+        def compute_scale() -> tuple[Tensor, Tensor]:
+            scale = scaling(x, int_threshold)
+            return scale, zero(x, scale, bit_width)
+
+        has_constant_bits = _is(bits, BitWidthConst) and _is(
+            self.int_scaling_impl, IntScaling, PowerOfTwoIntScaling
+        )
+        if has_constant_bits:
+            width = bits.bit_width.value
+            bit_width, int_threshold = kept(self, "threshold", (width,), compute_threshold)
+        else:
+            bit_width, int_threshold = compute_threshold()
+        if has_constant_bits and _is(scaling, ConstScaling) and _is(zero, ZeroZeroPoint):
+            sources = (int_threshold, scaling.value.value, zero.zero_point.value)
+            scale, zero_point = kept(self, "scale", sources, compute_scale)
+        else:
+            scale, zero_point = compute_scale()
+        return scale, zero_point, bit_width
+
+
+def is_integer_quantizer(quant: Any) -> bool:
+    """Whether a tensor-quant module is Brevitas' integer quantizer or ours, and not a variant.
+
+    >>> is_integer_quantizer(TargetPropStaircaseQuant(3, rule="hinge"))
+    False
+    """
+    return type(quant) in (RescalingIntQuant, TargetPropRescalingIntQuant) and type(
+        quant.int_quant
+    ) in (IntQuant, TargetPropIntQuant)
+
+
+def _scale_alone(quant: Any, x: Tensor) -> Tensor:
+    """The scale of a quantizer without bit width, whose dtype and device follow its input."""
+    scaling, like = quant.scaling_impl, (x.dtype, x.device)
+    if _is(scaling, ConstScaling):
+        sources = (scaling.value.value,)
+        (scale,) = kept(quant, ("scale", *like), sources, lambda: (scaling(x),))
+        return scale
+    if _is(scaling, *SCALINGS):
+        # What Brevitas would make anew on the CPU and wait for on its way to the device.
+        (one,) = kept(quant, ("one", *like), (), lambda: (torch.ones(1).type_as(x),))
+        return scaling(x, one)
+    return scaling(x)
+
+
+def _is(module: Module, *kinds: type) -> bool:
+    return type(module) in kinds and without_hooks(module)
 
 
 class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):

@@ -46,8 +46,7 @@ class Recipe:
             trainer does.
         gradient_clip: largest norm of the gradient; None for any.
         precision: ``32``, ``bf16`` or ``fp16`` (autocast; fp16 with loss scaling).
-        compile: backend of ``torch.compile``, such as ``inductor``, for what does not quantize;
-            None for eager mode.
+        compile: backend of ``torch.compile``, such as ``inductor``; None for eager mode.
         deterministic: use deterministic algorithms only.
         test: evaluate the test images after each ``epoch``, once at the ``end`` or ``never``.
         seed: of the initial weights, the order of the images and their augmentation.
