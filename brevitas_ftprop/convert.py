@@ -27,6 +27,7 @@ from .core import (
     TargetPropRescalingIntQuant,
     TargetPropStaircaseQuant,
     TargetPropTernaryQuant,
+    fuse_relu,
     is_integer_quantizer,
 )
 from .levels import tensor_quant_of
@@ -312,6 +313,7 @@ def _convert(proxy: Any, options: dict[str, str]) -> None:
     # The proxy stays the same object, so that layers which share it, hooks on it and everything
     # that tracks it go on.
     proxy.__class__ = proxy_class
+    fuse_relu(getattr(proxy, "fused_activation_quant_proxy", None))
 
 
 def _stock_quant_class(name: str, proxy: Any) -> type:
@@ -336,6 +338,7 @@ def _restore(proxy: Any, stock: type) -> None:
         _replace_tensor_quant(proxy, _rebuild(stock, quant, {}))
     proxy.quant_injector = proxy.quant_injector.let(**bindings, proxy_class=stock_proxy)
     proxy.__class__ = stock_proxy
+    fuse_relu(getattr(proxy, "fused_activation_quant_proxy", None), yes=False)
     vars(proxy).pop("chosen_options", None)
 
 

@@ -6,6 +6,7 @@ import torch
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
 from torch import nn
 
+from .core import fuse_relu
 from .levels import tensor_quant_of
 from .ops import check_options
 from .rules import get_rule
@@ -131,6 +132,7 @@ class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
     def init_tensor_quant(self) -> None:
         super().init_tensor_quant()
         self._apply_options()
+        fuse_relu(self.fused_activation_quant_proxy)
 
 
 class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):

@@ -62,7 +62,7 @@ def backward(
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     # To the compiler, the functions of all rules are one and the same with other constants.
-    return torch.compile(function, dynamic=True, fullgraph=True, recompile_limit=1 << 16)
+    return torch.compile(function, dynamic=True, fullgraph=True, recompile_limit=1 << 16)  # pyright: ignore[reportCallIssue]
 
 
 @lru_cache(maxsize=512)
