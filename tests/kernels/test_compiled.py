@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
-from tests.kernels.steps_under_test import CASES, inputs
 
 from brevitas_ftprop import RULES
 from brevitas_ftprop.kernels import Needs, codable, compiled, eager
+from tests.kernels.steps_under_test import CASES, inputs
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, g++")
 
