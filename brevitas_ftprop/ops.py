@@ -158,8 +158,12 @@ def _quantize_backward(
     gradients = chosen.backward(
         what[0], grad, kept, operands, what[2], weighting, needs, batch_size
     )
-    sums = (grad.new_empty(0) if each is None else each for each in gradients[1:])
-    return in_format(gradients.x, form), *sums
+    # In the dtypes that compilers are promised, which otherwise drop the casts behind this.
+    sums = (
+        grad.new_empty(0) if total is None or operand is None else total.to(operand.dtype)
+        for total, operand in zip(gradients[1:], operands, strict=False)
+    )
+    return in_format(gradients.x.to(grad.dtype), form), *sums
 
 
 @torch.library.register_fake("brevitas_ftprop::quantize_backward", lib=_library)
