@@ -37,6 +37,7 @@ class Recipe:
         weight_rule: target rule of the weight quantizers; None leaves them as the model has them.
         weighting: ``grad`` or ``mean``.
         staircase: ``single`` or ``sum``.
+        saved: ``exact`` or ``compact``, what the quantizers keep for backward.
         batch_size: images of one optimizer step, over all devices and accumulated parts.
         accumulate: how many parts each device computes its share of a step in.
         epochs: passes over the training images.
@@ -63,6 +64,7 @@ class Recipe:
     weight_rule: str | None = None
     weighting: Literal["grad", "mean"] = "grad"
     staircase: Literal["single", "sum"] = "single"
+    saved: Literal["exact", "compact"] = "exact"
     data: Data = field(default_factory=Data)
     loss: Loss = field(default_factory=Loss)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -84,8 +86,10 @@ class Recipe:
         if self.rule != STOCK:
             spec = check_options(self.rule, self.weighting, self.staircase)
             object.__setattr__(self, "rule", _at_start(spec))
-        elif (self.weighting, self.staircase) != ("grad", "single"):
-            raise ValueError("rule: stock has Brevitas' gradients: no weighting, no staircase form")
+        elif (self.weighting, self.staircase, self.saved) != ("grad", "single", "exact"):
+            raise ValueError(
+                "rule: stock has Brevitas' gradients: no weighting, no staircase form, no saved form"
+            )
         if self.weight_rule is not None:
             spec = check_options(self.weight_rule, "grad", self.staircase)
             object.__setattr__(self, "weight_rule", _at_start(spec))
