@@ -88,7 +88,7 @@ class Recipe:
             object.__setattr__(self, "rule", _at_start(spec))
         elif (self.weighting, self.staircase, self.saved) != ("grad", "single", "exact"):
             raise ValueError(
-                "rule: stock has Brevitas' gradients: no weighting, no staircase form, no saved form"
+                "rule: stock has Brevitas' gradients: no weighting, no staircase or saved form"
             )
         if self.weight_rule is not None:
             spec = check_options(self.weight_rule, "grad", self.staircase)
