@@ -32,7 +32,7 @@ SIZES = {"convnet4": 16, "alexnet": 64}
 EXACT = 5e-5  # float32 sums in another order
 CHANNELS_LAST = 1e-9  # float64, in which no unit's sum crosses a threshold in another order
 COMPACT = 2e-2  # 1/510 of the slope's range at each quantizer
-MIXED = 1e-1  # bfloat16 sums in another order, which nearly cancel for some learned scales
+MIXED = 1e-2  # of all gradients together: bfloat16 sums of single scales nearly cancel
 
 
 def converted(name: str, rule: str) -> nn.Module:
@@ -119,4 +119,5 @@ def test_mixed_precision_gives_the_same_gradients_by_either_backend(name, saved,
         with torch.autocast("cpu", torch.bfloat16):
             found.append(gradients(each, images))
     assert all(gradient.isfinite().all() for gradient in found[0].values())
-    assert_close(*found, MIXED)
+    ours, expected = (torch.cat([g.flatten() for g in each.values()]) for each in found)
+    assert (ours - expected).norm() <= MIXED * expected.norm()
