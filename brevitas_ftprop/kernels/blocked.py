@@ -2,8 +2,8 @@
 
 A chain of elementwise operations on a large tensor goes to memory and back at every link; block by
 block it does so once. Nothing is compiled, and every rule has this backend, a user's included.
-Elements equal eager's to the bit, or to an ulp or two in rules with an exponential, which torch
-computes by another formula at the ends of a tensor; sums are added up block by block, in float64.
+Elements equal eager's to the bit, or to a few ulps in rules with an exponential; sums are added up
+block by block, in float64.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,8 @@ from . import eager
 from .codes import code_size
 from .eager import Gradients, Needs
 from .layout import flat, in_format, memory_format
-from .steps import Operands, Step
+from .shortcuts import shortcut
+from .steps import Integers, Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]
 
@@ -72,16 +73,16 @@ def backward(
         return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
     grad = in_format(grad, memory_format(grad if kept is None or is_code else kept))
     grad_x = torch.empty_like(grad)
-    asked = {
-        "scale": needs.scale,
-        "zero_point": needs.zero_point,
-        "lo": needs.bounds,
-        "hi": needs.bounds,
-    }
+    if weighting == "grad" and blocks.are_flat and kept is not None and kept.dtype == grad.dtype:
+        gradients = _by_shortcut(step, blocks, grad, kept, grad_x, operands, rule, needs)
+        if gradients is not None:
+            return gradients
+    asked = {"scale": needs.scale, "zero_point": needs.zero_point}
+    asked |= {"lo": needs.bounds, "hi": needs.bounds}
     sums = {
         name: torch.zeros_like(getattr(operands, name), dtype=torch.float64)
-        for name in asked
-        if asked[name]
+        for name, wanted in asked.items()
+        if wanted
     }
     if kept is None:
         kept_parts = repeat(None)
@@ -113,6 +114,41 @@ def backward(
             if total is not None:
                 total.add_(value)
     return Gradients(grad_x, **sums)
+
+
+def _by_shortcut(
+    step: Step,
+    blocks: "_Blocks",
+    grad: Tensor,
+    x: Tensor,
+    grad_x: Tensor,
+    operands: Operands,
+    rule: Rule,
+    needs: Needs,
+) -> Gradients | None:
+    """Without the slopes, where there is a way; the scale's gradient is then
+    ``∂L/∂s = Σ g·(q - z) - Σ ∂L/∂x·x/s``, which is what eager sums, by way of ∂L/∂x.
+    """
+    with_scale = isinstance(step, Integers) and needs == Needs(scale=True)
+    if any(needs) and not with_scale:
+        return None
+    passage = shortcut(step, next(blocks.operands(operands)), rule, grad.dtype)
+    if passage is None:
+        return None
+    outer, inner = grad.new_zeros(2, dtype=torch.float64)
+    parts = zip(
+        blocks.of(x), blocks.of(grad), blocks.of(grad_x), blocks.operands(operands), strict=False
+    )
+    for part_x, part_grad, part_out, part_operands in parts:
+        passage(part_x, part_grad, part_out)
+        if with_scale:
+            level = step.level(part_x, part_operands) - part_operands.zero_point
+            outer += torch.dot(part_grad, level)
+            inner += torch.dot(part_out, part_x)
+    if not with_scale:
+        return Gradients(grad_x)
+    scale = operands.scale
+    return Gradients(grad_x, (outer - inner / scale.double().view(())).view(scale.shape))
 
 
 class _Blocks:

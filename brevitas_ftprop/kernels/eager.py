@@ -73,26 +73,20 @@ def backward(
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573, algorithm 1 and section 4.
     """
     entered = step.enter(grad, operands)
+    weighted = weighted_sign(entered, weighting, batch_size)
+    if weighting == "mean" and isinstance(step, Integers):
+        # The entering gradient is |g|·s; so has the weight that replaces it to be.
+        weighted = weighted * operands.scale
     target = None if rule.even else sign_target(entered)
+    gate = None
     if kept is None:
         slope = step.slope(grad.new_zeros(()), operands, rule, target)
     elif kept.dtype is torch.uint8:
         slope = decode(step, kept, operands, rule, target, entered)
     else:
-        slope = step.slope(kept, operands, rule, target)
-    weighted = weighted_sign(entered, weighting, batch_size)
-    if weighting == "mean" and isinstance(step, Integers):
-        # The entering gradient is |g|·s; so has the weight that replaces it to be.
-        weighted = weighted * operands.scale
-    if slope.dtype == weighted.dtype and slope.shape == weighted.shape:
-        passed = slope.mul_(weighted)
-    else:
-        passed = slope * weighted
-    through = passed
-    if kept is not None and kept.dtype is not torch.uint8:
-        gate = step.gate(kept)
-        if gate is not None:
-            through = gate.mul_(passed) if gate.dtype == passed.dtype else gate * passed
+        slope, gate = step.slope(kept, operands, rule, target), step.gate(kept)
+    passed = _product(slope, weighted)
+    through = passed if gate is None else _product(gate, passed)
     gradients = Gradients(step.leave(through, operands, out))
     if kept is None or not any(needs):
         return gradients
@@ -100,6 +94,13 @@ def backward(
         return _of_integers(step, gradients, grad, entered, passed, kept, operands, needs)
     assert isinstance(step, Sign | Ternary)
     return gradients._replace(scale=_of_scale(step, grad, kept, operands, rule))
+
+
+def _product(own: Tensor, other: Tensor) -> Tensor:
+    """Product that may overwrite its first factor."""
+    if own.dtype == other.dtype and own.shape == other.shape:
+        return own.mul_(other)
+    return own * other
 
 
 def _of_scale(

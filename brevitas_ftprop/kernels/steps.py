@@ -5,7 +5,7 @@ entering one times a *total slope*, a function of the input alone (and, for rule
 of the target's sign). Every backend computes these formulas, each in its own way.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -24,6 +24,7 @@ __all__ = [
     "Step",
     "Ternary",
     "parse_step",
+    "ungated",
 ]
 
 STAIRCASE_FORMS = ("single", "sum")
@@ -128,25 +129,30 @@ class Step:
                 total += unit_slope(v - threshold, rule, target)
             return saturate(total).mul_(self.share)
         if not rule.kinks:
-            return unit_slope(self._unit(x, operands), rule, target)
+            return unit_slope(self.free_unit(x, operands), rule, target)
         if rule.clamp_width == 1:
             # The saturated rule passes inside the range, and nothing else counts.
             clipped = self._clipped(x, operands)
             if clipped is not None:
                 position, within = clipped
-                return within.eq_(position)
+                return within.sub_(position).abs_().gt_(0).eq_(0)
         return unit_slope(self.unit(x, operands), rule, target)
 
     def gate(self, x: Tensor) -> Tensor | None:
-        """1 where the ReLU in front lets the gradient through, else 0; None without one."""
-        return x.clone().gt_(0) if self.relu else None
+        """0 where the ReLU in front blocks the gradient, else 1; None without one."""
+        return x.clone().le_(0).eq_(0) if self.relu else None
 
     def unit(self, x: Tensor, operands: Operands) -> Tensor:
         """Pre-activation of the one unit over the whole range, |u| ≤ 1 exactly inside it."""
-        u, clipped = self._unit(x, operands), self._clipped(x, operands)
+        u, clipped = self.free_unit(x, operands), self._clipped(x, operands)
         return u if clipped is None else _clip_margin(u, *clipped)
 
-    def _unit(self, x: Tensor, operands: Operands) -> Tensor:
+    def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
+        """:meth:`unit` by its formula alone, a tensor of its own: enough where no slope jumps."""
+        raise NotImplementedError
+
+    def edges(self, operands: Operands, width: float) -> tuple[float, float]:
+        """Where a saturated rule begins and ceases to pass, but for rounding."""
         raise NotImplementedError
 
     def _clipped(self, x: Tensor, operands: Operands) -> tuple[Tensor, Tensor] | None:
@@ -172,6 +178,10 @@ class Step:
         """Share of the sum that one unit contributes."""
         return 1.0
 
+    def gain(self, operands: Operands) -> Number:
+        """What the total slope is multiplied by on the whole: ``∂y/∂x`` where the slope is 1."""
+        return _number(operands.scale)
+
     def enter(self, grad: Tensor, operands: Operands) -> Tensor:
         """Gradient of the units' outputs, from that of ``y``."""
         return grad
@@ -190,15 +200,21 @@ class Sign(Step):
     def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         if out is None:
             return super().output(x, operands)
-        # 0 or 2s, less s: the same, since all is exact, in fewer passes.
-        scale = _number(operands.scale)
-        return torch.ge(x, 0, out=out).mul_(2 * scale).sub_(scale)
+        # -s plus 0 or 2s: the same, since all is exact, in fewer passes.
+        scale, above = _number(operands.scale), torch.ge(x, 0, out=out)
+        if isinstance(scale, float):
+            return torch.add(-operands.scale, above, alpha=2 * scale, out=out)
+        return above.mul_(2 * scale).sub_(scale)
 
     def level(self, x: Tensor, operands: Operands) -> Tensor:
         return x.clone().ge_(0).mul_(2).sub_(1)
 
-    def _unit(self, x: Tensor, operands: Operands) -> Tensor:
+    def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
         return x / operands.scale
+
+    def edges(self, operands: Operands, width: float) -> tuple[float, float]:
+        end = width * float(operands.scale)
+        return -end, end
 
 
 @dataclass(frozen=True)
@@ -212,8 +228,12 @@ class Ternary(Step):
     def level(self, x: Tensor, operands: Operands) -> Tensor:
         return x.abs().gt_(self.threshold * operands.scale) * torch.sign(x)
 
-    def _unit(self, x: Tensor, operands: Operands) -> Tensor:
+    def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
         return self.scaled(x, operands) / 1.5
+
+    def edges(self, operands: Operands, width: float) -> tuple[float, float]:
+        end = 1.5 * width * 2 * self.threshold * float(operands.scale)
+        return -end, end
 
     def scaled(self, x: Tensor, operands: Operands) -> Tensor:
         return x / operands.scale * (0.5 / self.threshold)
@@ -251,28 +271,40 @@ class Integers(Step):
 
     def level(self, x: Tensor, operands: Operands) -> Tensor:
         lo, hi = self._bounds(operands)
+        if isinstance(lo, float) and lo >= 0 and _is_zero(_number(operands.zero_point)):
+            # Clipping does what the ReLU would.
+            return self._round(self._affine(x, operands), operands).clamp_(lo, hi)
         return self.rounded(x, operands).clamp_(lo, hi)
 
     def rounded(self, x: Tensor, operands: Operands) -> Tensor:
         """The integer before it is clipped, a tensor of its own."""
+        return self._round(self.scaled(x, operands), operands)
+
+    def _round(self, v: Tensor, operands: Operands) -> Tensor:
         if operands.rounded is not None:
             return operands.rounded.clone()
-        v = self.scaled(x, operands)
         return ROUNDING_FUNCTIONS[self.rounding](v, out=v)
 
     def _bounds(self, operands: Operands) -> tuple[Number, Number]:
         return _number(operands.lo), _number(operands.hi)
 
     def scaled(self, x: Tensor, operands: Operands) -> Tensor:
-        if self.relu:
-            x = x.clamp(min=0)
+        return self._affine(x.clamp(min=0) if self.relu else x, operands)
+
+    def _affine(self, x: Tensor, operands: Operands) -> Tensor:
         v, zero_point = x / operands.scale, _number(operands.zero_point)
         return v if _is_zero(zero_point) else v + zero_point
 
-    def _unit(self, x: Tensor, operands: Operands) -> Tensor:
+    def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
         lo, hi = self._bounds(operands)
         v = self.scaled(x, operands)
         return v.sub_((lo + hi) / 2).div_((hi - lo + 1) / 2)
+
+    def edges(self, operands: Operands, width: float) -> tuple[float, float]:
+        lo, hi, zero_point = map(float, (operands.lo, operands.hi, operands.zero_point))
+        scale, margin = float(operands.scale), {"ceil": (1.0, 0.0), "floor": (0.0, 1.0)}
+        down, up = margin.get(self.rounding, (0.5, 0.5))
+        return (lo - down - zero_point) * scale, (hi + up - zero_point) * scale
 
     def _clipped(self, x: Tensor, operands: Operands) -> tuple[Tensor, Tensor] | None:
         lo, hi = self._bounds(operands)
@@ -290,6 +322,9 @@ class Integers(Step):
     @property
     def share(self) -> float:
         return 0.5 if self.form == "sum" else 1.0
+
+    def gain(self, operands: Operands) -> Number:
+        return 1.0
 
     # In stock Brevitas' order of operations, so that the gradients are the same to the bit.
     def enter(self, grad: Tensor, operands: Operands) -> Tensor:
@@ -317,8 +352,11 @@ class PaperStaircase(Step):
     def scaled(self, x: Tensor, operands: Operands) -> Tensor:
         return x
 
-    def _unit(self, x: Tensor, operands: Operands) -> Tensor:
+    def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
         return (2 * x).sub_(1)
+
+    def edges(self, operands: Operands, width: float) -> tuple[float, float]:
+        return 0.0, 1.0
 
     def _clipped(self, x: Tensor, operands: Operands) -> tuple[Tensor, Tensor] | None:
         return x, x.clamp(0, 1)
@@ -333,8 +371,20 @@ class PaperStaircase(Step):
     def share(self) -> float:
         return 1 / self.steps if self.form == "sum" else 1.0
 
+    def gain(self, operands: Operands) -> Number:
+        return self.max_val
+
     def leave(self, passed: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         return torch.mul(passed, self.max_val, out=out)
+
+
+def ungated(step: Step) -> Step:
+    """The step without the ReLU in front of it.
+
+    >>> ungated(Integers("round", "single", relu=True))
+    Integers(rounding='round', form='single', relu=False)
+    """
+    return replace(step, relu=False) if isinstance(step, Integers) else step
 
 
 @lru_cache(maxsize=1024)

@@ -35,8 +35,9 @@ def small_blocks(monkeypatch):
 
 
 def agree(actual, expected):
-    rtol = ULPS * torch.finfo(expected.dtype).eps
-    torch.testing.assert_close(actual, expected, rtol=rtol, atol=0, equal_nan=True)
+    limits = torch.finfo(expected.dtype)
+    options = {"rtol": ULPS * limits.eps, "atol": ULPS * limits.tiny * limits.eps}
+    torch.testing.assert_close(actual, expected, **options, equal_nan=True)
 
 
 def backward_of(module, case, grad, kept, rule, weighting, needs):
