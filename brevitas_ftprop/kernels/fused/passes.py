@@ -10,7 +10,7 @@ compiled. Nothing here waits for the device: bounds and operands are read where 
 import triton
 import triton.language as tl
 
-from .arithmetic import divided, half_to_even, rounded, sign, total
+from .arithmetic import clamped, divided, half_to_even, rounded, sign, total
 from .steps import as_operand, level, output, round_by, scaled, slope_of, times_number
 
 __all__ = ["add_up", "backward_pass", "forward_pass"]
@@ -57,16 +57,18 @@ def _store_code(
     block: tl.constexpr,
     dtype: tl.constexpr,
 ):
-    code = rounded(divided(rounded(slope - rounded(low, dtype), dtype), unit), dtype)
-    code = half_to_even(code)
-    # NaN has no code; a converter's own choice would differ from device to device.
-    code = tl.where((code == code) & mask, code, 0.0).to(tl.int32)
     if bits:
+        code = tl.where((slope > low) & mask, 1, 0)
         place = tl.full((1, 8), 1, tl.int32) << tl.arange(0, 8)[None, :]
         byte = total(tl.reshape(code, (block // 8, 8)) * place, 1)
         at_byte = program * (block // 8) + tl.arange(0, block // 8)
         tl.store(pointer + at_byte, byte.to(tl.uint8), mask=at_byte < size)
     else:
+        code = divided(rounded(slope - rounded(low, dtype), dtype), unit)
+        # Roundings may lead out of the slope's range, and a byte would not tell 256 from 0.
+        code = clamped(half_to_even(rounded(code, dtype)), 0.0, 255.0)
+        # NaN has no code; a converter's own choice would differ from device to device.
+        code = tl.where(code == code, code, 0.0).to(tl.int32)
         tl.store(pointer + at, code.to(tl.uint8), mask=mask)
 
 

@@ -1,7 +1,7 @@
 """The quantization steps of :mod:`..steps` as Triton functions of a tile of the input.
 
 Each takes the kind of step as a constant, and its numbers at run time: ``first`` and ``second``,
-which :mod:`.launch` fills in.
+which :mod:`.prepare` fills in.
 """
 
 # The functions are Triton's, which no type checker can follow, and Triton may be missing.
