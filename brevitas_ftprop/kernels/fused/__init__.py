@@ -88,7 +88,7 @@ def forward(
     step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
-    from .passes import forward_pass
+    from .forward_kernel import forward_pass
 
     dtype = operands.result_type(x)
     y = torch.empty_like(x, dtype=dtype)
@@ -122,7 +122,8 @@ def backward(
     batch_size: int,
 ) -> Gradients:
     """As :func:`.eager.backward`; kernels need no more than two launches."""
-    from .passes import add_up, backward_pass
+    from .backward_kernel import backward_pass
+    from .sums import add_up
 
     kind = "nothing" if kept is None else "code" if kept.dtype is torch.uint8 else "input"
     x = kept if kept is not None and kind == "input" else grad

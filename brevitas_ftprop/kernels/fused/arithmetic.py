@@ -9,8 +9,9 @@ it rounds the result of every operation; :func:`rounded` does so here.
 
 import triton
 import triton.language as tl
+from triton import knobs
 
-INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
+INTERPRETED = tl.constexpr(bool(knobs.runtime.interpret))
 
 
 @triton.jit
@@ -36,11 +37,7 @@ def rounded(v, dtype: tl.constexpr):
 @triton.jit
 def divided(a, b):
     """Correctly rounded ``a/b``: a device's own float32 division is not."""
-    if a.dtype == tl.float64:
-        quotient = a / b
-    else:
-        quotient = tl.math.div_rn(a, b)
-    return quotient
+    return a / b if a.dtype == tl.float64 else tl.math.div_rn(a, b)
 
 
 @triton.jit
@@ -92,10 +89,7 @@ def sign(v):
 def half_to_even(v):
     """``v`` rounded to an integer, ties to the even one; keeps the sign of zero."""
     # From this number on all are integers, so that adding it rounds what is smaller.
-    if v.dtype == tl.float64:
-        integers = 4503599627370496.0
-    else:
-        integers = 8388608.0
+    integers = 4503599627370496.0 if v.dtype == tl.float64 else 8388608.0
     size = tl.abs(v)
     nearest = (size + integers) - integers
     signed = tl.where(v < 0, -nearest, nearest)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...rules import Rule
 from ..codes import LEVELS
 from ..layout import memory_format
-from ..steps import Integers, Operands, PaperStaircase, Sign, Step, Ternary
+from ..steps import Integers, Operands, PaperStaircase, Step, Ternary
 
 __all__ = ["BLOCK", "DTYPES", "Channels", "arguments", "channels_of", "launch", "varies"]
 
@@ -68,7 +68,7 @@ def arguments(
         dtype: what eager computes in.
         channels: those of ``x``.
     """
-    from triton import language as tl
+    from triton import language as tl  # pyright: ignore[reportMissingImports]
 
     from .slopes import SLOPES
 

@@ -14,17 +14,19 @@ from .arithmetic import above_one, clamped, divided, half_to_even, rounded, satu
 
 
 @triton.jit
+def load_operand(pointer, channel, mask, varies: tl.constexpr):
+    """The value of a channel, or the one of all."""
+    return tl.load(pointer + channel, mask=mask, other=1.0) if varies else tl.load(pointer)
+
+
+@triton.jit
 def as_operand(scale, exact: tl.constexpr, dtype: tl.constexpr):
     """A scale as torch multiplies and divides by it.
 
     A 0-dimensional tensor on the CPU keeps its digits where the others get the dtype of the
     result.
     """
-    if exact:
-        result = scale
-    else:
-        result = rounded(scale, dtype)
-    return result
+    return scale if exact else rounded(scale, dtype)
 
 
 @triton.jit
@@ -128,11 +130,8 @@ def _unit(x, v, lo, hi, step: tl.constexpr, on_cpu: tl.constexpr, dtype: tl.cons
 
 @triton.jit
 def _of_unit(z, target, slope: tl.constexpr, p0, p1, p2, even: tl.constexpr, dtype: tl.constexpr):
-    if even:
-        margin = z
-    else:
-        # A pre-activation that its scale took beyond the dtype must not meet a target of 0 as inf.
-        margin = saturated(z, dtype) * target
+    # A pre-activation that its scale took beyond the dtype must not meet a target of 0 as inf.
+    margin = z if even else saturated(z, dtype) * target
     return rounded(slope(margin, p0, p1, p2, dtype), dtype)
 
 
