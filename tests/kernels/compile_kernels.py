@@ -7,20 +7,17 @@ Triton's own handling of arguments, and prints how many kernels there are.
 import sys
 
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
 
 from brevitas_ftprop.kernels import Integers, Needs, Operands, PaperStaircase, Sign, Ternary, fused
 from brevitas_ftprop.kernels.fused import prepare
-from brevitas_ftprop.kernels.fused.slopes import SLOPES
-from brevitas_ftprop.rules import RULES, get_rule
+from brevitas_ftprop.rules import get_rule
 
 
 class _NoGpu:
     """What Triton asks the driver of a GPU before it compiles."""
 
-    def __init__(self, capability: int) -> None:
-        self.target = GPUTarget("cuda", capability, 32)
+    def __init__(self, target) -> None:
+        self.target = target
 
     def get_current_target(self):
         return self.target
@@ -63,8 +60,14 @@ def compile_step(step, rule, dtype, shape, weighting="grad") -> None:
 
 
 def main(capability: str, extent: str = "") -> None:
+    # Here, since pytest looks for examples in this module where Triton may be missing.
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+
+    from brevitas_ftprop.kernels.fused.slopes import SLOPES
+
     fused.launch = _compile
-    driver.set_active(_NoGpu(int(capability)))
+    driver.set_active(_NoGpu(GPUTarget("cuda", int(capability), 32)))
     compile_step(Integers("round", "sum"), "hinge", torch.float32, (16, 1))
     compile_step(Sign(), "soft_hinge", torch.bfloat16, ())
     compile_step(PaperStaircase(3, 1.0, "single"), "saturated_ste", torch.float64, ())
@@ -91,7 +94,6 @@ def main(capability: str, extent: str = "") -> None:
         prepare.LARGE = 0
         for shape in ((), (16, 1), (6,)):
             compile_step(Integers("round", "sum"), "hinge", torch.float32, shape)
-    assert set(SLOPES) <= set(RULES.values())
     print(len(set(COMPILED)))
 
 
