@@ -15,7 +15,7 @@ References:
     ICLR 2018, arXiv:1710.11573.
 """
 
-from . import handlers, quant
+from . import handlers, quant, traced_quant_tensor
 from .convert import SwapReport, restore_quantizers, swap_quantizers
 from .export import (
     DeployReport,
@@ -55,5 +55,6 @@ __all__ = [
     "restore_quantizers",
     "simulate_rtl",
     "swap_quantizers",
+    "traced_quant_tensor",
     "verify_export",
 ]

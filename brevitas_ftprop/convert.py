@@ -20,11 +20,15 @@ from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import nn
 from torch.jit import ScriptModule
 
+from .constants import forget
 from .core import (
     TargetPropBinaryQuant,
     TargetPropIntQuant,
+    TargetPropRescalingIntQuant,
     TargetPropStaircaseQuant,
     TargetPropTernaryQuant,
+    fuse_relu,
+    is_integer_quantizer,
 )
 from .levels import tensor_quant_of
 from .ops import check_options
@@ -264,7 +268,7 @@ def _check_convertible(name: str, proxy: Any) -> None:
     quant = tensor_quant_of(proxy)
     convertible = type(proxy) in TARGET_PROP_OF_PROXY and (
         type(quant) in (BinaryQuant, ClampedBinaryQuant, TernaryQuant)
-        or (type(quant) is RescalingIntQuant and type(quant.int_quant) is IntQuant)
+        or (is_integer_quantizer(quant) and type(quant.int_quant) is IntQuant)
     )
     if not convertible:
         raise TypeError(
@@ -290,8 +294,14 @@ def _convert(proxy: Any, options: dict[str, str]) -> None:
     proxy_class = TARGET_PROP_OF_PROXY[type(proxy)]
     bindings = {**options, "proxy_class": proxy_class}
     if isinstance(quant, RescalingIntQuant):
-        bindings |= {"int_quant": TargetPropIntQuant, "stock_quant_class": type(quant.int_quant)}
+        bindings |= {
+            "tensor_quant": TargetPropRescalingIntQuant,
+            "int_quant": TargetPropIntQuant,
+            "stock_quant_class": type(quant.int_quant),
+        }
         quant.int_quant = _rebuild(TargetPropIntQuant, quant.int_quant, options)
+        # It has the same children and nothing else, and keeps hooks on it as it is.
+        quant.__class__ = TargetPropRescalingIntQuant
     else:
         ours = TargetPropTernaryQuant if isinstance(quant, TernaryQuant) else TargetPropBinaryQuant
         bindings |= {"tensor_quant": ours, "stock_quant_class": type(quant)}
@@ -303,6 +313,7 @@ def _convert(proxy: Any, options: dict[str, str]) -> None:
     # The proxy stays the same object, so that layers which share it, hooks on it and everything
     # that tracks it go on.
     proxy.__class__ = proxy_class
+    fuse_relu(getattr(proxy, "fused_activation_quant_proxy", None))
 
 
 def _stock_quant_class(name: str, proxy: Any) -> type:
@@ -318,13 +329,16 @@ def _stock_quant_class(name: str, proxy: Any) -> type:
 def _restore(proxy: Any, stock: type) -> None:
     quant, stock_proxy = tensor_quant_of(proxy), STOCK_OF_PROXY[type(proxy)]
     if isinstance(quant, RescalingIntQuant):
-        bindings = {"int_quant": stock}
+        bindings = {"tensor_quant": RescalingIntQuant, "int_quant": stock}
         quant.int_quant = _rebuild(stock, quant.int_quant, {})
+        quant.__class__ = RescalingIntQuant
+        forget(quant)
     else:
         bindings = {"tensor_quant": stock}
         _replace_tensor_quant(proxy, _rebuild(stock, quant, {}))
     proxy.quant_injector = proxy.quant_injector.let(**bindings, proxy_class=stock_proxy)
     proxy.__class__ = stock_proxy
+    fuse_relu(getattr(proxy, "fused_activation_quant_proxy", None), yes=False)
     vars(proxy).pop("chosen_options", None)
 
 

@@ -12,8 +12,6 @@ import torch
 from brevitas.core.quant import (
     BinaryQuant,
     ClampedBinaryQuant,
-    IntQuant,
-    RescalingIntQuant,
     TernaryQuant,
 )
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
@@ -23,9 +21,9 @@ from torch import Tensor
 from .core import (
     ROUNDINGS,
     TargetPropBinaryQuant,
-    TargetPropIntQuant,
     TargetPropStaircaseQuant,
     TargetPropTernaryQuant,
+    is_integer_quantizer,
     rounding_of,
 )
 from .kernels import ROUNDING_FUNCTIONS
@@ -196,7 +194,7 @@ def level_function(proxy: Any) -> LevelFunction:
         values = range(quant.steps + 1)
         step = _staircase(quant.steps)
         return LevelFunction(step, values, scale, zero_point, bit_width, False, False)
-    if type(quant) is RescalingIntQuant and type(holder) in (IntQuant, TargetPropIntQuant):
+    if is_integer_quantizer(quant):
         if bit_width < 2:
             raise ValueError(
                 "an integer quantizer of 1 bit is not exported: use 2 bits or more, or a binary "

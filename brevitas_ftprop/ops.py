@@ -97,11 +97,11 @@ _library.define(
 )
 
 
-def _what_to_keep(rule: Rule, saved: str, operands_learn: bool) -> str:
+def _what_to_keep(step: str, rule: Rule, saved: str, operands_learn: bool) -> str:
     """``"nothing"``, ``"code"`` or ``"input"``: the least that backward can do with."""
     if operands_learn:
         return "input"
-    if constant(rule):
+    if constant(parse_step(step), rule):
         return "nothing"
     return "code" if saved == "compact" and codable(rule) else "input"
 
@@ -115,7 +115,7 @@ def _quantize(
     rounded = None if rounded is None else in_format(rounded, form)
     operands = Operands(scale, zero_point, lo, hi, rounded)
     what = parse_step(step), operands, get_rule(rule)
-    code = _what_to_keep(what[2], saved, operands_learn) == "code"
+    code = _what_to_keep(step, what[2], saved, operands_learn) == "code"
     return choose_backend(backend, x.device, *what).forward(what[0], x, operands, what[2], code)
 
 
@@ -123,7 +123,7 @@ def _quantize(
 def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, operands_learn, backend):
     y = in_format(torch.empty_like(x), memory_format(x))
     the_rule = get_rule(rule)
-    code = _what_to_keep(the_rule, saved, operands_learn) == "code"
+    code = _what_to_keep(step, the_rule, saved, operands_learn) == "code"
     size = code_size(parse_step(step), the_rule, x.numel()) if code else 0
     dtype = Operands(scale, zero_point).result_type(x)
     return y.to(dtype), x.new_empty(size, dtype=torch.uint8)
@@ -158,8 +158,12 @@ def _quantize_backward(
     gradients = chosen.backward(
         what[0], grad, kept, operands, what[2], weighting, needs, batch_size
     )
-    sums = (grad.new_empty(0) if each is None else each for each in gradients[1:])
-    return in_format(gradients.x, form), *sums
+    # In the dtypes that compilers are promised, which otherwise drop the casts behind this.
+    sums = (
+        grad.new_empty(0) if total is None or operand is None else total.to(operand.dtype)
+        for total, operand in zip(gradients[1:], operands, strict=False)
+    )
+    return in_format(gradients.x.to(grad.dtype), form), *sums
 
 
 @torch.library.register_fake("brevitas_ftprop::quantize_backward", lib=_library)
@@ -198,7 +202,7 @@ def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
 
 def _setup_context(ctx, inputs, output):
     x, *operands, step, rule, weighting, saved, operands_learn, backend = inputs
-    keep = _what_to_keep(get_rule(rule), saved, operands_learn)
+    keep = _what_to_keep(step, get_rule(rule), saved, operands_learn)
     kept = {"input": x, "code": output[1], "nothing": None}[keep]
     rounded = operands[4] if keep == "input" else None
     ctx.save_for_backward(kept, *operands[:4], rounded)
@@ -314,6 +318,7 @@ def int_quantize(
     form: str,
     rounding: str = "round",
     rounded: Tensor | None = None,
+    relu: bool = False,
     saved: str = "exact",
     backend: str = "auto",
 ) -> Tensor:
@@ -335,6 +340,7 @@ def int_quantize(
         form: ``"single"`` or ``"sum"``.
         rounding: ``"round"`` (half to even), ``"ceil"``, ``"floor"`` or ``"trunc"``.
         rounded: v as another rounding rounds it, without gradient; in place of ``rounding``.
+        relu: whether max(x, 0) takes the place of x, in the same pass.
         saved, backend: as for :func:`binary_sign`.
 
     Raises:
@@ -353,7 +359,7 @@ def int_quantize(
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573, section 4; operations in the order of
         ``brevitas.core.quant.IntQuant``.
     """
-    step = Integers(rounding, form).spec
+    step = Integers(rounding, form, relu).spec
     operands = Operands(scale, zero_point, lo, hi, rounded)
     return _call(x, operands, step, rule, weighting, saved, backend)
 

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import torch
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
 from torch import nn
 
+from .core import fuse_relu
 from .levels import tensor_quant_of
 from .ops import check_options
 from .rules import get_rule
@@ -44,6 +46,14 @@ class TargetPropProxy:
     """
 
     quant_injector: Any
+
+    def forward(self, x: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            # Brevitas counts the steps of statistics and of a delay in ints, which would otherwise
+            # be constants to the compiler: every step compiled again.
+            with torch._dynamo.patch_dynamo_config(allow_unspec_int_on_nn_module=True):
+                return super().forward(x)  # pyright: ignore[reportAttributeAccessIssue]
+        return super().forward(x)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def rule(self) -> str:
@@ -122,6 +132,7 @@ class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
     def init_tensor_quant(self) -> None:
         super().init_tensor_quant()
         self._apply_options()
+        fuse_relu(self.fused_activation_quant_proxy)
 
 
 class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
@@ -157,9 +168,10 @@ class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
 def advance_rules(model: nn.Module, progress: float) -> None:
     """Bring every quantizer's rule to a point of training; only ``ede`` and ``reste`` change.
 
-    Both papers do so once an epoch. Nothing is rebuilt, and nothing waits for the device; but a
-    model under ``torch.compile`` compiles its quantizers for each new rule, and runs them
-    uncompiled once there were more than ``torch._dynamo.config.recompile_limit`` (8).
+    Both papers do so once an epoch. Nothing is rebuilt, and nothing waits for the device; but
+    ``torch.compile`` compiles a model anew for each new rule. After more than
+    ``torch._dynamo.config.recompile_limit`` (8) it runs uncompiled, or raises with
+    ``fullgraph=True``.
 
     Args:
         model: any model, before or after training has begun.

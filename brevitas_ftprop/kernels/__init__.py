@@ -1,6 +1,6 @@
 """How the steps are computed; :mod:`.eager` is the meaning that every backend must equal."""
 
-from .backend import BACKENDS, ENVIRONMENT_VARIABLE, check_backend, choose_backend
+from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend
 from .codes import codable, code_size, constant, error_bound
 from .eager import Gradients, Needs, backward
 from .layout import in_format, memory_format
@@ -30,7 +30,6 @@ __all__ = [
     "Step",
     "Ternary",
     "backward",
-    "check_backend",
     "choose_backend",
     "codable",
     "code_size",

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..rules import Rule
-from . import blocked, eager, fused
+from . import blocked, compiled, eager, fused
 from .eager import Gradients, Needs
 from .steps import Operands, Step
 
-__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "check_backend", "choose_backend"]
+__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "choose_backend"]
 
 ENVIRONMENT_VARIABLE = "BREVITAS_FTPROP_BACKEND"
 
@@ -44,24 +44,15 @@ class Backend(Protocol):
     ) -> Gradients: ...
 
 
-BACKENDS: dict[str, Backend] = {"eager": eager, "blocked": blocked, "triton": fused}
+BACKENDS: dict[str, Backend] = {
+    "eager": eager,
+    "blocked": blocked,
+    "compiled": compiled,
+    "triton": fused,
+}
 # By the type of device, the fastest first; eager takes what is left. Triton's interpreter computes
 # on the CPU too, for those who ask for it.
 AUTOMATIC = {"cuda": ("triton", "eager"), "cpu": ("blocked", "eager")}
-
-
-def check_backend(backend: str) -> str:
-    """Return ``backend`` if there is one of that name, or if it is ``"auto"``.
-
-    Raises:
-        ValueError: for another name.
-
-    >>> check_backend("auto")
-    'auto'
-    """
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"backend must be auto or one of {', '.join(BACKENDS)}, not {backend!r}")
-    return backend
 
 
 def choose_backend(
@@ -84,13 +75,15 @@ def choose_backend(
     >>> choose_backend("auto", torch.device("cpu"), *what).__name__
     'brevitas_ftprop.kernels.blocked'
     """
+    source = "backend"
     if backend == "auto":
-        backend = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
-    check_backend(backend)
+        source, backend = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE, "auto")
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"{source} must be auto or one of {', '.join(BACKENDS)}, not {backend!r}")
     if backend != "auto":
         reason = BACKENDS[backend].reason_against(device, step, operands, rule)
         if reason is not None:
-            raise ValueError(f"backend {backend!r} cannot compute this step: {reason}")
+            raise ValueError(f"{source}={backend} cannot compute this step: {reason}")
         return BACKENDS[backend]
     for name in AUTOMATIC.get(device.type, ("eager",)):
         reason = BACKENDS[name].reason_against(device, step, operands, rule)

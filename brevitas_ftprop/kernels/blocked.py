@@ -2,12 +2,12 @@
 
 A chain of elementwise operations on a large tensor goes to memory and back at every link; block by
 block it does so once. Nothing is compiled, and every rule has this backend, a user's included.
-Elements equal eager's to the bit; sums over them are added up block by block, in float64.
+Elements equal eager's to the bit, or to an ulp or two in rules with an exponential, which torch
+computes by another formula at the ends of a tensor; sums are added up block by block, in float64.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -21,28 +21,10 @@ from .steps import Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]
 
-# Elements for each thread: a few tensors of this size fit a second-level cache. A multiple of 8, so
-# that the packed codes of the blocks follow one another.
-BLOCK = 1 << 15
-
-
-class _Block(NamedTuple):
-    """A part of a step's input.
-
-    Attributes:
-        of: takes that part of a tensor with the input's shape and layout.
-        share: takes the part of an operand that belongs to it.
-        elements: the part as a range of elements, where blocks are such.
-    """
-
-    of: Callable[[Tensor], Tensor]
-    share: Callable[[Tensor], Tensor]
-    elements: slice
-
-    def operands(self, operands: Operands) -> Operands:
-        rounded = None if operands.rounded is None else self.of(operands.rounded)
-        rest = [None if each is None else self.share(each) for each in operands[:-1]]
-        return Operands(*rest, rounded=rounded)
+# Elements for each thread, chosen by measurement: fewer, and Python's own time shows; more, and the
+# tensors in between no longer fit the cache. A multiple of 8, so that the packed codes of the
+# blocks follow one another.
+BLOCK = 1 << 17
 
 
 def reason_against(device: torch.device, step: Step, operands: Operands, rule: Rule) -> str | None:
@@ -54,15 +36,22 @@ def forward(
     step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
-    if _is_small(x) or (code and not _per_tensor(operands)):
+    blocks = _Blocks(x, operands)
+    if blocks.are_few or (code and not blocks.are_flat):
         return eager.forward(step, x, operands, rule, code)
     y = torch.empty_like(x, dtype=operands.result_type(x))
     codes = x.new_empty(code_size(step, rule, x.numel()) if code else 0, dtype=torch.uint8)
-    for block in _blocks(x, operands):
-        part, part_code = eager.forward(step, block.of(x), block.operands(operands), rule, code)
-        block.of(y).copy_(part)
-        if code:
-            _code_of(codes, step, rule, block).copy_(part_code.view(_planes(rule), -1))
+    parts = zip(
+        blocks.of(x),
+        blocks.of(y),
+        blocks.operands(operands),
+        blocks.codes(codes, step, rule) if code else repeat(None),
+        strict=False,
+    )
+    for part_x, part_y, part_operands, part_code in parts:
+        _, made = eager.forward(step, part_x, part_operands, rule, code, out=part_y)
+        if part_code is not None:
+            part_code.copy_(made.view_as(part_code))
     return y, codes
 
 
@@ -77,92 +66,93 @@ def backward(
     batch_size: int,
 ) -> Gradients:
     """As :func:`.eager.backward`."""
-    coded = kept is not None and kept.dtype is torch.uint8
-    if _is_small(grad) or (coded and not _per_tensor(operands)):
+    is_code = kept is not None and kept.dtype is torch.uint8
+    blocks = _Blocks(grad, operands)
+    if blocks.are_few or (is_code and not blocks.are_flat):
         return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
-    of_layout = grad if kept is None or coded else kept
-    grad = in_format(grad, memory_format(of_layout))
-    gradient: Tensor | None = None
-    sums: dict[str, Tensor] = {}
-    for block in _blocks(grad, operands):
-        if kept is None:
-            part_kept = None
-        elif coded:
-            part_kept = _code_of(kept, step, rule, block).reshape(-1)
-        else:
-            part_kept = block.of(kept)
-        part = eager.backward(
+    grad = in_format(grad, memory_format(grad if kept is None or is_code else kept))
+    grad_x = torch.empty_like(grad)
+    asked = {
+        "scale": needs.scale,
+        "zero_point": needs.zero_point,
+        "lo": needs.bounds,
+        "hi": needs.bounds,
+    }
+    sums = {
+        name: torch.zeros_like(getattr(operands, name), dtype=torch.float64)
+        for name in asked
+        if asked[name]
+    }
+    if kept is None:
+        kept_parts = repeat(None)
+    elif is_code:
+        kept_parts = (part.reshape(-1) for part in blocks.codes(kept, step, rule))
+    else:
+        kept_parts = blocks.of(kept)
+    parts = zip(
+        blocks.of(grad),
+        kept_parts,
+        blocks.of(grad_x),
+        blocks.operands(operands),
+        blocks.operands(Operands(**sums)),
+        strict=False,
+    )
+    for part_grad, part_kept, part_out, part_operands, part_sums in parts:
+        gradients = eager.backward(
             step,
-            block.of(grad),
+            part_grad,
             part_kept,
-            block.operands(operands),
+            part_operands,
             rule,
             weighting,
             needs,
             batch_size,
+            out=part_out,
         )
-        if gradient is None:
-            gradient = torch.empty_like(grad, dtype=part.x.dtype)
-        block.of(gradient).copy_(part.x)
-        for name, value in part._asdict().items():
-            if name != "x" and value is not None:
-                total = sums.setdefault(
-                    name, torch.zeros_like(getattr(operands, name), dtype=torch.float64)
-                )
-                block.share(total).add_(value)
-    assert gradient is not None
-    return Gradients(gradient, **sums)
+        for total, value in zip(part_sums[:-1], gradients[1:], strict=True):
+            if total is not None:
+                total.add_(value)
+    return Gradients(grad_x, **sums)
 
 
-def _is_small(x: Tensor) -> bool:
-    return x.numel() <= BLOCK * torch.get_num_threads()
+class _Blocks:
+    """How a dense tensor is cut: into runs of elements, or, for operands that differ from place
+    to place, into runs of rows.
+    """
 
+    def __init__(self, x: Tensor, operands: Operands):
+        size = BLOCK * torch.get_num_threads()
+        self.are_few = x.numel() <= size
+        self.are_flat = all(each is None or each.numel() == 1 for each in operands[:-1])
+        rows = 0 if self.are_few else max(1, size // (x.numel() // x.shape[0]))
+        self.size = size if self.are_flat else rows
+        self.shape = x.shape
 
-def _per_tensor(operands: Operands) -> bool:
-    return all(each is None or each.numel() == 1 for each in operands[:-1])
+    def of(self, x: Tensor) -> Sequence[Tensor]:
+        """The parts of a tensor that has the shape and layout of the one that is cut."""
+        return (flat(x) if self.are_flat else x).split(self.size)
 
+    def operands(self, operands: Operands) -> Iterator[Operands]:
+        """The operands of each part."""
+        *rest, rounded = operands
+        return map(
+            Operands,
+            *map(self._operand, rest),
+            repeat(None) if rounded is None else self.of(rounded),
+        )
 
-def _blocks(x: Tensor, operands: Operands) -> Iterator[_Block]:
-    size = BLOCK * torch.get_num_threads()
-    if _per_tensor(operands):
-        for start in range(0, x.numel(), size):
-            elements = slice(start, min(start + size, x.numel()))
-            yield _Block(partial(_elements, part=elements), _as_scalar, elements)
-        return
-    rows = max(1, size // (x.numel() // x.shape[0]))
-    for start in range(0, x.shape[0], rows):
-        part = slice(start, start + rows)
-        share = partial(_rows_of_operand, part=part, like=x)
-        yield _Block(partial(_rows, part=part), share, part)
+    def _operand(self, operand: Tensor | None) -> Sequence[Tensor] | Iterator[Tensor | None]:
+        if operand is None or not operand.dim():
+            return repeat(operand)
+        if self.are_flat:
+            # One with dimensions takes part in type promotion, and has to go on doing so.
+            return repeat(operand.view(1))
+        if operand.dim() == len(self.shape) and operand.shape[0] > 1:
+            return operand.split(self.size)
+        return repeat(operand)
 
-
-def _elements(x: Tensor, part: slice) -> Tensor:
-    return flat(x)[part]
-
-
-def _as_scalar(operand: Tensor) -> Tensor:
-    # One with dimensions takes part in type promotion, and has to go on doing so.
-    return operand.view(1) if operand.dim() else operand
-
-
-def _rows(x: Tensor, part: slice) -> Tensor:
-    return x[part]
-
-
-def _rows_of_operand(operand: Tensor, part: slice, like: Tensor) -> Tensor:
-    if operand.dim() == like.dim() and operand.shape[0] > 1:
-        return operand[part]
-    return operand
-
-
-def _planes(rule: Rule) -> int:
-    return 1 if rule.even else 2
-
-
-def _code_of(codes: Tensor, step: Step, rule: Rule, block: _Block) -> Tensor:
-    start, stop = (code_size(step, rule, at) // _planes(rule) for at in _ends(block))
-    return codes.view(_planes(rule), -1)[:, start:stop]
-
-
-def _ends(block: _Block) -> tuple[int, int]:
-    return block.elements.start, block.elements.stop
+    def codes(self, codes: Tensor, step: Step, rule: Rule) -> Sequence[Tensor]:
+        """The parts of a code, a row for each of the target's signs."""
+        return codes.view(1 if rule.even else 2, -1).split(
+            code_size(step, rule, self.size) // (1 if rule.even else 2), dim=1
+        )

@@ -13,7 +13,17 @@ from ..rules import Rule
 from .layout import flat
 from .steps import Number, Operands, Step
 
-__all__ = ["codable", "code_size", "constant", "decode", "encode", "error_bound"]
+__all__ = [
+    "codable",
+    "code_size",
+    "constant",
+    "decode",
+    "encode",
+    "error_bound",
+    "is_bits",
+    "is_two_valued",
+    "unit_of",
+]
 
 LEVELS = 255
 
@@ -23,22 +33,35 @@ def codable(rule: Rule) -> bool:
     return rule.slope_range is not None
 
 
-def constant(rule: Rule) -> bool:
+def constant(step: Step, rule: Rule) -> bool:
     """Whether the slope is the same everywhere, so that nothing has to be kept."""
-    return rule.even and rule.slope_range is not None and len(set(rule.slope_range)) == 1
+    low, high = _range(step, rule) if codable(rule) else (0.0, 1.0)
+    return rule.even and low == high
 
 
-def _is_bits(step: Step, rule: Rule) -> bool:
-    return rule.two_valued and step.form == "single"
-
-
-def _unit(step: Step, operands: Operands, rule: Rule) -> tuple[Number, Number]:
-    """Smallest total slope, and the difference that one step of the code stands for."""
+def _range(step: Step, rule: Rule) -> tuple[float, float]:
+    """Range of one unit's slope, 0 included where a ReLU blocks the gradient."""
     assert rule.slope_range is not None
     low, high = rule.slope_range
+    return (min(low, 0.0), max(high, 0.0)) if step.relu else (low, high)
+
+
+def is_two_valued(step: Step, rule: Rule) -> bool:
+    """Whether a unit's slope takes two values, a ReLU's 0 among them."""
+    return rule.two_valued and _range(step, rule)[0] in (0.0, _range(step, rule)[1])
+
+
+def is_bits(step: Step, rule: Rule) -> bool:
+    """Whether a code takes one bit for an element."""
+    return step.form == "single" and is_two_valued(step, rule)
+
+
+def unit_of(step: Step, operands: Operands, rule: Rule) -> tuple[Number, Number]:
+    """Smallest total slope, and the difference that one step of the code stands for."""
+    low, high = _range(step, rule)
     count = step.count(operands)
     smallest = step.share * low * count
-    if rule.two_valued:
+    if is_two_valued(step, rule):
         return smallest, step.share * (high - low)
     return smallest, (step.share * (high - low) / LEVELS) * count
 
@@ -46,33 +69,34 @@ def _unit(step: Step, operands: Operands, rule: Rule) -> tuple[Number, Number]:
 def error_bound(step: Step, operands: Operands, rule: Rule) -> float:
     """Largest difference between a slope and what its code gives back, roundings aside.
 
-    0 for rules whose slope takes two values; else 1/510 of the slope's range, times the number of
-    thresholds and their share in the form ``"sum"``.
+    0 for rules whose slope takes two values, and for those without a code; else 1/510 of the
+    slope's range, times the number of thresholds and their share in the form ``"sum"``.
 
     >>> from brevitas_ftprop.kernels.steps import Sign
     >>> from brevitas_ftprop.rules import get_rule
     >>> round(error_bound(Sign(), Operands(), get_rule("soft_hinge")), 5)
     0.00196
     """
-    if rule.two_valued:
+    if not codable(rule) or is_two_valued(step, rule):
         return 0.0
-    return float(_unit(step, operands, rule)[1]) / 2
+    return float(unit_of(step, operands, rule)[1]) / 2
 
 
 def code_size(step: Step, rule: Rule, elements: int) -> int:
     """Number of bytes of a code."""
     planes = 1 if rule.even else 2
-    return planes * ((elements + 7) // 8 if _is_bits(step, rule) else elements)
+    return planes * ((elements + 7) // 8 if is_bits(step, rule) else elements)
 
 
 def encode(step: Step, x: Tensor, operands: Operands, rule: Rule) -> Tensor:
     """Code of the total slopes at a dense ``x``: uint8, flat, as its elements lie in memory."""
-    smallest, unit = _unit(step, operands, rule)
+    smallest, unit = unit_of(step, operands, rule)
     planes = []
     for target in (1.0,) if rule.even else (1.0, -1.0):
-        slope = flat(step.slope(x, operands, rule, target))
+        slope, gate = step.slope(x, operands, rule, target), step.gate(x)
+        slope = flat(slope if gate is None else slope.mul_(gate))
         code = slope.sub(smallest).div_(unit).round_()
-        planes.append(pack(code) if _is_bits(step, rule) else code.to(torch.uint8))
+        planes.append(pack(code) if is_bits(step, rule) else code.to(torch.uint8))
     return planes[0] if rule.even else torch.cat(planes)
 
 
@@ -85,15 +109,19 @@ def decode(
     like: Tensor,
 ) -> Tensor:
     """Total slopes out of their code, of the shape, memory layout and dtype of ``like``."""
-    smallest, unit = _unit(step, operands, rule)
+    smallest, unit = unit_of(step, operands, rule)
     planes = []
     for plane in code.chunk(1 if rule.even else 2):
-        values = unpack(plane, like.numel(), like.dtype) if _is_bits(step, rule) else plane
+        values = unpack(plane, like.numel(), like.dtype) if is_bits(step, rule) else plane
         slope = values.to(like.dtype).mul_(unit).add_(smallest)
         planes.append(slope.as_strided(like.shape, like.stride()))
     if target is None:
         return planes[0]
     return torch.where(target > 0, planes[0], planes[1])
+
+
+def _has_numpy(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def pack(bits: Tensor) -> Tensor:
@@ -103,7 +131,7 @@ def pack(bits: Tensor) -> Tensor:
     tensor([3, 1], dtype=torch.uint8)
     """
     bits = bits.to(torch.uint8)
-    if bits.device.type == "cpu":
+    if _has_numpy(bits):
         return torch.from_numpy(np.packbits(bits.numpy(), bitorder="little"))
     padded = torch.nn.functional.pad(bits, (0, -bits.numel() % 8)).view(-1, 8)
     places = 2 ** torch.arange(8, dtype=torch.uint8, device=bits.device)
@@ -116,7 +144,7 @@ def unpack(code: Tensor, elements: int, dtype: torch.dtype) -> Tensor:
     >>> unpack(torch.tensor([3, 1], dtype=torch.uint8), 9, torch.int64)
     tensor([1, 1, 0, 0, 0, 0, 0, 0, 1])
     """
-    if code.device.type == "cpu":
+    if _has_numpy(code):
         bits = np.unpackbits(code.numpy(), count=elements, bitorder="little")
         return torch.from_numpy(bits).to(dtype)
     places = torch.arange(8, dtype=torch.uint8, device=code.device)

@@ -37,10 +37,10 @@ def reason_against(device: torch.device, step: Step, operands: Operands, rule: R
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
+    step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The quantized value, and the code of the slopes where ``code`` asks for one (else empty)."""
-    y = step.output(x, operands)
+    y = step.output(x, operands, out)
     return y, encode(step, x, operands, rule) if code else x.new_empty(0, dtype=torch.uint8)
 
 
@@ -53,6 +53,7 @@ def backward(
     weighting: str,
     needs: Needs,
     batch_size: int,
+    out: Tensor | None = None,
 ) -> Gradients:
     """Gradients of a step, ``∂L/∂x = w·t·Σ_k l'(t·z_k)`` with the factors that lead in and out.
 
@@ -66,6 +67,7 @@ def backward(
         weighting: ``"grad"`` or ``"mean"``.
         needs: what else is asked for; then ``kept`` is the input.
         batch_size: the N of the 1/N weight.
+        out: where to write ∂L/∂x.
 
     References:
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573, algorithm 1 and section 4.
@@ -82,8 +84,16 @@ def backward(
     if weighting == "mean" and isinstance(step, Integers):
         # The entering gradient is |g|·s; so has the weight that replaces it to be.
         weighted = weighted * operands.scale
-    passed = slope * weighted
-    gradients = Gradients(step.leave(passed, operands))
+    if slope.dtype == weighted.dtype and slope.shape == weighted.shape:
+        passed = slope.mul_(weighted)
+    else:
+        passed = slope * weighted
+    through = passed
+    if kept is not None and kept.dtype is not torch.uint8:
+        gate = step.gate(kept)
+        if gate is not None:
+            through = gate.mul_(passed) if gate.dtype == passed.dtype else gate * passed
+    gradients = Gradients(step.leave(through, operands, out))
     if kept is None or not any(needs):
         return gradients
     if isinstance(step, Integers):
@@ -122,7 +132,8 @@ def _of_integers(
     scale, zero_point, lo, hi, _ = operands
     if needs.scale:
         outer = _sum_to(scale, grad * (step.level(x, operands) - zero_point))
-        inner = _sum_to(scale, -passed * ((x / scale) / scale))
+        rectified = x.clamp(min=0) if step.relu else x
+        inner = _sum_to(scale, -passed * ((rectified / scale) / scale))
         gradients = gradients._replace(scale=outer + inner)
     if needs.zero_point:
         total = _sum_to(zero_point, passed) - _sum_to(zero_point, entered)

@@ -65,7 +65,13 @@ class Operands(NamedTuple):
 
 def _number(tensor: Tensor) -> Number:
     # Plain numbers are several times as fast on a CPU; elsewhere reading one waits for the device.
-    return float(tensor) if tensor.device.type == "cpu" else tensor
+    if tensor.device.type != "cpu" or tensor.dim() or torch.compiler.is_compiling():
+        return tensor
+    return float(tensor)
+
+
+def _is_zero(number: Number) -> bool:
+    return isinstance(number, float) and number == 0
 
 
 def unit_slope(z: Tensor, rule: Rule, target: Number) -> Tensor:
@@ -74,15 +80,14 @@ def unit_slope(z: Tensor, rule: Rule, target: Number) -> Tensor:
     return rule.slope(z if rule.even else saturate(z) * target)
 
 
-def _clip_margin(u: Tensor, outside: Tensor) -> Tensor:
+def _clip_margin(u: Tensor, position: Tensor, within: Tensor) -> Tensor:
     """Pre-activation of the one unit that spans a staircase's whole range, |u| ≤ 1 inside it.
 
-    Whether a unit is outside is settled by the forward pass's own comparison or rounding, not by
-    the float errors of the formula for ``u`` (which would, for one, misplace rounding ties).
-    ``outside`` is the signed distance from the range. Written without selections, which are ten
-    times as slow as arithmetic on a CPU.
+    Whether a unit is outside is settled by the forward pass's own clipping (of ``position`` to
+    ``within``), not by the float errors of the formula for ``u`` (which would, for one, misplace
+    rounding ties). Written without selections, which are ten times as slow as arithmetic on a CPU.
     """
-    side = torch.sign(outside)
+    side = torch.sign(position - within)
     beyond = u.abs().clamp_(min=1 + torch.finfo(u.dtype).eps).mul_(side)
     return u.clamp(-1, 1).mul_(side.abs_().neg_().add_(1)).add_(beyond)
 
@@ -93,26 +98,28 @@ class Step:
     Attributes:
         name: of its :attr:`spec`.
         form: ``"single"`` or ``"sum"``.
+        relu: whether the step begins with a ReLU.
     """
 
     name: ClassVar[str]
     form: str = "single"
+    relu: bool = False
 
     @property
     def spec(self) -> str:
         """String that :func:`parse_step` turns into this step: steps cross operators as such."""
         return ":".join([self.name, *map(str, vars(self).values())])
 
-    def output(self, x: Tensor, operands: Operands) -> Tensor:
-        """The quantized value of ``x``."""
-        raise NotImplementedError
+    def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        """The quantized value of ``x``, written to ``out`` where that is given."""
+        return torch.mul(self.level(x, operands), operands.scale, out=out)
 
     def level(self, x: Tensor, operands: Operands) -> Tensor:
         """The integer that ``x`` is quantized to."""
         raise NotImplementedError
 
     def slope(self, x: Tensor, operands: Operands, rule: Rule, target: Number) -> Tensor:
-        """Total slope at ``x`` for the target(s) given, in the dtype of the computation."""
+        """Total slope of the units at ``x`` for the target(s) given, the gate left aside."""
         if self.form == "sum":
             # One threshold at a time: memory must not grow with the number of levels.
             v = self.scaled(x, operands)
@@ -122,22 +129,30 @@ class Step:
             return saturate(total).mul_(self.share)
         if not rule.kinks:
             return unit_slope(self._unit(x, operands), rule, target)
-        outside = self._outside(x, operands)
-        if outside is not None and rule.clamp_width == 1:
+        if rule.clamp_width == 1:
             # The saturated rule passes inside the range, and nothing else counts.
-            return outside.eq_(0)
+            clipped = self._clipped(x, operands)
+            if clipped is not None:
+                position, within = clipped
+                return within.eq_(position)
         return unit_slope(self.unit(x, operands), rule, target)
+
+    def gate(self, x: Tensor) -> Tensor | None:
+        """1 where the ReLU in front lets the gradient through, else 0; None without one."""
+        return x.clone().gt_(0) if self.relu else None
 
     def unit(self, x: Tensor, operands: Operands) -> Tensor:
         """Pre-activation of the one unit over the whole range, |u| ≤ 1 exactly inside it."""
-        u, outside = self._unit(x, operands), self._outside(x, operands)
-        return u if outside is None else _clip_margin(u, outside)
+        u, clipped = self._unit(x, operands), self._clipped(x, operands)
+        return u if clipped is None else _clip_margin(u, *clipped)
 
     def _unit(self, x: Tensor, operands: Operands) -> Tensor:
         raise NotImplementedError
 
-    def _outside(self, x: Tensor, operands: Operands) -> Tensor | None:
-        """Signed distance from the range, a tensor of its own; None where nothing is clipped."""
+    def _clipped(self, x: Tensor, operands: Operands) -> tuple[Tensor, Tensor] | None:
+        """What the step clips, and a tensor of its own with what it makes of it; None for one that
+        clips nothing.
+        """
         return None
 
     def scaled(self, x: Tensor, operands: Operands) -> Tensor:
@@ -161,9 +176,9 @@ class Step:
         """Gradient of the units' outputs, from that of ``y``."""
         return grad
 
-    def leave(self, passed: Tensor, operands: Operands) -> Tensor:
+    def leave(self, passed: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         """Gradient of ``x``, from what the units passed."""
-        return passed * operands.scale
+        return torch.mul(passed, operands.scale, out=out)
 
 
 @dataclass(frozen=True)
@@ -172,8 +187,12 @@ class Sign(Step):
 
     name = "sign"
 
-    def output(self, x: Tensor, operands: Operands) -> Tensor:
-        return self.level(x, operands) * operands.scale
+    def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        if out is None:
+            return super().output(x, operands)
+        # 0 or 2s, less s: the same, since all is exact, in fewer passes.
+        scale = _number(operands.scale)
+        return torch.ge(x, 0, out=out).mul_(2 * scale).sub_(scale)
 
     def level(self, x: Tensor, operands: Operands) -> Tensor:
         return x.clone().ge_(0).mul_(2).sub_(1)
@@ -189,9 +208,6 @@ class Ternary(Step):
     threshold: float
     form: str
     name = "ternary"
-
-    def output(self, x: Tensor, operands: Operands) -> Tensor:
-        return self.level(x, operands) * operands.scale
 
     def level(self, x: Tensor, operands: Operands) -> Tensor:
         return x.abs().gt_(self.threshold * operands.scale) * torch.sign(x)
@@ -217,40 +233,51 @@ class Ternary(Step):
 class Integers(Step):
     """``y = (clamp(round(x/s + z), lo, hi) - z)·s``; thresholds lo+½ … hi-½ in v = x/s + z.
 
-    The one unit over the whole range is ``u = (v - (lo + hi)/2)/((hi - lo + 1)/2)``.
+    The one unit over the whole range is ``u = (v - (lo + hi)/2)/((hi - lo + 1)/2)``. With ``relu``,
+    max(x, 0) takes the place of x.
     """
 
     rounding: str
     form: str
+    relu: bool = False
     name = "integers"
 
-    def output(self, x: Tensor, operands: Operands) -> Tensor:
-        return (self.level(x, operands) - operands.zero_point) * operands.scale
+    def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        level = self.level(x, operands)
+        zero_point = _number(operands.zero_point)
+        if not _is_zero(zero_point):
+            level = level - zero_point
+        return torch.mul(level, operands.scale, out=out)
 
     def level(self, x: Tensor, operands: Operands) -> Tensor:
         lo, hi = self._bounds(operands)
-        return self.rounded(x, operands).clamp(lo, hi)
+        return self.rounded(x, operands).clamp_(lo, hi)
 
     def rounded(self, x: Tensor, operands: Operands) -> Tensor:
-        """The integer before it is clipped."""
+        """The integer before it is clipped, a tensor of its own."""
         if operands.rounded is not None:
-            return operands.rounded
-        return ROUNDING_FUNCTIONS[self.rounding](self.scaled(x, operands))
+            return operands.rounded.clone()
+        v = self.scaled(x, operands)
+        return ROUNDING_FUNCTIONS[self.rounding](v, out=v)
 
     def _bounds(self, operands: Operands) -> tuple[Number, Number]:
         return _number(operands.lo), _number(operands.hi)
 
     def scaled(self, x: Tensor, operands: Operands) -> Tensor:
-        return x / operands.scale + operands.zero_point
+        if self.relu:
+            x = x.clamp(min=0)
+        v, zero_point = x / operands.scale, _number(operands.zero_point)
+        return v if _is_zero(zero_point) else v + zero_point
 
     def _unit(self, x: Tensor, operands: Operands) -> Tensor:
         lo, hi = self._bounds(operands)
-        return (self.scaled(x, operands) - (lo + hi) / 2) / ((hi - lo + 1) / 2)
+        v = self.scaled(x, operands)
+        return v.sub_((lo + hi) / 2).div_((hi - lo + 1) / 2)
 
-    def _outside(self, x: Tensor, operands: Operands) -> Tensor | None:
+    def _clipped(self, x: Tensor, operands: Operands) -> tuple[Tensor, Tensor] | None:
         lo, hi = self._bounds(operands)
         rounded = self.rounded(x, operands)
-        return rounded - rounded.clamp(lo, hi)
+        return rounded, rounded.clamp(lo, hi)
 
     def thresholds(self, operands: Operands) -> list[float]:
         lo, hi = self._bounds(operands)
@@ -268,8 +295,8 @@ class Integers(Step):
     def enter(self, grad: Tensor, operands: Operands) -> Tensor:
         return grad * operands.scale
 
-    def leave(self, passed: Tensor, operands: Operands) -> Tensor:
-        return passed / operands.scale
+    def leave(self, passed: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        return torch.div(passed, operands.scale, out=out)
 
 
 @dataclass(frozen=True)
@@ -281,20 +308,20 @@ class PaperStaircase(Step):
     form: str
     name = "staircase"
 
-    def output(self, x: Tensor, operands: Operands) -> Tensor:
-        return self.level(x, operands).mul_(self.max_val / self.steps)
+    def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        return torch.mul(self.level(x, operands), self.max_val / self.steps, out=out)
 
     def level(self, x: Tensor, operands: Operands) -> Tensor:
-        return torch.ceil(x * (self.steps - 1)).clamp_(0, self.steps)
+        return (x * (self.steps - 1)).ceil_().clamp_(0, self.steps)
 
     def scaled(self, x: Tensor, operands: Operands) -> Tensor:
         return x
 
     def _unit(self, x: Tensor, operands: Operands) -> Tensor:
-        return 2 * x - 1
+        return (2 * x).sub_(1)
 
-    def _outside(self, x: Tensor, operands: Operands) -> Tensor | None:
-        return x - x.clamp(0, 1)
+    def _clipped(self, x: Tensor, operands: Operands) -> tuple[Tensor, Tensor] | None:
+        return x, x.clamp(0, 1)
 
     def thresholds(self, operands: Operands) -> list[float]:
         return [k / (self.steps - 1) for k in range(self.steps)]
@@ -306,8 +333,8 @@ class PaperStaircase(Step):
     def share(self) -> float:
         return 1 / self.steps if self.form == "sum" else 1.0
 
-    def leave(self, passed: Tensor, operands: Operands) -> Tensor:
-        return passed * self.max_val
+    def leave(self, passed: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        return torch.mul(passed, self.max_val, out=out)
 
 
 @lru_cache(maxsize=1024)
@@ -323,5 +350,5 @@ def parse_step(spec: str) -> Step:
     if name == "ternary":
         return Ternary(float(options[0]), options[1])
     if name == "integers":
-        return Integers(options[0], options[1])
+        return Integers(options[0], options[1], options[2] == "True")
     return PaperStaircase(int(options[0]), float(options[1]), options[2])

@@ -14,17 +14,15 @@ from brevitas.core.function_wrapper import TensorClamp
 from brevitas.core.quant import (
     BinaryQuant,
     ClampedBinaryQuant,
-    IntQuant,
-    RescalingIntQuant,
     TernaryQuant,
 )
 from torch import Tensor
 
 from ..core import (
     TargetPropBinaryQuant,
-    TargetPropIntQuant,
     TargetPropStaircaseQuant,
     TargetPropTernaryQuant,
+    is_integer_quantizer,
     rounding_of,
 )
 from ..kernels import (
@@ -139,7 +137,7 @@ def reason_not_to_watch(quant: Any) -> str | None:
         | TargetPropStaircaseQuant,
     ):
         return None
-    if type(quant) is RescalingIntQuant and type(holder) in (IntQuant, TargetPropIntQuant):
+    if is_integer_quantizer(quant):
         if rounding_of(holder) is None:
             return f"its rounding, {type(holder.float_to_int_impl).__name__}, is not known"
         return None

@@ -6,6 +6,7 @@ from brevitas.inject import ExtendedInjector
 from ..core import (
     TargetPropBinaryQuant,
     TargetPropIntQuant,
+    TargetPropRescalingIntQuant,
     TargetPropStaircaseQuant,
 )
 from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
@@ -42,6 +43,7 @@ class TargetPropBinary(ExtendedInjector):
 class TargetPropInt(ExtendedInjector):
     """Integer staircase instead of the stock ``IntQuant``."""
 
+    tensor_quant = TargetPropRescalingIntQuant
     int_quant = TargetPropIntQuant
     stock_quant_class = IntQuant
 

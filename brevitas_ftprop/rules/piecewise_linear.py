@@ -35,7 +35,7 @@ class Ramp(Rule):
         return 1.5 - c + (right - left) / 2
 
     def slope(self, m: Tensor) -> Tensor:
-        return (2 - m.abs()).clamp(0, 1)
+        return (2 - m.abs()).clamp_(0, 1)
 
 
 @register
@@ -62,4 +62,4 @@ class ApproxSign(Rule):
         return 1 - 2 * c + c * c.abs()
 
     def slope(self, m: Tensor) -> Tensor:
-        return 2 * (1 - m.abs()).clamp(min=0)
+        return (1 - m.abs()).clamp_(min=0).mul_(2)

@@ -70,7 +70,7 @@ class Ede(Rule):
         return self.k * (1 - torch.tanh(self.t * m))
 
     def slope(self, m: Tensor) -> Tensor:
-        return 4 * self.k * self.t * sigmoid_derivative(2 * self.t * m)
+        return sigmoid_derivative(m, 2 * self.t).mul_(4 * self.k * self.t)
 
 
 @register

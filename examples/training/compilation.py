@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-from brevitas.nn.mixin.base import QuantLayerMixin
-from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import nn
 
 from .failures import TrainingError
@@ -13,20 +10,11 @@ __all__ = ["compile_network"]
 
 
 def compile_network(network: nn.Module, backend: str) -> None:
-    """Compile a network in place, so that its state dict keeps its names.
-
-    Layers that quantize run as they are, between the compiled parts: the compiler fails on
-    Brevitas' quantized tensors.
+    """Compile a network in place, quantizers and all, so that its state dict keeps its names.
 
     Raises:
         TrainingError: for an unknown backend.
     """
-    for module in network.modules():
-        if isinstance(module, QuantLayerMixin) and any(
-            isinstance(child, QuantProxyFromInjector) and child.is_quant_enabled
-            for child in module.children()
-        ):
-            module.forward = torch.compiler.disable(module.forward)
     try:
         network.compile(backend=backend)
     except RuntimeError as error:

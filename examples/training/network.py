@@ -173,8 +173,9 @@ def _convert(network: nn.Module, recipe: Recipe) -> int:
             raise TrainingError("weight_rule does not go with rule: stock, which converts nothing")
         restore_quantizers(network)
         return 0
-    options = {"weighting": recipe.weighting, "staircase": recipe.staircase}
-    converted = len(swap_quantizers(network, recipe.rule, **options).changed)
+    options = {"staircase": recipe.staircase, "saved": recipe.saved}
+    report = swap_quantizers(network, recipe.rule, weighting=recipe.weighting, **options)
+    converted = len(report.changed)
     if not converted:
         raise TrainingError(
             f"{recipe.model} has no activation quantizers for rule {recipe.rule}: choose another "
@@ -186,7 +187,7 @@ def _convert(network: nn.Module, recipe: Recipe) -> int:
             recipe.weight_rule,
             activations=False,
             weights=True,
-            staircase=recipe.staircase,
+            **options,
         )
         converted += len(report.changed)
     return converted

@@ -37,6 +37,7 @@ class Recipe:
         weight_rule: target rule of the weight quantizers; None leaves them as the model has them.
         weighting: ``grad`` or ``mean``.
         staircase: ``single`` or ``sum``.
+        saved: ``exact`` or ``compact``, what the quantizers keep for backward.
         batch_size: images of one optimizer step, over all devices and accumulated parts.
         accumulate: how many parts each device computes its share of a step in.
         epochs: passes over the training images.
@@ -46,8 +47,7 @@ class Recipe:
             trainer does.
         gradient_clip: largest norm of the gradient; None for any.
         precision: ``32``, ``bf16`` or ``fp16`` (autocast; fp16 with loss scaling).
-        compile: backend of ``torch.compile``, such as ``inductor``, for what does not quantize;
-            None for eager mode.
+        compile: backend of ``torch.compile``, such as ``inductor``; None for eager mode.
         deterministic: use deterministic algorithms only.
         test: evaluate the test images after each ``epoch``, once at the ``end`` or ``never``.
         seed: of the initial weights, the order of the images and their augmentation.
@@ -64,6 +64,7 @@ class Recipe:
     weight_rule: str | None = None
     weighting: Literal["grad", "mean"] = "grad"
     staircase: Literal["single", "sum"] = "single"
+    saved: Literal["exact", "compact"] = "exact"
     data: Data = field(default_factory=Data)
     loss: Loss = field(default_factory=Loss)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -85,8 +86,10 @@ class Recipe:
         if self.rule != STOCK:
             spec = check_options(self.rule, self.weighting, self.staircase)
             object.__setattr__(self, "rule", _at_start(spec))
-        elif (self.weighting, self.staircase) != ("grad", "single"):
-            raise ValueError("rule: stock has Brevitas' gradients: no weighting, no staircase form")
+        elif (self.weighting, self.staircase, self.saved) != ("grad", "single", "exact"):
+            raise ValueError(
+                "rule: stock has Brevitas' gradients: no weighting, no staircase or saved form"
+            )
         if self.weight_rule is not None:
             spec = check_options(self.weight_rule, "grad", self.staircase)
             object.__setattr__(self, "weight_rule", _at_start(spec))

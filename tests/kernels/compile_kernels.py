@@ -86,7 +86,8 @@ def main(capability: str, extent: str = "") -> None:
             for rounding in ("round", "ceil", "floor", "trunc"):
                 for shape in ((), (16, 1), (6,)):
                     for dtype in (torch.float32, torch.float16, torch.float64):
-                        compile_step(Integers(rounding, form), "hinge", dtype, shape, "mean")
+                        step = Integers(rounding, form, relu=rounding == "ceil")
+                        compile_step(step, "hinge", dtype, shape, "mean")
             for step in (Ternary(0.5, form), PaperStaircase(5, 1.0, form)):
                 for rule in ("saturated_ste", "swish_sign", "perceptron"):
                     for dtype in (torch.float32, torch.bfloat16, torch.float64):

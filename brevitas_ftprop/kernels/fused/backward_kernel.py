@@ -40,6 +40,7 @@ def backward_pass(
     step: tl.constexpr,
     rounding: tl.constexpr,
     summed: tl.constexpr,
+    relu: tl.constexpr,
     slope: tl.constexpr,
     even: tl.constexpr,
     clips: tl.constexpr,
@@ -117,6 +118,9 @@ def backward_pass(
     x = tl.full(grad.shape, 0.0, compute)
     if kept == "input":
         x = tl.load(kept_ptr + at, mask=mask, other=0.0).to(compute)
+    gate = tl.where(x > 0, 1.0, 0.0).to(compute)
+    if relu:
+        x = tl.where(x < 0, 0.0, x)
     v = scaled(x, scale, zero_point, second, step, exact, quotient, dtype)
     integer = v
     if step == "integers":
@@ -164,12 +168,14 @@ def backward_pass(
         if step == "integers":
             weighted = rounded(weighted * factor, dtype)
     passed = rounded(of_unit * weighted, dtype)
+    # The operands stand behind the ReLU; their gradients do not know of it.
+    through = passed * gate if relu and kept == "input" else passed
     if step == "integers":
-        of_x = divided(passed, factor)
+        of_x = divided(through, factor)
     elif step == "staircase":
-        of_x = passed * second
+        of_x = through * second
     else:
-        of_x = passed * factor
+        of_x = through * factor
     tl.store(of_x_ptr + at, rounded(of_x, dtype).to(of_x_ptr.dtype.element_ty), mask=mask)
 
     wide = channels * chunks

@@ -38,6 +38,7 @@ def forward_pass(
     step: tl.constexpr,
     rounding: tl.constexpr,
     summed: tl.constexpr,
+    relu: tl.constexpr,
     slope: tl.constexpr,
     even: tl.constexpr,
     clips: tl.constexpr,
@@ -64,6 +65,9 @@ def forward_pass(
     if scale_varies or zero_point_varies:
         channel = at // inner % channels
     x = tl.load(x_ptr + at, mask=mask, other=0.0).to(compute)
+    gate = x > 0
+    if relu:
+        x = tl.where(x < 0, 0.0, x)
     first, second = tl.full((), first_number, compute), tl.full((), second_number, compute)
     raw_scale, scale, zero_point, lo, hi = first, first, first, first, first
     if step != "staircase":
@@ -113,6 +117,8 @@ def forward_pass(
                 on_cpu,
                 dtype,
             )
+            if relu:
+                of_plane = tl.where(gate, of_plane, 0.0).to(compute)
             store_code(
                 code_ptr + plane * code_size,
                 of_plane,

@@ -1,6 +1,7 @@
 """What the kernels are launched with: a step and its operands as their arguments."""
 
 from contextlib import nullcontext
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...rules import Rule
-from ..codes import LEVELS
+from ..codes import codable, is_bits, is_two_valued, unit_of
 from ..layout import memory_format
 from ..steps import Integers, Operands, PaperStaircase, Step, Ternary
 
@@ -74,11 +75,11 @@ def arguments(
 
     slope = SLOPES[type(rule)]
     p0, p1, p2, *_ = (*slope.parameters(rule), 0.0, 0.0, 0.0)
+    code_base, code_unit = _code_numbers(step, rule)
     summed = step.form == "sum"
     on_cpu = x.device.type == "cpu"
     scale = operands.scale
     quotient = dtype if scale is None else torch.result_type(x, scale)
-    of_integers = isinstance(step, Integers)
     return {
         "scale_ptr": scale,
         "zero_point_ptr": operands.zero_point,
@@ -91,10 +92,12 @@ def arguments(
         "rule_0": p0,
         "rule_1": p1,
         "rule_2": p2,
-        **_code_numbers(step, rule),
+        "code_base": code_base,
+        "code_unit": code_unit,
         "step": step.name,
         "rounding": step.rounding if isinstance(step, Integers) else "round",
         "summed": summed,
+        "relu": step.relu,
         "slope": slope.function,
         "even": rule.even,
         "clips": isinstance(step, Integers | PaperStaircase) and bool(rule.kinks),
@@ -103,8 +106,8 @@ def arguments(
         "zero_point_varies": varies(operands.zero_point),
         "exact": on_cpu and scale is not None and scale.dim() == 0,
         "on_cpu": on_cpu,
-        "bits": rule.two_valued and not summed,
-        "unit_counted": of_integers and not rule.two_valued,
+        "bits": is_bits(step, rule),
+        "unit_counted": not is_two_valued(step, rule),
         "quotient": _of_triton(quotient, tl),
         "dtype": _of_triton(dtype, tl),
         "compute": tl.float64 if dtype is torch.float64 else tl.float32,
@@ -121,15 +124,13 @@ def numbers_of(step: Step, rule: Rule) -> tuple[float, float]:
     return rule.clamp_width or 0.0, 0.0
 
 
-def _code_numbers(step: Step, rule: Rule) -> dict[str, float]:
-    """What :mod:`..codes` makes of a code, but for a count that only the device knows."""
-    low, high = rule.slope_range or (0.0, 0.0)
-    count = 1 if isinstance(step, Integers) else step.count(Operands())
-    unit = step.share * (high - low)
-    return {
-        "code_base": step.share * low * count,
-        "code_unit": unit if rule.two_valued else unit / LEVELS * count,
-    }
+@lru_cache(maxsize=1024)
+def _code_numbers(step: Step, rule: Rule) -> tuple[float, float]:
+    """Smallest slope and unit of a code, for a count of 1 where only the device knows it."""
+    if not codable(rule):
+        return 0.0, 1.0
+    lo, hi = torch.tensor([0.0, 1.0], device="cpu")
+    return unit_of(step, Operands(lo=lo, hi=hi), rule)
 
 
 def _of_triton(dtype: torch.dtype, tl: Any) -> Any:

@@ -1,0 +1,74 @@
+"""What a quantizer computes from constants alone, kept from one step to the next."""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["forget", "kept", "without_hooks"]
+
+MEMORY = "kept_constants"
+
+
+def kept(
+    owner: nn.Module,
+    name: Hashable,
+    sources: tuple[Tensor, ...],
+    compute: Callable[[], tuple[Tensor, ...]],
+) -> tuple[Tensor, ...]:
+    """The results of ``compute()``, computed anew only where a source has changed.
+
+    A source has changed where it is another tensor, as after ``.to()``, or was written to. Nothing
+    is kept of sources that learn, in a compiled, traced or exported graph, nor in inference mode,
+    whose tensors cannot be trained with.
+
+    Args:
+        owner: the module on which the results are kept; a copy of it keeps its own.
+        name: tells apart what one owner keeps.
+        sources: all tensors that the results depend on.
+        compute: computes them; without gradient to anything but the sources.
+
+    >>> owner, source = nn.Identity(), torch.tensor(3.0)
+    >>> (first,) = kept(owner, "double", (source,), lambda: (2 * source,))
+    >>> (second,) = kept(owner, "double", (source,), lambda: (2 * source,))
+    >>> first is second
+    True
+    >>> _ = source.add_(1)
+    >>> kept(owner, "double", (source,), lambda: (2 * source,))
+    (tensor(8.),)
+    """
+    if (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        or torch.is_inference_mode_enabled()
+        or any(source.requires_grad or source.is_inference() for source in sources)
+    ):
+        return compute()
+    memory: dict[Hashable, Any] = vars(owner).setdefault(MEMORY, {})
+    found = memory.get(name)
+    if found is not None:
+        tensors, versions, results = found
+        # The results too: whoever is given one may write to it.
+        if all(old is new for old, new in zip(tensors, sources, strict=False)) and versions == [
+            tensor._version for tensor in tensors
+        ]:
+            return results
+    results = compute()
+    tensors = (*sources, *results)
+    if all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors):
+        memory[name] = (tensors, [tensor._version for tensor in tensors], results)
+    return results
+
+
+def forget(owner: nn.Module) -> None:
+    """Drop all that is kept on a module.
+
+    >>> forget(nn.Identity())
+    """
+    vars(owner).pop(MEMORY, None)
+
+
+def without_hooks(module: nn.Module) -> bool:
+    """Whether a call of the module does nothing but its forward pass."""
+    return not (module._forward_hooks or module._forward_pre_hooks)

@@ -1,0 +1,31 @@
+"""Brevitas tensor-quant modules whose gradients follow a target rule.
+
+Each stands where a stock module stands, takes the same injected arguments plus ``rule``,
+``weighting``, ``staircase`` and ``saved``, keeps the same children, and returns the same tuple;
+forward values equal the stock module's.
+"""
+
+from .binary import TargetPropBinaryQuant
+from .fused_relu import TargetPropFusedActivation, fuse_relu
+from .integer import (
+    ROUNDINGS,
+    TargetPropIntQuant,
+    TargetPropRescalingIntQuant,
+    is_integer_quantizer,
+    rounding_of,
+)
+from .staircase import TargetPropStaircaseQuant
+from .ternary import TargetPropTernaryQuant
+
+__all__ = [
+    "ROUNDINGS",
+    "TargetPropBinaryQuant",
+    "TargetPropFusedActivation",
+    "TargetPropIntQuant",
+    "TargetPropRescalingIntQuant",
+    "TargetPropStaircaseQuant",
+    "TargetPropTernaryQuant",
+    "fuse_relu",
+    "is_integer_quantizer",
+    "rounding_of",
+]

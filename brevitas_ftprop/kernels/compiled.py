@@ -1,0 +1,83 @@
+"""The eager formulas made one loop by ``torch.compile``, for who has a compiler and asks for it.
+
+Every rule has this backend, a user's included. Each pair of step and rule is compiled at its first
+use, which takes seconds, and so is each new setting of a scheduled rule: hence it is never chosen
+by itself. Exponentials are the compiler's, so that elements equal eager's to a few ulps.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..rules import Rule
+from . import eager
+from .eager import Gradients, Needs
+from .layout import in_format, memory_format
+from .steps import Operands, Step
+
+__all__ = ["backward", "forward", "reason_against"]
+
+
+def reason_against(device: torch.device, step: Step, operands: Operands, rule: Rule) -> str | None:
+    """Why this backend cannot compute a step: a missing compiler."""
+    if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        return "there is no C++ compiler: install g++, or name one in the variable CXX"
+    if step.form == "sum" and step.name == "integers":
+        return "the number of thresholds is not known to the compiler"
+    return None
+
+
+def forward(
+    step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
+) -> tuple[Tensor, Tensor]:
+    """As :func:`.eager.forward`."""
+    if not x.numel():
+        return eager.forward(step, x, operands, rule, code)
+    return _forward(step, rule, code)(x, *operands)
+
+
+def backward(
+    step: Step,
+    grad: Tensor,
+    kept: Tensor | None,
+    operands: Operands,
+    rule: Rule,
+    weighting: str,
+    needs: Needs,
+    batch_size: int,
+) -> Gradients:
+    """As :func:`.eager.backward`."""
+    if not grad.numel():
+        return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
+    if kept is not None and kept.dtype is not torch.uint8:
+        grad = in_format(grad, memory_format(kept))
+    gradients = _backward(step, rule, weighting, needs)(grad, kept, *operands, batch_size)
+    return Gradients(*gradients)
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    # To the compiler, the functions of all rules are one and the same with other constants.
+    return torch.compile(function, dynamic=True, fullgraph=True, recompile_limit=1 << 16)  # pyright: ignore[reportCallIssue]
+
+
+@lru_cache(maxsize=512)
+def _forward(step: Step, rule: Rule, code: bool) -> Callable[..., Any]:
+    def run(x, scale, zero_point, lo, hi, rounded):
+        return eager.forward(step, x, Operands(scale, zero_point, lo, hi, rounded), rule, code)
+
+    return _compile(run)
+
+
+@lru_cache(maxsize=512)
+def _backward(step: Step, rule: Rule, weighting: str, needs: Needs) -> Callable[..., Any]:
+    def run(grad, kept, scale, zero_point, lo, hi, rounded, batch_size):
+        operands = Operands(scale, zero_point, lo, hi, rounded)
+        gradients = eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
+        return tuple(gradients)
+
+    return _compile(run)

@@ -1,0 +1,208 @@
+"""What is paid once: the import, the conversion of a network and back, and the export.
+
+    python examples/benchmarks/overheads.py
+    python examples/benchmarks/overheads.py --export small resnet18 alexnet --repetitions 2
+
+Imports are timed in new processes by themselves, without their start; conversions and exports on a
+newly built network each time. All take turns. The first time is shown too: it is what a user waits.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from brevitas.export import export_qonnx as export_stock_qonnx
+from command import BenchmarkError, build_parser, exit_code, parameters, prepare
+from figures import bars, panels
+from jsonargparse import Namespace
+from networks import ACTS, NETWORKS, Network
+from record import Record, environment, markdown
+from timing import Spread
+
+from brevitas_ftprop import export_qcdq, export_qonnx, restore_quantizers, swap_quantizers
+from brevitas_ftprop.models import ConvNet4
+
+MODULES = ("torch", "brevitas", "brevitas.nn", "brevitas_ftprop")
+TIMED_IMPORT = """
+import time
+start = time.perf_counter()
+import {module}
+print(time.perf_counter() - start)
+"""
+SMALL = Network(
+    lambda size, **options: ConvNet4(10, size, channels=(4, 6), fc=8, **options), 16, 10
+)
+EXPORTED = {"small": SMALL, **NETWORKS}
+
+# Makes something ready, and times what comes then.
+Timed = Callable[[], float]
+
+
+def arguments_parser() -> Any:
+    parser = build_parser("overheads", __doc__, repetitions=5)
+    parser.add_argument("--modules", nargs="*", choices=MODULES, default=list(MODULES))
+    parser.add_argument("--models", nargs="*", choices=NETWORKS, default=["resnet18", "alexnet"])
+    parser.add_argument("--export", nargs="*", choices=EXPORTED, default=["small"])
+    parser.add_argument("--act", choices=ACTS, default="sign")
+    return parser
+
+
+def imports(modules: Sequence[str]) -> dict[tuple[str, str], Timed]:
+    """(what, of what) → seconds of an import in a new process."""
+
+    def timed(module: str) -> float:
+        command = [sys.executable, "-W", "ignore", "-c", TIMED_IMPORT.format(module=module)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            reason = done.stderr.strip().rpartition("\n")[2]
+            raise BenchmarkError(f"import {module} failed: {reason}")
+        return float(done.stdout.split()[-1])
+
+    return {("import", module): lambda module=module: timed(module) for module in modules}
+
+
+def conversions(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
+    """(what, of what) → seconds of a conversion."""
+
+    def swap(network: Network) -> float:
+        model = network.stock(network.image_size, act)
+        return _seconds(lambda: swap_quantizers(model, rule))
+
+    def restore(network: Network) -> float:
+        model = network.ours(network.image_size, act, rule, "exact")
+        return _seconds(lambda: restore_quantizers(model))
+
+    return {
+        (what, name): lambda function=function, name=name: function(NETWORKS[name])
+        for name in models
+        for what, function in (("swap_quantizers", swap), ("restore_quantizers", restore))
+    }
+
+
+def exports(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
+    """(what, of what) → seconds of an export."""
+
+    def ours(network: Network, export: Callable) -> float:
+        model = network.ours(network.image_size, act, rule, "exact").eval()
+        return written(network, lambda images, path: export(model, images, path))
+
+    def stock(network: Network) -> float:
+        model = network.stock(network.image_size, act).eval()
+        return written(
+            network, lambda images, path: export_stock_qonnx(model, images, export_path=path)
+        )
+
+    def written(network: Network, export: Callable[[torch.Tensor, str], Any]) -> float:
+        images, _ = network.batch(network.image_size, 1)
+        with tempfile.TemporaryDirectory() as folder:
+            return _seconds(lambda: export(images, str(Path(folder) / "model.onnx")))
+
+    ways = {
+        "export_qonnx of stock Brevitas": stock,
+        "export_qonnx": lambda network: ours(network, export_qonnx),
+        "export_qcdq": lambda network: ours(network, export_qcdq),
+    }
+    return {
+        (what, name): lambda way=way, name=name: way(EXPORTED[name])
+        for name in models
+        for what, way in ways.items()
+    }
+
+
+def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> list[dict[str, Any]]:
+    """One row for each; all take turns."""
+    samples: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
+    for repetition in range(repetitions):
+        print(f"repetition {repetition + 1} of {repetitions}", file=sys.stderr, flush=True)
+        for key, call in timed.items():
+            samples[key].append(call())
+    return [
+        {
+            "what": what,
+            "of": of,
+            "first_seconds": seconds[0],
+            "seconds": vars(Spread.of(seconds)),
+        }
+        for (what, of), seconds in samples.items()
+    ]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Seconds: the first, the median, and the quartiles."""
+    return markdown(
+        ("what", "of", "first s", "median s", "quartiles s"),
+        [
+            (
+                row["what"],
+                row["of"],
+                f"{row['first_seconds']:.3g}",
+                f"{row['seconds']['median']:.3g}",
+                f"{row['seconds']['low']:.3g} to {row['seconds']['high']:.3g}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def figure(rows: Sequence[dict[str, Any]]) -> Any:
+    """Bars of the medians: imports, conversions, exports."""
+    by_kind: dict[str, dict[str, float]] = {}
+    for row in rows:
+        kind = row["what"].partition("_")[0]
+        kind = {"import": "imports", "export": "exports"}.get(kind, "conversions")
+        name = row["of"] if kind == "imports" else f"{row['what']} {row['of']}"
+        by_kind.setdefault(kind, {})[name] = row["seconds"]["median"]
+    drawing, axes = panels(len(by_kind), max(map(len, by_kind.values())))
+    for panel, (kind, seconds) in zip(axes, by_kind.items(), strict=True):
+        bars(panel, kind, seconds, ".3g", "seconds")
+    return drawing
+
+
+def run(options: Namespace) -> None:
+    device = prepare(options)
+    if device.type != "cpu":
+        raise BenchmarkError("imports, conversions and exports run on the CPU")
+    if len(options.rules) > 1:
+        raise BenchmarkError("conversions take as long with any rule: give one")
+    (rule,) = options.rules
+    timed = (
+        imports(options.modules)
+        | conversions(options.models, options.act, rule)
+        | exports(options.export, options.act, rule)
+    )
+    if not timed:
+        raise BenchmarkError("there is nothing to time: give --modules, --models or --export")
+    around = environment(device)
+    record = Record(
+        benchmark="overheads",
+        parameters=parameters(options),
+        environment=around,
+        rows=measure(timed, options.repetitions),
+    )
+    text = (
+        f"{options.repetitions} repetitions in which all take turns; networks with "
+        f"{options.act} activations and float weights."
+    )
+    record.publish(options.out, table(record.rows), text, figure(record.rows))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments_parser().parse_args(argv)
+    return exit_code("overheads.py", lambda: run(options))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

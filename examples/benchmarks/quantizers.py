@@ -1,0 +1,81 @@
+"""The quantizers that are measured, stock and with target rules, as users write them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from brevitas.inject.enum import RestrictValueType, ScalingImplType, ScalingPerOutputType
+from brevitas.nn import QuantIdentity, QuantReLU
+from brevitas.quant import (
+    Int8ActPerTensorFloat,
+    SignedBinaryActPerTensorConst,
+    Uint8ActPerTensorFloat,
+)
+from brevitas.quant.base import UintQuant
+from brevitas.quant.solver import ActQuantSolver
+from torch import nn
+
+from brevitas_ftprop import swap_quantizers
+from brevitas_ftprop.quant import TargetPropStaircase3ActPerTensorConst
+
+__all__ = ["QUANTIZERS", "Quantizer"]
+
+
+class Uint8ActPerTensorConst(UintQuant, ActQuantSolver):
+    """Unsigned activation with a fixed scale, which stock Brevitas has no name for."""
+
+    scaling_impl_type = ScalingImplType.CONST
+    restrict_scaling_type = RestrictValueType.FP
+    scaling_per_output_type = ScalingPerOutputType.TENSOR
+    bit_width = 8
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """One layer with an activation quantizer.
+
+    Attributes:
+        layer: the Brevitas layer.
+        act_quant: its quantizer.
+        options: of the layer.
+        has_stock: False for the paper's staircases, which stock Brevitas does not have.
+    """
+
+    layer: Any
+    act_quant: Any
+    options: dict[str, Any] = field(default_factory=dict)
+    has_stock: bool = True
+
+    def stock(self) -> nn.Module:
+        """The layer with Brevitas' own quantizer."""
+        return self._layer()
+
+    def ours(self, rule: str, saved: str) -> nn.Module:
+        """The layer with a target rule."""
+        if not self.has_stock:
+            return self._layer(rule=rule, saved=saved)
+        layer = self._layer()
+        swap_quantizers(layer, rule, saved=saved)
+        return layer
+
+    def _layer(self, **options: Any) -> nn.Module:
+        layer = self.layer(act_quant=self.act_quant, **self.options, **options)
+        # Scales that start from statistics are learned from the second batch on.
+        for _ in range(3):
+            layer(torch.linspace(-4, 4, 1000))
+        return layer
+
+
+QUANTIZERS = {
+    "sign": Quantizer(QuantIdentity, SignedBinaryActPerTensorConst),
+    "uint2_const": Quantizer(QuantReLU, Uint8ActPerTensorConst, {"bit_width": 2, "max_val": 3.0}),
+    "uint2_learned": Quantizer(
+        QuantReLU, Uint8ActPerTensorFloat, {"bit_width": 2, "collect_stats_steps": 1}
+    ),
+    "int4_learned": Quantizer(
+        QuantIdentity, Int8ActPerTensorFloat, {"bit_width": 4, "collect_stats_steps": 1}
+    ),
+    "staircase3": Quantizer(QuantIdentity, TargetPropStaircase3ActPerTensorConst, has_stock=False),
+}

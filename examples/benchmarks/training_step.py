@@ -1,0 +1,233 @@
+"""A training step of whole networks: with stock quantizers, with ours, compiled, and with ReLU.
+
+    python examples/benchmarks/training_step.py --image-size 96
+    python examples/benchmarks/training_step.py --device cuda --precision bf16 --batch-size 256
+
+A step is forward, loss, backward and SGD with momentum. The rivals with quantizers start from the
+same weights; all see the same random images, and take turns. The ReLU network is the floor: the
+same layers without quantizers. The memory is the peak of a step above the weights and the
+optimizer's state.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from command import BACKENDS, build_parser, exit_code, parameters, prepare
+from compilation import compile_network
+from figures import bars, panels
+from jsonargparse import Namespace
+from networks import ACTS, NETWORKS
+from peak import peak_bytes
+from record import Record, environment, markdown
+from rivals import variable
+from timing import Mark, Sample, Spread, interleaved, laps
+from torch import Tensor, nn
+
+from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
+from brevitas_ftprop.ops import SAVED_FORMS
+
+PARTS = ("forward", "backward", "optimizer")
+COMPILED = ("stock", "ours")
+
+
+class Step:
+    """A training step of one network on one batch."""
+
+    def __init__(self, network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> None:
+        self.network = network.to(images.device).train()
+        self.images, self.labels = images, labels
+        self.autocast = torch.autocast(
+            images.device.type, torch.bfloat16, enabled=precision == "bf16"
+        )
+        self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+
+    def __call__(self, mark: Mark = lambda: None) -> None:
+        mark()
+        self.optimizer.zero_grad()
+        with self.autocast:
+            loss = nn.functional.cross_entropy(self.network(self.images), self.labels)
+        mark()
+        loss.backward()
+        mark()
+        self.optimizer.step()
+        mark()
+
+    def time(self, number: int) -> Sample:
+        """Mean seconds of each of ``PARTS`` over so many steps."""
+        return laps(self, number, self.images.device)
+
+    def peak(self) -> int:
+        """Most bytes in a step, gradients of the parameters included."""
+        self.optimizer.zero_grad()
+        return peak_bytes(self, self.images.device)
+
+
+def arguments_parser() -> Any:
+    parser = build_parser("training_step", __doc__, repetitions=7)
+    parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--acts", nargs="+", choices=ACTS, default=["sign", "int2"])
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--image-size", type=int, help="of AlexNet and ResNet-18, instead of 224")
+    parser.add_argument("--precision", choices=["32", "bf16"], default="32")
+    parser.add_argument("--saved", nargs="+", choices=SAVED_FORMS, default=list(SAVED_FORMS))
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of our quantizers")
+    parser.add_argument(
+        "--compiled", nargs="*", choices=COMPILED, default=list(COMPILED), help="torch.compile too"
+    )
+    return parser
+
+
+def networks(options: Namespace, model: str, act: str) -> dict[str, Callable[[], nn.Module]]:
+    """Name of each rival → how it is built."""
+    network = NETWORKS[model]
+    size = network.chosen_size(options.image_size)
+    built = {"ReLU": lambda: network.float(size), "stock": lambda: network.stock(size, act)}
+    for rule in options.rules:
+        for saved in options.saved:
+            built[f"ours {rule} {saved}"] = lambda rule=rule, saved=saved: network.ours(
+                size, act, rule, saved
+            )
+    compiled = {
+        f"{name} compiled": lambda build=build: compile_network(build())
+        for name, build in built.items()
+        if name.partition(" ")[0] in options.compiled
+    }
+    return built | compiled
+
+
+def measure(options: Namespace, model: str, act: str, device: torch.device) -> list[dict[str, Any]]:
+    """One row for each rival."""
+    size = NETWORKS[model].chosen_size(options.image_size)
+    images, labels = NETWORKS[model].batch(size, options.batch_size)
+    steps = {}
+    for name, build in networks(options, model, act).items():
+        print(model, act, name, file=sys.stderr, flush=True)
+        step = Step(build(), images.to(device), labels.to(device), options.precision)
+        # Compiles, and makes the optimizer's state.
+        step()
+        steps[name] = step
+    samples = interleaved(
+        {name: step.time for name, step in steps.items()},
+        repetitions=options.repetitions,
+        least_seconds=0.05,
+    )
+    peaks = {name: step.peak() for name, step in steps.items()}
+    steps.clear()
+    gc.collect()
+    torch._dynamo.reset()
+    return rows_of(
+        {"model": model, "act": act, "image_size": size, "batch_size": options.batch_size},
+        samples,
+        peaks,
+    )
+
+
+def rows_of(
+    what: dict[str, Any], samples: dict[str, list[Sample]], peaks: dict[str, int]
+) -> list[dict[str, Any]]:
+    """Medians, and their ratios to the ReLU network's and to stock's of the same run."""
+    rows = []
+    for name, of_rival in samples.items():
+        spreads = {
+            part: vars(Spread.of(list(seconds)))
+            for part, seconds in zip(PARTS, zip(*of_rival, strict=True), strict=True)
+        }
+        spreads["step"] = vars(Spread.of([sum(sample) for sample in of_rival]))
+        rows.append(
+            {
+                **what,
+                "rival": name,
+                "seconds": spreads,
+                "images_per_second": what["batch_size"] / spreads["step"]["median"],
+                "peak_bytes": peaks[name],
+            }
+        )
+    by_name = {row["rival"]: row for row in rows}
+    for row in rows:
+        for key, name in (("times_relu", "ReLU"), ("times_stock", "stock")):
+            other = by_name[name]
+            row[key] = {
+                "step": row["seconds"]["step"]["median"] / other["seconds"]["step"]["median"],
+                "peak": row["peak_bytes"] / other["peak_bytes"],
+            }
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Images a second, and the ratios of a step's time and peak memory."""
+    header = (
+        "model",
+        "activations",
+        "images",
+        "rival",
+        "step ms",
+        "images/s",
+        "time, times ReLU",
+        "times stock",
+        "peak MB",
+        "times stock",
+    )
+    return markdown(
+        header,
+        [
+            (
+                row["model"],
+                row["act"],
+                f"{row['batch_size']}x3x{row['image_size']}x{row['image_size']}",
+                row["rival"],
+                f"{1000 * row['seconds']['step']['median']:.4g}",
+                f"{row['images_per_second']:.4g}",
+                f"{row['times_relu']['step']:.2f}",
+                f"{row['times_stock']['step']:.2f}",
+                f"{row['peak_bytes'] / 1e6:.1f}",
+                f"{row['times_stock']['peak']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def figure(rows: Sequence[dict[str, Any]]) -> Any:
+    """Bars of images a second."""
+    names = list(dict.fromkeys((row["model"], row["act"]) for row in rows))
+    drawing, axes = panels(len(names), len({row["rival"] for row in rows}))
+    for panel, (model, act) in zip(axes, names, strict=True):
+        of_panel = [row for row in rows if (row["model"], row["act"]) == (model, act)]
+        speeds = {row["rival"]: row["images_per_second"] for row in of_panel}
+        bars(panel, f"{model} {act}", speeds, ".4g", "training images a second")
+    return drawing
+
+
+def run(options: Namespace) -> None:
+    device = prepare(options)
+    around = environment(device)
+    rows = []
+    with variable(ENVIRONMENT_VARIABLE, options.backend):
+        for model in options.models:
+            for act in options.acts:
+                rows += measure(options, model, act, device)
+    record = Record(
+        benchmark="training_step", parameters=parameters(options), environment=around, rows=rows
+    )
+    precision = "bfloat16 autocast" if options.precision == "bf16" else "float32"
+    text = (
+        f"Forward, loss, backward and SGD with momentum, float weights, {precision}; medians "
+        f"of {options.repetitions} repetitions in which all rivals take turns. Peak: most that "
+        "PyTorch allocates in a step, above weights and optimizer state. "
+        f"Backend of our quantizers: {options.backend}."
+    )
+    record.publish(options.out, table(rows), text, figure(rows))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = arguments_parser().parse_args(argv)
+    return exit_code("training_step.py", lambda: run(options))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

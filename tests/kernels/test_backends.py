@@ -1,0 +1,227 @@
+"""Every backend against the eager one, which is the meaning."""
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brevitas_ftprop import RULES, Rule, register
+from brevitas_ftprop.kernels import (
+    BACKENDS,
+    ENVIRONMENT_VARIABLE,
+    Needs,
+    Operands,
+    Sign,
+    backend,
+    blocked,
+    choose_backend,
+    codable,
+    eager,
+)
+from brevitas_ftprop.ops import binary_sign, int_quantize
+from tests.kernels.steps_under_test import CASES, DTYPES, inputs
+
+CPU = torch.device("cpu")
+RULE_CLASSES = list(RULES.values())
+# In units of the dtype's precision: an exponential at the end of a block; sums in another order.
+ULPS, SUM_ULPS = 4, 100
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blocked, "BLOCK", 64)
+
+
+def agree(actual, expected):
+    rtol = ULPS * torch.finfo(expected.dtype).eps
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=0, equal_nan=True)
+
+
+def backward_of(module, case, grad, kept, rule, weighting, needs):
+    operands = case.operands(grad.dtype)
+    return module.backward(case.step, grad, kept, operands, rule, weighting, needs, len(grad))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("rule", RULE_CLASSES, ids=lambda rule: rule.name)
+def test_blocks_compute_what_eager_does(rule, name, dtype):
+    case, rule = CASES[name], rule()
+    x, grad = inputs(case, dtype)
+    operands = case.operands(dtype)
+    (y, _), (expected, _) = (
+        module.forward(case.step, x, operands, rule, False) for module in (blocked, eager)
+    )
+    assert torch.equal(y.nan_to_num(9.0), expected.nan_to_num(9.0))
+    for weighting in ("grad", "mean"):
+        one, other = (
+            backward_of(module, case, grad, x, rule, weighting, Needs())
+            for module in (blocked, eager)
+        )
+        agree(one.x, other.x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("rule", ["saturated_ste", "soft_hinge", "hinge", "ste"])
+def test_blocks_sum_to_what_eager_does(rule, name, dtype):
+    case, rule = CASES[name], RULES[rule]()
+    # Without infinities, whose sums are no numbers.
+    x, grad = inputs(case, dtype)
+    x = x.clamp(-9, 9)
+    one, other = (
+        backward_of(module, case, grad, x, rule, "grad", case.needs) for module in (blocked, eager)
+    )
+    precision = SUM_ULPS * torch.finfo(dtype).eps
+    for actual, expected, wanted in zip(one[1:], other[1:], case.operands(), strict=False):
+        assert (actual is None) == (expected is None) == (wanted is None)
+        if actual is not None:
+            size = grad.abs().sum().item()
+            torch.testing.assert_close(
+                actual.to(dtype), expected.to(dtype), rtol=precision, atol=precision * size
+            )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("rule", RULE_CLASSES, ids=lambda rule: rule.name)
+def test_blocks_code_slopes_as_eager_does(rule, name, dtype):
+    case, rule = CASES[name], rule()
+    if not codable(rule):
+        return
+    x, grad = inputs(case, dtype)
+    (_, code), (_, expected) = (
+        module.forward(case.step, x, case.operands(dtype), rule, True)
+        for module in (blocked, eager)
+    )
+    # A slope may lie between two codes to the last bit, and an exponential decide which it is.
+    assert ((code.int() - expected.int()).abs() <= (0 if rule.two_valued else 1)).all()
+    one, other = (
+        backward_of(module, case, grad, code, rule, "grad", Needs()) for module in (blocked, eager)
+    )
+    agree(one.x, other.x)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rule=st.sampled_from(["saturated_ste", "soft_hinge", "truncated_hinge(scale=3.0)", "ramp"]),
+    name=st.sampled_from(list(CASES)),
+    values=st.lists(st.floats(width=32, allow_nan=True), max_size=200),
+    layout=st.sampled_from(["contiguous", "channels_last", "every other", "expanded", "scalar"]),
+)
+def test_any_values_in_any_layout_give_the_same(rule, name, values, layout):
+    case = CASES[name]
+    x = arranged(torch.tensor(values, dtype=torch.float32), layout)
+    if x.dim() < 4 and any(each is not None and each.dim() for each in case.operands()):
+        return
+    if "per row" in name and x.shape[0] != 5:
+        return
+    results = []
+    for backend_name in ("eager", "blocked"):
+        own = x.detach().requires_grad_()
+        y = call(case, own, rule, backend_name)
+        y.backward(torch.linspace(-1, 1, y.numel()).view(y.shape))
+        results.append((y.detach(), own.grad))
+    for one, other in zip(*results, strict=True):
+        agree(one, other)
+
+
+def arranged(values, layout):
+    if layout == "scalar":
+        return values.sum()
+    if layout == "expanded":
+        return values[:4, None, None, None].expand(-1, 3, 2, 5)
+    whole = values[: len(values) // 30 * 30].view(-1, 3, 2, 5)
+    if layout == "channels_last":
+        return whole.contiguous(memory_format=torch.channels_last)
+    return whole[..., ::2] if layout == "every other" else whole
+
+
+def call(case, x, rule, backend_name):
+    """The operator of a case."""
+    operands = case.operands()
+    y, _ = torch.ops.brevitas_ftprop.quantize(
+        x, *operands, case.step.spec, rule, "grad", "exact", False, backend_name
+    )
+    return y
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_operator_is_registered_as_torch_asks(name):
+    case = CASES[name]
+    x, _ = inputs(case, torch.float32)
+    x = x.clamp(-9, 9).requires_grad_()
+    for saved in ("exact", "compact"):
+        arguments = (case.step.spec, "soft_hinge", "grad", saved, False, "auto")
+        torch.library.opcheck(
+            torch.ops.brevitas_ftprop.quantize.default, (x, *case.operands(), *arguments)
+        )
+
+
+def test_an_unknown_backend_is_refused_and_the_known_are_named(monkeypatch):
+    x, one = torch.randn(3), torch.tensor(1.0)
+    with pytest.raises(ValueError, match=r"^backend must be auto or one of eager, .* not 'fast'"):
+        binary_sign(x, one, "hinge", "grad", backend="fast")
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "quick")
+    with pytest.raises(ValueError, match=r"^BREVITAS_FTPROP_BACKEND must be .* not 'quick'"):
+        binary_sign(x, one, "hinge", "grad")
+
+
+def test_the_environment_chooses_where_a_call_does_not(monkeypatch):
+    what = CPU, Sign(), Operands(torch.tensor(1.0)), RULES["hinge"]()
+    assert choose_backend("auto", *what) is blocked
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "eager")
+    assert choose_backend("auto", *what) is eager
+    assert choose_backend("blocked", *what) is blocked
+
+
+class Refusing:
+    """A backend that computes nothing."""
+
+    def reason_against(self, *what):
+        return "it is Sunday"
+
+
+def test_what_was_asked_for_works_or_raises_and_a_fallback_is_logged_once(monkeypatch, caplog):
+    monkeypatch.setitem(BACKENDS, "resting", Refusing())
+    monkeypatch.setitem(backend.AUTOMATIC, "cpu", ("resting", "eager"))
+    what = CPU, Sign(), Operands(torch.tensor(1.0)), RULES["hinge"]()
+    with pytest.raises(ValueError, match="backend=resting cannot compute this step: it is Sunday"):
+        choose_backend("resting", *what)
+    with caplog.at_level(logging.INFO, logger="brevitas_ftprop"):
+        assert choose_backend("auto", *what) is eager
+        assert choose_backend("auto", *what) is eager
+    assert [record.getMessage() for record in caplog.records] == [
+        "not using the resting backend: it is Sunday"
+    ]
+
+
+def test_a_rule_of_a_users_own_runs_in_blocks():
+    @register
+    class Bump(Rule):
+        """A rule of a user's."""
+
+        name = "bump"
+        even = True
+
+        def slope(self, m):
+            return 1 / (1 + m * m)
+
+    try:
+        x = torch.randn(1000, requires_grad=True)
+        binary_sign(x, torch.tensor(0.5), "bump", "grad", saved="compact").sum().backward()
+        torch.testing.assert_close(x.grad, 0.5 / (1 + (x.detach() / 0.5) ** 2))
+    finally:
+        del RULES["bump"]
+
+
+def test_an_own_rounding_takes_the_place_of_the_rounding():
+    x = torch.linspace(-1, 4, 400, requires_grad=True)
+    one, zero, three = torch.tensor(1.0), torch.tensor(0.0), torch.tensor(3.0)
+    half_up = torch.floor(x.detach() + 0.5)
+    y = int_quantize(x, one, zero, zero, three, "saturated_ste", "grad", "single", rounded=half_up)
+    assert torch.equal(y, half_up.clamp(0, 3))
+    y.sum().backward()
+    assert torch.equal(x.grad, ((half_up >= 0) & (half_up <= 3)).float())

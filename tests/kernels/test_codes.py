@@ -1,0 +1,173 @@
+"""What the compact form keeps, and how far its gradients may lie from the exact ones."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brevitas_ftprop import RULES
+from brevitas_ftprop.kernels import codable, code_size, error_bound
+from brevitas_ftprop.kernels.codes import pack, unpack
+from brevitas_ftprop.ops import binary_sign, int_quantize
+from tests.kernels.steps_under_test import CASES, inputs
+
+RULE_CLASSES = list(RULES.values())
+ONE, ZERO, THREE = torch.tensor(1.0), torch.tensor(0.0), torch.tensor(3.0)
+
+
+def kept_bytes(call, x):
+    """Bytes of what an operator keeps for backward, operands of one element left out."""
+    storages = {}
+
+    def pack_hook(tensor):
+        if tensor.numel() > 1:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack_hook, lambda tensor: tensor):
+        call(x)
+    return sum(storages.values())
+
+
+@given(st.lists(st.booleans(), max_size=70))
+def test_bits_come_out_of_their_bytes_as_they_went_in(bits):
+    bits = torch.tensor(bits, dtype=torch.float32)
+    code = pack(bits)
+    assert len(code) == (len(bits) + 7) // 8
+    assert torch.equal(unpack(code, len(bits), torch.float32), bits)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("rule", RULE_CLASSES, ids=lambda rule: rule.name)
+def test_compact_gradients_lie_within_the_stated_bound(rule, name):
+    case, rule = CASES[name], rule()
+    if not codable(rule):
+        return
+    x, grad = inputs(case, torch.float32)
+    x = x.clamp(-50, 50)
+    gradients = []
+    for saved in ("exact", "compact"):
+        own = x.clone().requires_grad_()
+        y, _ = torch.ops.brevitas_ftprop.quantize(
+            own, *case.operands(), case.step.spec, rule.spec, "grad", saved, False, "auto"
+        )
+        gradients.append(torch.autograd.grad(y, own, grad)[0])
+    exact, compact = gradients
+    # What the step multiplies the slopes by.
+    factor = {"sign": case.scale, "ternary": case.scale, "staircase": None, "integers": None}
+    factor = factor[case.step.name]
+    if factor is None:
+        factor = torch.tensor(getattr(case.step, "max_val", 1.0))
+    bound = error_bound(case.step, case.operands(), rule)
+    roundings = 1e-6 * (bound + max(map(abs, rule.slope_range))) * case.step.count(case.operands())
+    assert ((exact - compact).abs() <= grad.abs() * factor * (bound + roundings) + 1e-30).all()
+    if rule.two_valued:
+        torch.testing.assert_close(compact, exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "share"),
+    [
+        ("saturated_ste", 1 / 32),
+        ("hinge", 2 / 32),
+        ("perceptron", 2 / 32),
+        ("soft_hinge", 1 / 4),
+        ("ramp", 1 / 4),
+        ("logistic", 2 / 4),
+        ("ste", 0),
+        ("adaline", 1),
+    ],
+)
+@pytest.mark.parametrize("quantizer", ["sign", "2 bits"])
+def test_the_compact_form_keeps_a_bit_or_a_byte_an_element(quantizer, rule, share):
+    calls = {
+        "sign": lambda x: binary_sign(x, ONE, rule, "grad", "compact"),
+        "2 bits": lambda x: int_quantize(
+            x, ONE, ZERO, ZERO, THREE, rule, "grad", "single", saved="compact"
+        ),
+    }
+    x = torch.randn(64, 1000, requires_grad=True)
+    assert kept_bytes(calls[quantizer], x) == share * 4 * x.numel()
+
+
+def test_the_exact_form_keeps_the_input_itself_and_nothing_for_the_ste():
+    x = torch.randn(64, 1000, requires_grad=True)
+    assert kept_bytes(lambda x: binary_sign(x, ONE, "soft_hinge", "grad"), x) == 4 * x.numel()
+    assert kept_bytes(lambda x: binary_sign(x, ONE, "ste", "grad"), x) == 0
+
+
+def test_a_learned_scale_keeps_the_input_in_either_form():
+    x, scale = torch.randn(64, 1000, requires_grad=True), torch.tensor(0.5, requires_grad=True)
+    for saved in ("exact", "compact"):
+        call = lambda x, saved=saved: binary_sign(x, scale, "soft_hinge", "grad", saved)  # noqa: E731
+        assert kept_bytes(call, x) == 4 * x.numel()
+
+
+def test_no_code_is_made_where_nothing_is_differentiated():
+    x = torch.randn(100)
+    with torch.no_grad():
+        y, code = torch.ops.brevitas_ftprop.quantize(
+            x, ONE, None, None, None, None, "sign", "soft_hinge", "grad", "exact", False, "auto"
+        )
+    assert len(code) == 0
+    assert code_size(CASES["sign, single"].step, RULES["soft_hinge"](), 100) == 100
+    assert torch.equal(y, binary_sign(x.requires_grad_(), ONE, "soft_hinge", "grad", "compact"))
+
+
+@pytest.mark.parametrize("saved", ["exact", "compact"])
+@pytest.mark.parametrize("rule", ["saturated_ste", "soft_hinge", "hinge", "ste"])
+def test_checkpointing_hooks_and_double_use_give_the_same_gradients(rule, saved):
+    def network(x):
+        h = binary_sign(x, ONE, rule, "grad", saved)
+        return binary_sign(h * x + 0.1, ONE, rule, "grad", saved) * h
+
+    def gradient(run):
+        own = x.clone().requires_grad_()
+        run(own).mul(weight).sum().backward()
+        return own.grad
+
+    x, weight = torch.randn(40, 30), torch.randn(40, 30)
+    expected = gradient(network)
+    checkpoint = torch.utils.checkpoint.checkpoint
+    assert torch.equal(
+        gradient(lambda own: checkpoint(network, own, use_reentrant=False)), expected
+    )
+    assert torch.equal(gradient(lambda own: checkpoint(network, own, use_reentrant=True)), expected)
+    with torch.autograd.graph.save_on_cpu():
+        assert torch.equal(gradient(network), expected)
+
+
+@pytest.mark.parametrize("saved", ["exact", "compact"])
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("relu")])
+@pytest.mark.parametrize("rule", RULE_CLASSES, ids=lambda rule: rule.name)
+def test_a_relu_in_the_step_is_a_relu_in_front_of_it(rule, name, saved):
+    case, rule = CASES[name], rule()
+    x, grad = inputs(case, torch.float32)
+    x = x.clamp(-9, 9)
+    results = []
+    for fused in (True, False):
+        own = x.clone().requires_grad_()
+        scale, zero_point, lo, hi, _ = (
+            None if each is None else each.clone() for each in case.operands()
+        )
+        for operand in (scale, zero_point):
+            operand.requires_grad_(saved == "exact")
+        y = int_quantize(
+            own if fused else torch.relu(own),
+            scale,
+            zero_point,
+            lo,
+            hi,
+            rule.spec,
+            "grad",
+            case.step.form,
+            relu=fused,
+            saved=saved,
+        )
+        y.backward(grad)
+        results.append((y.detach(), own.grad, scale.grad, zero_point.grad))
+    (y, *gradients), (expected_y, *expected) = results
+    assert torch.equal(y, expected_y)
+    bound = 0.0 if saved == "exact" else 2 * error_bound(case.step, case.operands(), rule)
+    for actual, wanted in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-5 + bound * 4)

@@ -1,0 +1,62 @@
+"""The compiled backend against the eager one."""
+
+import shutil
+
+import pytest
+import torch
+
+from brevitas_ftprop import RULES
+from brevitas_ftprop.kernels import Needs, codable, compiled, eager
+from tests.kernels.steps_under_test import CASES, inputs
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, g++")
+
+RULE_CLASSES = list(RULES.values())
+COMPILABLE = {
+    name: case
+    for name, case in CASES.items()
+    if compiled.reason_against(torch.device("cpu"), case.step, case.operands(), None) is None
+}
+# float32, whose exponentials and powers the compiler computes in its own way
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def assert_equal_to_eager(rule, case):
+    x, grad = inputs(case, torch.float32)
+    x = x.clamp(-9, 9)
+    operands = case.operands()
+    for code in (False, True) if codable(rule) else (False,):
+        (y, made), (expected, wanted) = (
+            module.forward(case.step, x, operands, rule, code) for module in (compiled, eager)
+        )
+        assert torch.equal(y, expected)
+        assert ((made.int() - wanted.int()).abs() <= 1).all()
+        kept, needs = (wanted, Needs()) if code else (x, case.needs)
+        one, other = (
+            module.backward(case.step, grad, kept, operands, rule, "grad", needs, len(grad))
+            for module in (compiled, eager)
+        )
+        torch.testing.assert_close(one.x, other.x, **TOLERANCE)
+        size = grad.abs().sum().item()
+        for actual, sum_of_eager in zip(one[1:], other[1:], strict=True):
+            if actual is not None:
+                torch.testing.assert_close(actual, sum_of_eager, rtol=1e-5, atol=1e-5 * size)
+
+
+def test_a_compiled_rule_computes_what_eager_does():
+    assert_equal_to_eager(RULES["soft_hinge"](), CASES["relu, single"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILABLE)
+@pytest.mark.parametrize("rule", RULE_CLASSES, ids=lambda rule: rule.name)
+def test_every_compiled_rule_computes_what_eager_does(rule, name):
+    assert_equal_to_eager(rule(), COMPILABLE[name])
+
+
+def test_what_cannot_be_compiled_is_said(monkeypatch):
+    case, rule = CASES["uint2, sum"], RULES["soft_hinge"]()
+    what = torch.device("cpu"), case.step, case.operands(), rule
+    assert "thresholds" in compiled.reason_against(*what)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "C++ compiler" in compiled.reason_against(*what)

@@ -1,0 +1,269 @@
+"""``torch.compile`` with one graph for the whole model trains as the model itself does.
+
+``fullgraph=True`` raises at a graph break, so every compiled pass here also counts them: none.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from brevitas.core.scaling import ParameterFromRuntimeStatsScaling
+from brevitas.nn import (
+    QuantConv2d,
+    QuantIdentity,
+    QuantLinear,
+    QuantReLU,
+    TruncAvgPool2d,
+)
+from brevitas.quant import Int16Bias
+from brevitas.quant_tensor import IntQuantTensor
+from brevitas_examples.bnn_pynq.models import model_with_cfg
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from brevitas_ftprop import quant, swap_quantizers
+from brevitas_ftprop.kernels import BACKENDS, Integers
+from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
+
+# The compiler's graph runs the very operations of the model in the same order; inductor fuses them,
+# which changes sums of float32.
+TOLERANCES = {"aot_eager": {"rtol": 0, "atol": 0}, "inductor": {"rtol": 1e-4, "atol": 1e-5}}
+
+ACTS = [name for name in quant.__all__ if "Act" in name]
+WEIGHTS = [name for name in quant.__all__ if "Weight" in name]
+OURS: dict[str, tuple[Callable[..., nn.Module], int]] = {
+    "alexnet": (lambda **o: QuantAlexNet(10, 64, channels=(4, 4, 4, 4, 4), fc=8, **o), 64),
+    "resnet18": (lambda **o: QuantResNet18(10, "cifar", base=8, **o), 32),
+    "convnet4": (lambda **o: ConvNet4(10, 16, channels=(4, 4), fc=8, **o), 16),
+    "convnet8": (lambda **o: ConvNet8(10, 32, channels=(4, 4, 4, 4, 4, 4, 8), **o), 32),
+}
+
+
+def train(model: nn.Module, forward: Callable[[Tensor], Tensor], images: Tensor) -> list[dict]:
+    """Losses, gradients, parameters and buffers of a step of SGD for each batch of images."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    steps = []
+    for step, batch in enumerate(images):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        outputs = forward(batch).flatten(1)
+        loss = nn.functional.cross_entropy(outputs, torch.arange(len(batch)) % outputs.shape[1])
+        loss.backward()
+        figures = {"loss": loss.detach(), **model.state_dict(), **dict(model.named_buffers())}
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                figures[f"gradient of {name}"] = parameter.grad
+        steps.append({name: value.clone() for name, value in figures.items()})
+        optimizer.step()
+    return steps
+
+
+def assert_compiles(
+    model: nn.Module, images: Tensor, *, training: bool = True, backend: str = "aot_eager"
+) -> int:
+    """Compare the model's training with a compiled copy's; returns how often that was compiled."""
+    torch._dynamo.reset()
+    model.train(training)
+    copied = copy.deepcopy(model)
+    counter = CompileCounterWithBackend(backend)
+    compiled = torch.compile(copied, fullgraph=True, backend=counter)
+    expected = train(model, model, images)
+    for ours, plain in zip(train(copied, compiled, images), expected, strict=True):
+        torch.testing.assert_close(ours, plain, **TOLERANCES[backend])
+    return counter.frame_count
+
+
+def random_images(size: int, *, steps: int = 2, channels: int = 3) -> Tensor:
+    return torch.rand(steps, 2, channels, size, size) - 0.5
+
+
+def act_options(name: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if "PerChannel" in name:
+        options["per_channel_broadcastable_shape"] = (1, 3, 1, 1)
+        options["scaling_stats_permute_dims"] = (1, 0, 2, 3)
+    if ("Const" in name and "Staircase" not in name) or "Init" in name or "Binary" in name:
+        options |= {"max_val": 0.7, "min_val": -0.7}
+    elif "Staircase" not in name:
+        options["collect_stats_steps"] = 4
+    return options
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("name", ACTS)
+def test_an_activation_trains_compiled_as_uncompiled_through_all_of_its_statistics(name, training):
+    act = QuantIdentity(act_quant=getattr(quant, name), **act_options(name))
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), act, nn.Conv2d(3, 2, 3))
+    # Brevitas tells the first step, those that collect, the one that ends it and the rest apart.
+    phases = 4 if training and "collect_stats_steps" in act_options(name) else 1
+    images = random_images(8, steps=8 if phases > 1 else 2)
+    assert assert_compiles(model, images, training=training) == phases
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_weight_trains_compiled_as_uncompiled(name):
+    conv = QuantConv2d(3, 2, 3, weight_quant=getattr(quant, name))
+    assert assert_compiles(nn.Sequential(conv), random_images(8)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("convnet4", {"act": "sign", "weighting": "mean"}),
+        ("convnet4", {"act": "staircase3", "form": "hardware", "staircase": "sum"}),
+        ("convnet4", {"act": "int2", "form": "hardware", "weight_scale": "channel"}),
+        ("convnet8", {"act": "staircase5", "weight_bits": 1, "rule": "hinge"}),
+        ("alexnet", {"act": "int2", "weight_bits": 4, "weight_scale": "channel"}),
+        ("resnet18", {"act": "sign"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
+)
+def test_a_model_trains_compiled_as_uncompiled(name, options):
+    build, size = OURS[name]
+    assert assert_compiles(build(**options), random_images(size)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["paper", "hardware"])
+@pytest.mark.parametrize("act", ["sign", "staircase3", "int2"])
+@pytest.mark.parametrize("name", OURS)
+def test_every_model_trains_compiled_as_uncompiled(name, act, form):
+    build, size = OURS[name]
+    assert assert_compiles(build(act=act, form=form), random_images(size)) == 1
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "compiled"])
+def test_a_backward_pass_gives_the_dtypes_that_the_compiler_is_promised(backend):
+    x, grad, scale, zero = (
+        torch.randn(8, 4),
+        torch.randn(8, 4),
+        torch.tensor(0.1),
+        torch.tensor(0.0),
+    )
+    step = Integers("round", "single").spec
+    gradients = torch.ops.brevitas_ftprop.quantize_backward(
+        *(grad, x, scale, zero, zero, torch.tensor(3.0), None, step, "hinge", "grad", backend),
+        *(8, True, True, True),
+    )
+    assert {each.dtype for each in gradients} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["convnet4", "alexnet"])
+def test_a_model_evaluates_compiled_as_uncompiled(name):
+    build, size = OURS[name]
+    assert assert_compiles(build(), random_images(size, steps=1), training=False) == 1
+
+
+@pytest.mark.parametrize("weights", [True, False], ids=["weights", "activations"])
+@pytest.mark.parametrize("name", ["tfc_1w1a", "tfc_1w2a", "tfc_2w2a"])
+def test_a_converted_tfc_of_brevitas_trains_compiled_as_uncompiled(name, weights):
+    model, _ = model_with_cfg(name, False)
+    swap_quantizers(model, weights=weights)
+    assert assert_compiles(model, random_images(28, channels=1)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("weights", [True, False], ids=["weights", "activations"])
+@pytest.mark.parametrize("name", ["cnv_1w1a", "cnv_1w2a", "cnv_2w2a", "resnet18_4w4a"])
+def test_brevitas_converted_larger_examples_train_compiled_as_uncompiled(name, weights, training):
+    model, _ = model_with_cfg(name, False)
+    swap_quantizers(model, weights=weights)
+    # ResNet-18 learns its scales from statistics, whose first step is a graph of its own.
+    phases = 2 if name == "resnet18_4w4a" and training else 1
+    assert assert_compiles(model, random_images(32), training=training) == phases
+
+
+class QuantizedSums(nn.Module):
+    """What hands on quantized tensors: a residual sum, truncated pool and quantized bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        options = {"bit_width": 4, "collect_stats_steps": 1, "return_quant_tensor": True}
+        self.act1 = QuantReLU(**options)
+        self.conv = QuantConv2d(3, 3, 3, padding=1)
+        self.act2 = QuantReLU(**options)
+        self.pool = TruncAvgPool2d(kernel_size=4)
+        self.fc = QuantLinear(12, 2, bias=True, bias_quant=Int16Bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.act1(images)
+        total = self.act2(self.conv(x)) + self.act2(x)
+        return self.fc(self.pool(total).flatten(1))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("weights", [True, False], ids=["weights", "activations"])
+def test_quantized_tensors_between_layers_train_compiled_as_uncompiled(weights, training):
+    model = QuantizedSums()
+    swap_quantizers(model, weights=weights)
+    for _ in range(3):
+        model(random_images(8, steps=1)[0])
+    assert assert_compiles(model, random_images(8), training=training) == 1
+
+
+class Sum(nn.Module):
+    def __init__(self, ranges: tuple[float, float]) -> None:
+        super().__init__()
+        self.acts = nn.ModuleList(
+            QuantIdentity(
+                act_quant=quant.TargetPropInt8ActPerTensorConst,
+                min_val=-limit,
+                max_val=limit,
+                return_quant_tensor=True,
+            )
+            for limit in ranges
+        )
+
+    def forward(self, x: Tensor) -> Any:
+        return self.acts[0](x) + self.acts[1](x)
+
+
+def test_a_compiled_model_gives_quantized_tensors_where_it_does_uncompiled():
+    model, x = Sum((1.0, 1.0)), torch.rand(2, 3)
+    plain, compiled = model(x), torch.compile(model, fullgraph=True, backend="aot_eager")(x)
+    assert isinstance(compiled, IntQuantTensor)
+    assert (compiled.signed, compiled.training) == (plain.signed, plain.training)
+    for field in ("value", "scale", "zero_point", "bit_width"):
+        torch.testing.assert_close(getattr(compiled, field), getattr(plain, field), rtol=0, atol=0)
+
+
+def test_a_compiled_sum_of_different_scales_is_refused_as_it_is_uncompiled():
+    model, x = Sum((1.0, 2.0)).eval(), torch.rand(2, 3)
+    for forward in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        with pytest.raises(RuntimeError, match="Scaling factors are different"):
+            forward(x)
+
+
+def test_a_delay_counts_the_compiled_steps():
+    act_quant = quant.TargetPropInt8ActPerTensorConst
+    act = QuantIdentity(act_quant=act_quant, min_val=-1.0, max_val=1.0, quant_delay_steps=3)
+    assert assert_compiles(nn.Sequential(nn.Conv2d(3, 2, 3), act), random_images(8, steps=6)) <= 4
+
+
+def test_more_steps_than_the_compiler_allows_graphs_collect_statistics_in_one_more_graph():
+    act = QuantIdentity(act_quant=quant.TargetPropInt8ActPerTensorFloat)
+    steps = torch._dynamo.config.recompile_limit + 4
+    assert (
+        assert_compiles(nn.Sequential(nn.Conv2d(3, 2, 3), act), random_images(8, steps=steps)) == 2
+    )
+    (scaling,) = (m for m in act.modules() if isinstance(m, ParameterFromRuntimeStatsScaling))
+    assert scaling.counter == steps
+
+
+def test_inductor_trains_a_quantizer_as_uncompiled():
+    act = QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorFloat, max_val=0.7)
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), act)
+    assert assert_compiles(model, random_images(8), backend="inductor") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["paper", "hardware"])
+@pytest.mark.parametrize("name", OURS)
+def test_inductor_trains_every_model_as_uncompiled(name, form):
+    build, size = OURS[name]
+    assert assert_compiles(build(form=form), random_images(size), backend="inductor") == 1
