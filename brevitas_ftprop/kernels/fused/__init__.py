@@ -61,8 +61,8 @@ def _reason_against_operands(device: torch.device, operands: Operands) -> str | 
     for name, operand in operands._asdict().items():
         if operand is None:
             continue
-        if operand.device.type != device.type:
-            return f"{name} is not on the {device.type} device"
+        if operand.device != device:
+            return f"{name} is not on the device {device}"
         if operand.dtype not in DTYPES:
             return f"{name} is no floating-point number but {operand.dtype}"
         if name == "rounded":

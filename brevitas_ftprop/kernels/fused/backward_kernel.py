@@ -178,7 +178,7 @@ def backward_pass(
         of_x = through * factor
     tl.store(of_x_ptr + at, rounded(of_x, dtype).to(of_x_ptr.dtype.element_ty), mask=mask)
 
-    wide = channels * chunks
+    wide = channels.to(tl.int64) * chunks
     if needs_scale:
         of_level = level(x, integer, raw_scale, lo, hi, first_number, step, dtype)
         if step == "integers":

@@ -22,10 +22,10 @@ def store_sum(
     if layout == "flat":
         tl.store(pointer + kind * wide + chunk, total(terms, 0))
     elif layout == "rows":
-        at = kind * wide + channel * chunks + chunk
+        at = kind * wide + channel.to(tl.int64) * chunks + chunk
         tl.store(pointer + at, total(total(terms, 1), 0))
     else:
-        at = kind * wide + channel * chunks + chunk
+        at = kind * wide + channel.to(tl.int64) * chunks + chunk
         tl.store(pointer + at, total(terms, 0)[None, :], mask=channel < channels)
 
 
