@@ -32,6 +32,7 @@ from tests.kernels.on_triton import (
     operands_of,
     silent,
 )
+from tests.kernels.steps_under_test import CASES, inputs
 
 pytestmark = [needs_kernels, silent]
 
@@ -69,6 +70,20 @@ def test_a_rule_passes_what_it_passes_in_eager(name, dtype):
         rest = grad, x, operands, rule, weighting, Needs(), 4
         expected = eager.backward(step, *rest).x
         assert_equal(fused.backward(step, *rest).x, expected, tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_thresholds_and_kinks_stand_where_they_do_in_eager_to_the_ulp(name, dtype):
+    case, rule = CASES[name], get_rule("truncated_hinge(scale=0.7)")
+    x, grad = (each.to(DEVICE) for each in inputs(case, dtype))
+    operands = Operands(*(each if each is None else each.to(DEVICE) for each in case.operands()))
+    y, code = fused.forward(case.step, x, operands, rule, True)
+    expected, code_of_eager = eager.forward(case.step, x, operands, rule, True)
+    assert_equal(y, expected)
+    assert torch.equal(code, code_of_eager)
+    rest = grad, x, operands, rule, "grad", Needs(), 5
+    assert_equal(fused.backward(case.step, *rest).x, eager.backward(case.step, *rest).x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -15,6 +15,29 @@ INTERPRETED = tl.constexpr(bool(knobs.runtime.interpret))
 
 
 @triton.jit
+def widened(v, compute: tl.constexpr):
+    """What was loaded, in the dtype that is computed in."""
+    if INTERPRETED and v.dtype == tl.bfloat16:
+        # The interpreter's own conversion loses denormal numbers.
+        bits = v.to(tl.int16, bitcast=True).to(tl.int32) << 16
+        result = bits.to(tl.float32, bitcast=True).to(compute)
+    else:
+        result = v.to(compute)
+    return result
+
+
+@triton.jit
+def narrowed(v, dtype: tl.constexpr):
+    """``v`` in a dtype that is to be stored."""
+    if INTERPRETED and dtype == tl.bfloat16:
+        bits = rounded(v, dtype).to(tl.float32).to(tl.int32, bitcast=True) >> 16
+        result = bits.to(tl.int16).to(tl.bfloat16, bitcast=True)
+    else:
+        result = rounded(v, dtype).to(dtype)
+    return result
+
+
+@triton.jit
 def rounded(v, dtype: tl.constexpr):
     """``v`` as a dtype holds it, in the dtype that ``v`` has."""
     if dtype == tl.bfloat16:

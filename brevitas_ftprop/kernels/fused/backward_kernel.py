@@ -6,7 +6,7 @@
 import triton
 import triton.language as tl
 
-from .arithmetic import divided, rounded, sign
+from .arithmetic import divided, narrowed, rounded, sign, widened
 from .coding import code_numbers, decoded
 from .steps import as_operand, level, load_operand, round_by, scaled, slope_of, times_number
 from .sums import store_sum
@@ -98,17 +98,17 @@ def backward_pass(
         of_channel = channel < channels
         mask = (row < outer) & of_channel
         at = row * channels + channel
-    grad = tl.load(grad_ptr + at, mask=mask, other=0.0).to(compute)
+    grad = widened(tl.load(grad_ptr + at, mask=mask, other=0.0), compute)
     first, second = tl.full((), first_number, compute), tl.full((), second_number, compute)
     raw_scale, scale, zero_point, lo, hi = first, first, first, first, first
     if step != "staircase":
         raw_scale = load_operand(scale_ptr, channel, of_channel, scale_varies)
-        scale = raw_scale.to(compute)
+        scale = widened(raw_scale, compute)
     if step == "integers":
-        zero_point = load_operand(zero_point_ptr, channel, of_channel, zero_point_varies).to(
-            compute
+        zero_point = widened(
+            load_operand(zero_point_ptr, channel, of_channel, zero_point_varies), compute
         )
-        lo, hi = tl.load(lo_ptr).to(compute), tl.load(hi_ptr).to(compute)
+        lo, hi = widened(tl.load(lo_ptr), compute), widened(tl.load(hi_ptr), compute)
     factor = as_operand(scale, exact, dtype)
     entered = grad
     if step == "integers":
@@ -117,7 +117,7 @@ def backward_pass(
 
     x = tl.full(grad.shape, 0.0, compute)
     if kept == "input":
-        x = tl.load(kept_ptr + at, mask=mask, other=0.0).to(compute)
+        x = widened(tl.load(kept_ptr + at, mask=mask, other=0.0), compute)
     gate = tl.where(x > 0, 1.0, 0.0).to(compute)
     if relu:
         x = tl.where(x < 0, 0.0, x)
@@ -125,7 +125,7 @@ def backward_pass(
     integer = v
     if step == "integers":
         if rounded_ptr is not None:
-            integer = tl.load(rounded_ptr + at, mask=mask, other=0.0).to(compute)
+            integer = widened(tl.load(rounded_ptr + at, mask=mask, other=0.0), compute)
         else:
             integer = round_by(v, rounding)
     if kept == "code":
@@ -176,7 +176,7 @@ def backward_pass(
         of_x = through * second
     else:
         of_x = through * factor
-    tl.store(of_x_ptr + at, rounded(of_x, dtype).to(of_x_ptr.dtype.element_ty), mask=mask)
+    tl.store(of_x_ptr + at, narrowed(of_x, of_x_ptr.dtype.element_ty), mask=mask)
 
     wide = channels.to(tl.int64) * chunks
     if needs_scale:

@@ -10,6 +10,7 @@ compiled. Nothing here waits for the device: bounds and operands are read where 
 import triton
 import triton.language as tl
 
+from .arithmetic import narrowed, widened
 from .coding import code_numbers, store_code
 from .steps import level, load_operand, output, round_by, scaled, slope_of
 
@@ -64,7 +65,7 @@ def forward_pass(
     channel = at
     if scale_varies or zero_point_varies:
         channel = at // inner % channels
-    x = tl.load(x_ptr + at, mask=mask, other=0.0).to(compute)
+    x = widened(tl.load(x_ptr + at, mask=mask, other=0.0), compute)
     gate = x > 0
     if relu:
         x = tl.where(x < 0, 0.0, x)
@@ -72,20 +73,22 @@ def forward_pass(
     raw_scale, scale, zero_point, lo, hi = first, first, first, first, first
     if step != "staircase":
         raw_scale = load_operand(scale_ptr, channel, mask, scale_varies)
-        scale = raw_scale.to(compute)
+        scale = widened(raw_scale, compute)
     if step == "integers":
-        zero_point = load_operand(zero_point_ptr, channel, mask, zero_point_varies).to(compute)
-        lo, hi = tl.load(lo_ptr).to(compute), tl.load(hi_ptr).to(compute)
+        zero_point = widened(
+            load_operand(zero_point_ptr, channel, mask, zero_point_varies), compute
+        )
+        lo, hi = widened(tl.load(lo_ptr), compute), widened(tl.load(hi_ptr), compute)
     v = scaled(x, scale, zero_point, second, step, exact, quotient, dtype)
     integer = v
     if step == "integers":
         if rounded_ptr is not None:
-            integer = tl.load(rounded_ptr + at, mask=mask, other=0.0).to(compute)
+            integer = widened(tl.load(rounded_ptr + at, mask=mask, other=0.0), compute)
         else:
             integer = round_by(v, rounding)
     of_level = level(x, integer, raw_scale, lo, hi, first_number, step, dtype)
     y = output(of_level, scale, zero_point, second, step, exact, dtype)
-    tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=mask)
+    tl.store(y_ptr + at, narrowed(y, y_ptr.dtype.element_ty), mask=mask)
     if code_ptr is not None:
         p0, p1, p2 = (
             tl.full((), rule_0, compute),

@@ -10,7 +10,7 @@ which :mod:`.prepare` fills in.
 import triton
 import triton.language as tl
 
-from .arithmetic import above_one, clamped, divided, half_to_even, rounded, saturated, sign
+from .arithmetic import above_one, clamped, divided, half_to_even, rounded, saturated, sign, widened
 
 
 @triton.jit
@@ -35,7 +35,7 @@ def times_number(raw, number, compute: tl.constexpr):
     if raw.dtype == tl.float64:
         product = raw * tl.full((), number, tl.float64)
     else:
-        product = raw.to(tl.float32) * tl.full((), number, tl.float32)
+        product = widened(raw, tl.float32) * tl.full((), number, tl.float32)
     return rounded(product, raw.dtype).to(compute)
 
 

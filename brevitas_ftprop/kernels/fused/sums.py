@@ -10,7 +10,7 @@ that the order is always the same is what makes a training run repeatable.
 import triton
 import triton.language as tl
 
-from .arithmetic import rounded, total
+from .arithmetic import narrowed, total
 
 
 @triton.jit
@@ -43,7 +43,7 @@ def _add_up_one(
     for offset in range(0, count, block):
         at = offset + tl.arange(0, block)
         sums += tl.load(partial_ptr + start + at, mask=at < count, other=0.0)
-    result = rounded(total(sums, 0), sum_ptr.dtype.element_ty).to(sum_ptr.dtype.element_ty)
+    result = narrowed(total(sums, 0), sum_ptr.dtype.element_ty)
     if varies:
         tl.store(sum_ptr + channel, result)
     else:
