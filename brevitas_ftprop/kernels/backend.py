@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..rules import Rule
-from . import blocked, compiled, eager
+from . import blocked, compiled, eager, fused
 from .eager import Gradients, Needs
 from .steps import Operands, Step
 
@@ -44,9 +44,15 @@ class Backend(Protocol):
     ) -> Gradients: ...
 
 
-BACKENDS: dict[str, Backend] = {"eager": eager, "blocked": blocked, "compiled": compiled}
-# The fastest first; eager takes what is left.
-AUTOMATIC = ("blocked", "eager")
+BACKENDS: dict[str, Backend] = {
+    "eager": eager,
+    "blocked": blocked,
+    "compiled": compiled,
+    "triton": fused,
+}
+# By the type of device, the fastest first; eager takes what is left. Triton's interpreter computes
+# on the CPU too, for those who ask for it.
+AUTOMATIC = {"cuda": ("triton", "eager"), "cpu": ("blocked", "eager")}
 
 
 def choose_backend(
@@ -79,7 +85,7 @@ def choose_backend(
         if reason is not None:
             raise ValueError(f"{source}={backend} cannot compute this step: {reason}")
         return BACKENDS[backend]
-    for name in AUTOMATIC:
+    for name in AUTOMATIC.get(device.type, ("eager",)):
         reason = BACKENDS[name].reason_against(device, step, operands, rule)
         if reason is None:
             return BACKENDS[name]

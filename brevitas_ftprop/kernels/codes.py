@@ -13,7 +13,17 @@ from ..rules import Rule
 from .layout import flat
 from .steps import Number, Operands, Step
 
-__all__ = ["codable", "code_size", "constant", "decode", "encode", "error_bound"]
+__all__ = [
+    "codable",
+    "code_size",
+    "constant",
+    "decode",
+    "encode",
+    "error_bound",
+    "is_bits",
+    "is_two_valued",
+    "unit_of",
+]
 
 LEVELS = 255
 
@@ -36,20 +46,22 @@ def _range(step: Step, rule: Rule) -> tuple[float, float]:
     return (min(low, 0.0), max(high, 0.0)) if step.relu else (low, high)
 
 
-def _is_two_valued(step: Step, rule: Rule) -> bool:
+def is_two_valued(step: Step, rule: Rule) -> bool:
+    """Whether a unit's slope takes two values, a ReLU's 0 among them."""
     return rule.two_valued and _range(step, rule)[0] in (0.0, _range(step, rule)[1])
 
 
-def _is_bits(step: Step, rule: Rule) -> bool:
-    return step.form == "single" and _is_two_valued(step, rule)
+def is_bits(step: Step, rule: Rule) -> bool:
+    """Whether a code takes one bit for an element."""
+    return step.form == "single" and is_two_valued(step, rule)
 
 
-def _unit(step: Step, operands: Operands, rule: Rule) -> tuple[Number, Number]:
+def unit_of(step: Step, operands: Operands, rule: Rule) -> tuple[Number, Number]:
     """Smallest total slope, and the difference that one step of the code stands for."""
     low, high = _range(step, rule)
     count = step.count(operands)
     smallest = step.share * low * count
-    if _is_two_valued(step, rule):
+    if is_two_valued(step, rule):
         return smallest, step.share * (high - low)
     return smallest, (step.share * (high - low) / LEVELS) * count
 
@@ -65,26 +77,26 @@ def error_bound(step: Step, operands: Operands, rule: Rule) -> float:
     >>> round(error_bound(Sign(), Operands(), get_rule("soft_hinge")), 5)
     0.00196
     """
-    if not codable(rule) or _is_two_valued(step, rule):
+    if not codable(rule) or is_two_valued(step, rule):
         return 0.0
-    return float(_unit(step, operands, rule)[1]) / 2
+    return float(unit_of(step, operands, rule)[1]) / 2
 
 
 def code_size(step: Step, rule: Rule, elements: int) -> int:
     """Number of bytes of a code."""
     planes = 1 if rule.even else 2
-    return planes * ((elements + 7) // 8 if _is_bits(step, rule) else elements)
+    return planes * ((elements + 7) // 8 if is_bits(step, rule) else elements)
 
 
 def encode(step: Step, x: Tensor, operands: Operands, rule: Rule) -> Tensor:
     """Code of the total slopes at a dense ``x``: uint8, flat, as its elements lie in memory."""
-    smallest, unit = _unit(step, operands, rule)
+    smallest, unit = unit_of(step, operands, rule)
     planes = []
     for target in (1.0,) if rule.even else (1.0, -1.0):
         slope, gate = step.slope(x, operands, rule, target), step.gate(x)
         slope = flat(slope if gate is None else slope.mul_(gate))
         code = slope.sub(smallest).div_(unit).round_()
-        planes.append(pack(code) if _is_bits(step, rule) else code.to(torch.uint8))
+        planes.append(pack(code) if is_bits(step, rule) else code.to(torch.uint8))
     return planes[0] if rule.even else torch.cat(planes)
 
 
@@ -97,10 +109,10 @@ def decode(
     like: Tensor,
 ) -> Tensor:
     """Total slopes out of their code, of the shape, memory layout and dtype of ``like``."""
-    smallest, unit = _unit(step, operands, rule)
+    smallest, unit = unit_of(step, operands, rule)
     planes = []
     for plane in code.chunk(1 if rule.even else 2):
-        values = unpack(plane, like.numel(), like.dtype) if _is_bits(step, rule) else plane
+        values = unpack(plane, like.numel(), like.dtype) if is_bits(step, rule) else plane
         slope = values.to(like.dtype).mul_(unit).add_(smallest)
         planes.append(slope.as_strided(like.shape, like.stride()))
     if target is None:

@@ -187,7 +187,7 @@ class Refusing:
 
 def test_what_was_asked_for_works_or_raises_and_a_fallback_is_logged_once(monkeypatch, caplog):
     monkeypatch.setitem(BACKENDS, "resting", Refusing())
-    monkeypatch.setattr(backend, "AUTOMATIC", ("resting", "eager"))
+    monkeypatch.setitem(backend.AUTOMATIC, "cpu", ("resting", "eager"))
     what = CPU, Sign(), Operands(torch.tensor(1.0)), RULES["hinge"]()
     with pytest.raises(ValueError, match="backend=resting cannot compute this step: it is Sunday"):
         choose_backend("resting", *what)

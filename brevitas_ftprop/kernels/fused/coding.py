@@ -1,0 +1,75 @@
+"""The code of the slopes that the compact form keeps, byte for byte as :mod:`..codes` has it."""
+
+# The functions are Triton's, which no type checker can follow, and Triton may be missing.
+# pyright: basic, reportMissingImports=false, reportInvalidTypeForm=false
+
+import triton
+import triton.language as tl
+
+from .arithmetic import clamped, divided, half_to_even, rounded, total
+
+
+@triton.jit
+def code_numbers(base, unit, lo, hi, counted: tl.constexpr, unit_counted: tl.constexpr, like):
+    """Smallest total slope and what a step of the code stands for, as eager's float64 has them."""
+    low, step = tl.full((), base, tl.float64), tl.full((), unit, tl.float64)
+    if counted:
+        count = hi.to(tl.float64) - lo.to(tl.float64)
+        low = low * count
+        if unit_counted:
+            step = step * count
+    return low.to(like), step.to(like)
+
+
+@triton.jit
+def store_code(
+    pointer,
+    slope,
+    low,
+    unit,
+    at,
+    mask,
+    program,
+    size,
+    bits: tl.constexpr,
+    block: tl.constexpr,
+    dtype: tl.constexpr,
+):
+    if bits:
+        code = tl.where((slope > low) & mask, 1, 0)
+        place = tl.full((1, 8), 1, tl.int32) << tl.arange(0, 8)[None, :]
+        byte = total(tl.reshape(code, (block // 8, 8)) * place, 1)
+        at_byte = program * (block // 8) + tl.arange(0, block // 8)
+        tl.store(pointer + at_byte, byte.to(tl.uint8), mask=at_byte < size)
+    else:
+        code = divided(rounded(slope - rounded(low, dtype), dtype), unit)
+        # Roundings may lead out of the slope's range, and a byte would not tell 256 from 0.
+        code = clamped(half_to_even(rounded(code, dtype)), 0.0, 255.0)
+        # NaN has no code; a converter's own choice would differ from device to device.
+        code = tl.where(code == code, code, 0.0).to(tl.int32)
+        tl.store(pointer + at, code.to(tl.uint8), mask=mask)
+
+
+@triton.jit
+def decoded(
+    pointer,
+    at,
+    mask,
+    low,
+    unit,
+    target,
+    size,
+    even: tl.constexpr,
+    bits: tl.constexpr,
+    compute: tl.constexpr,
+    dtype: tl.constexpr,
+):
+    """Total slope out of its code."""
+    plane = pointer + (at // 8 if bits else at)
+    code = tl.load(plane, mask=mask, other=0).to(tl.int32)
+    if not even:
+        other = tl.load(plane + size, mask=mask, other=0).to(tl.int32)
+        code = tl.where(target > 0, code, other)
+    if bits:
+        code = (code >> (at % 8).to(tl.int32)) & 1
+    return rounded(rounded(code.to(compute) * unit, dtype) + rounded(low, dtype), dtype)

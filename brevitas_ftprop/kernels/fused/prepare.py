@@ -1,0 +1,144 @@
+"""What the kernels are launched with: a step and its operands as their arguments."""
+
+from contextlib import nullcontext
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...rules import Rule
+from ..codes import codable, is_bits, is_two_valued, unit_of
+from ..layout import memory_format
+from ..steps import Integers, Operands, PaperStaircase, Step, Ternary
+
+__all__ = ["BLOCK", "DTYPES", "Channels", "arguments", "channels_of", "launch", "varies"]
+
+# Elements for each program: 8 for each thread of 8 warps, two wide loads in float32.
+BLOCK = 2048
+WARPS = 8
+# With as many elements, offsets of elements beyond the last could leave 32 bits.
+LARGE = 2**31 - 2**24
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+class Channels(NamedTuple):
+    """A tensor as it lies in memory, seen from the dimension that operands vary along.
+
+    Attributes:
+        outer: how often the channels follow one another.
+        count: number of channels.
+        inner: number of neighbours of the same channel.
+    """
+
+    outer: int
+    count: int
+    inner: int
+
+
+def varies(operand: Tensor | None) -> bool:
+    """Whether an operand has a value for each channel."""
+    return operand is not None and operand.numel() > 1
+
+
+def channels_of(x: Tensor, operands: Operands) -> Channels:
+    """The channels of a dense ``x``; one of all elements where no operand varies."""
+    for operand in (operands.scale, operands.zero_point):
+        if varies(operand):
+            at = next(i for i, size in enumerate(operand.shape) if size > 1)
+            dimension = x.dim() - operand.dim() + at
+            order = list(range(x.dim()))
+            if memory_format(x) is not torch.contiguous_format:
+                order = [0, *order[2:], 1]
+            place = order.index(dimension)
+            sizes = [x.shape[each] for each in order]
+            return Channels(prod(sizes[:place]), sizes[place], prod(sizes[place + 1 :]))
+    return Channels(1, 1, x.numel())
+
+
+def arguments(
+    step: Step, operands: Operands, rule: Rule, x: Tensor, dtype: torch.dtype, channels: Channels
+) -> dict[str, Any]:
+    """Those arguments that both passes have.
+
+    Args:
+        step, operands, rule: what is computed.
+        x: the input, or a tensor that lies in memory as it does.
+        dtype: what eager computes in.
+        channels: those of ``x``.
+    """
+    from triton import language as tl  # pyright: ignore[reportMissingImports]
+
+    from .slopes import SLOPES
+
+    slope = SLOPES[type(rule)]
+    p0, p1, p2, *_ = (*slope.parameters(rule), 0.0, 0.0, 0.0)
+    code_base, code_unit = _code_numbers(step, rule)
+    summed = step.form == "sum"
+    on_cpu = x.device.type == "cpu"
+    scale = operands.scale
+    quotient = dtype if scale is None else torch.result_type(x, scale)
+    return {
+        "scale_ptr": scale,
+        "zero_point_ptr": operands.zero_point,
+        "lo_ptr": operands.lo,
+        "hi_ptr": operands.hi,
+        "rounded_ptr": operands.rounded,
+        "elements": x.numel(),
+        "channels": channels.count,
+        "inner": channels.inner,
+        "rule_0": p0,
+        "rule_1": p1,
+        "rule_2": p2,
+        "code_base": code_base,
+        "code_unit": code_unit,
+        "step": step.name,
+        "rounding": step.rounding if isinstance(step, Integers) else "round",
+        "summed": summed,
+        "relu": step.relu,
+        "slope": slope.function,
+        "even": rule.even,
+        "clips": isinstance(step, Integers | PaperStaircase) and bool(rule.kinks),
+        "passes_inside": rule.clamp_width == 1,
+        "scale_varies": varies(scale),
+        "zero_point_varies": varies(operands.zero_point),
+        "exact": on_cpu and scale is not None and scale.dim() == 0,
+        "on_cpu": on_cpu,
+        "bits": is_bits(step, rule),
+        "unit_counted": not is_two_valued(step, rule),
+        "quotient": _of_triton(quotient, tl),
+        "dtype": _of_triton(dtype, tl),
+        "compute": tl.float64 if dtype is torch.float64 else tl.float32,
+        "index": tl.int64 if x.numel() >= LARGE else tl.int32,
+    }
+
+
+def numbers_of(step: Step, rule: Rule) -> tuple[float, float]:
+    """The numbers of a step that both passes have, in the order that their arguments have."""
+    if isinstance(step, Ternary):
+        return step.threshold, 0.5 / step.threshold
+    if isinstance(step, PaperStaircase):
+        return float(step.steps), step.max_val
+    return rule.clamp_width or 0.0, 0.0
+
+
+@lru_cache(maxsize=1024)
+def _code_numbers(step: Step, rule: Rule) -> tuple[float, float]:
+    """Smallest slope and unit of a code, for a count of 1 where only the device knows it."""
+    if not codable(rule):
+        return 0.0, 1.0
+    lo, hi = torch.tensor([0.0, 1.0], device="cpu")
+    return unit_of(step, Operands(lo=lo, hi=hi), rule)
+
+
+def _of_triton(dtype: torch.dtype, tl: Any) -> Any:
+    return getattr(tl, str(dtype).removeprefix("torch."))
+
+
+def launch(kernel: Any, programs: int, device: torch.device, given: dict[str, Any]) -> None:
+    """Start a kernel on a device, which need not be the current one."""
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        # A fused multiply-add rounds once where eager rounds twice.
+        kernel[(programs,)](**given, num_warps=WARPS, enable_fp_fusion=False)
