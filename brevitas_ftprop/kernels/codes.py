@@ -62,22 +62,26 @@ def unit_of(step: Step, operands: Operands, rule: Rule) -> tuple[Number, Number]
     count = step.count(operands)
     smallest = step.share * low * count
     if is_two_valued(step, rule):
-        return smallest, step.share * (high - low)
+        # One for a unit, unless there are more units than a byte can count.
+        stretch = count / LEVELS
+        stretch = stretch.clamp(min=1) if isinstance(stretch, Tensor) else max(1.0, stretch)
+        return smallest, step.share * (high - low) * stretch
     return smallest, (step.share * (high - low) / LEVELS) * count
 
 
 def error_bound(step: Step, operands: Operands, rule: Rule) -> float:
     """Largest difference between a slope and what its code gives back, roundings aside.
 
-    0 for rules whose slope takes two values, and for those without a code; else 1/510 of the
-    slope's range, times the number of thresholds and their share in the form ``"sum"``.
+    0 for rules whose slope takes two values (at up to 255 thresholds), and for those without a
+    code; else 1/510 of the slope's range, times the number of thresholds and their share in the
+    form ``"sum"``.
 
     >>> from brevitas_ftprop.kernels.steps import Sign
     >>> from brevitas_ftprop.rules import get_rule
     >>> round(error_bound(Sign(), Operands(), get_rule("soft_hinge")), 5)
     0.00196
     """
-    if not codable(rule) or is_two_valued(step, rule):
+    if not codable(rule) or (is_two_valued(step, rule) and step.count(operands) <= LEVELS):
         return 0.0
     return float(unit_of(step, operands, rule)[1]) / 2
 
@@ -95,7 +99,8 @@ def encode(step: Step, x: Tensor, operands: Operands, rule: Rule) -> Tensor:
     for target in (1.0,) if rule.even else (1.0, -1.0):
         slope, gate = step.slope(x, operands, rule, target), step.gate(x)
         slope = flat(slope if gate is None else slope.mul_(gate))
-        code = slope.sub(smallest).div_(unit).round_()
+        # Roundings may lead out of the range, and a byte would not tell 256 from 0.
+        code = slope.sub(smallest).div_(unit).round_().clamp_(0, LEVELS)
         planes.append(pack(code) if is_bits(step, rule) else code.to(torch.uint8))
     return planes[0] if rule.even else torch.cat(planes)
 

@@ -3,7 +3,7 @@
 On a CPU an operation costs what it moves through the cache, so that the product of a gradient and a
 slope is fastest where torch has both in one: a clamp's backward pass for the saturated rules, a
 sigmoid's for those whose loss is one. Gradients are the eager formulas' to the bit for the former
-and to a few ulps for the latter.
+and to a few ulps for the latter; at NaN torch's clamp passes a gradient or not as it happens.
 """
 
 from collections.abc import Callable
@@ -111,7 +111,9 @@ def _band(
         below, above = torch.nextafter(edges, edges.new_tensor([-torch.inf, torch.inf])).tolist()
         return below, above
     near = torch.arange(-NEIGHBOURS, NEIGHBOURS + 1)
-    around = (edges[:, None].view(INTEGERS_OF[dtype]) + near).to(INTEGERS_OF[dtype]).view(dtype)
+    steps = (edges[:, None].view(INTEGERS_OF[dtype]) + near).to(INTEGERS_OF[dtype]).view(dtype)
+    least = torch.nextafter(edges.new_tensor(0.0), edges.new_tensor(1.0))
+    around = torch.where(edges[:, None] == 0, near * least, steps)
     passes = ungated(step).slope(around, operands, rule, None) > 0
     if not (edges.isfinite().all() and passes.any(1).all() and (~passes).any(1).all()):
         return None

@@ -135,7 +135,7 @@ class Step:
             clipped = self._clipped(x, operands)
             if clipped is not None:
                 position, within = clipped
-                return within.sub_(position).abs_().gt_(0).eq_(0)
+                return within.eq_(position)
         return unit_slope(self.unit(x, operands), rule, target)
 
     def gate(self, x: Tensor) -> Tensor | None:
@@ -302,7 +302,7 @@ class Integers(Step):
 
     def edges(self, operands: Operands, width: float) -> tuple[float, float]:
         lo, hi, zero_point = map(float, (operands.lo, operands.hi, operands.zero_point))
-        scale, margin = float(operands.scale), {"ceil": (1.0, 0.0), "floor": (0.0, 1.0)}
+        scale, margin = float(operands.scale), {"ceil": (1, 0), "floor": (0, 1), "trunc": (1, 1)}
         down, up = margin.get(self.rounding, (0.5, 0.5))
         return (lo - down - zero_point) * scale, (hi + up - zero_point) * scale
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .indicator import at_most, outside
+from .indicator import at_most, between
 from .registry import register
 from .rule import Aliases, Rule, positive
 
@@ -88,4 +88,4 @@ class TruncatedHinge(Rule):
 
     def slope(self, m: Tensor) -> Tensor:
         lower, upper = self.kinks
-        return outside(m, lower, upper).eq_(0).mul_(self.scale)
+        return between(m, lower, upper) * self.scale

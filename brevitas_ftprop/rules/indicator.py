@@ -35,13 +35,3 @@ def between(m: Tensor, low: float, high: float) -> Tensor:
     tensor([0., 1., 1., 0.])
     """
     return m.clamp(low, high).eq_(m)
-
-
-def outside(m: Tensor, low: float, high: float) -> Tensor:
-    """1 where ``m < low`` or ``m > high``, else 0 (NaN included), in the dtype of ``m``.
-
-    >>> import torch
-    >>> outside(torch.tensor([-1.5, -1.0, 1.0, 1.5]), -1.0, 1.0)
-    tensor([1., 0., 0., 1.])
-    """
-    return (m - m.clamp(low, high)).abs_().gt_(0)

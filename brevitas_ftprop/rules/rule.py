@@ -59,7 +59,7 @@ class Rule:
     return the same shape and dtype, finite wherever the margin is: what the dtype cannot hold
     becomes its largest value. Constants are rounded to the dtype of the margin. Where the margin
     is NaN the slope is NaN, or 0 if a comparison decides whether the gradient passes (1 for a
-    constant slope and for rules with a ``clamp_width``, as in stock Brevitas).
+    constant slope).
 
     Attributes:
         name: what :func:`~brevitas_ftprop.rules.get_rule` finds the rule by.

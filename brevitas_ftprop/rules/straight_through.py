@@ -75,4 +75,4 @@ class SaturatedSte(Rule):
         return (self.width - m).clamp(0, 2 * self.width)
 
     def slope(self, m: Tensor) -> Tensor:
-        return m.abs().gt_(self.width).eq_(0)
+        return m.abs().le_(self.width)

@@ -79,7 +79,7 @@ CASES = {
 
 
 def edges(case: Case, dtype: torch.dtype) -> Tensor:
-    """±0, kinks and ties to the ulp, ±max, denormals and infinities."""
+    """±0, kinks and ties to the ulp, ±max, denormals, infinities and NaN."""
     scale = 1.0 if case.scale is None else float(case.scale.flatten()[0])
     points = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.5, 1 / 3, 0.75], dtype=dtype) * scale
     points = torch.cat([points, torch.tensor([0.25, 0.5, 0.75, 1.0, 2.0], dtype=dtype)])
@@ -87,7 +87,8 @@ def edges(case: Case, dtype: torch.dtype) -> Tensor:
     far = torch.tensor([limits.max, limits.tiny, limits.smallest_normal / 2, 30.0], dtype=dtype)
     up = torch.nextafter(points, torch.full_like(points, torch.inf))
     down = torch.nextafter(points, torch.full_like(points, -torch.inf))
-    values = torch.cat([points, up, down, far, torch.tensor([torch.inf], dtype=dtype)])
+    beyond = torch.tensor([torch.inf, torch.nan], dtype=dtype)
+    values = torch.cat([points, up, down, far, beyond])
     return torch.cat([values, -values])
 
 

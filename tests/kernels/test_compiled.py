@@ -23,7 +23,7 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
 def assert_equal_to_eager(rule, case):
     x, grad = inputs(case, torch.float32)
-    x = x.clamp(-9, 9)
+    x = x.nan_to_num(0.5).clamp(-9, 9)
     operands = case.operands()
     for code in (False, True) if codable(rule) else (False,):
         (y, made), (expected, wanted) = (

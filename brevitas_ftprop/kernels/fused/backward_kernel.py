@@ -118,7 +118,7 @@ def backward_pass(
     x = tl.full(grad.shape, 0.0, compute)
     if kept == "input":
         x = widened(tl.load(kept_ptr + at, mask=mask, other=0.0), compute)
-    gate = tl.where(x > 0, 1.0, 0.0).to(compute)
+    gate = tl.where(x <= 0, 0.0, 1.0).to(compute)
     if relu:
         x = tl.where(x < 0, 0.0, x)
     v = scaled(x, scale, zero_point, second, step, exact, quotient, dtype)

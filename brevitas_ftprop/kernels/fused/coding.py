@@ -16,8 +16,7 @@ def code_numbers(base, unit, lo, hi, counted: tl.constexpr, unit_counted: tl.con
     if counted:
         count = hi.to(tl.float64) - lo.to(tl.float64)
         low = low * count
-        if unit_counted:
-            step = step * count
+        step = step * (count if unit_counted else tl.maximum(count / 255, 1.0))
     return low.to(like), step.to(like)
 
 

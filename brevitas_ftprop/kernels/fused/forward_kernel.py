@@ -66,7 +66,7 @@ def forward_pass(
     if scale_varies or zero_point_varies:
         channel = at // inner % channels
     x = widened(tl.load(x_ptr + at, mask=mask, other=0.0), compute)
-    gate = x > 0
+    blocked = x <= 0
     if relu:
         x = tl.where(x < 0, 0.0, x)
     first, second = tl.full((), first_number, compute), tl.full((), second_number, compute)
@@ -121,7 +121,7 @@ def forward_pass(
                 dtype,
             )
             if relu:
-                of_plane = tl.where(gate, of_plane, 0.0).to(compute)
+                of_plane = tl.where(blocked, 0.0, of_plane).to(compute)
             store_code(
                 code_ptr + plane * code_size,
                 of_plane,
