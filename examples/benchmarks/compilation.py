@@ -1,12 +1,8 @@
-"""``torch.compile`` for networks with Brevitas layers, as far as it goes."""
+"""``torch.compile`` for layers and networks of Brevitas."""
 
 from __future__ import annotations
 
-import torch
-from brevitas.proxy import ActQuantProxyFromInjector
 from torch import nn
-
-from brevitas_ftprop.proxy import TargetPropProxy
 
 __all__ = ["compile_network", "compile_stock_quantizer"]
 
@@ -20,18 +16,10 @@ def compile_stock_quantizer(layer: nn.Module) -> None:
 
 
 def compile_network(network: nn.Module) -> nn.Module:
-    """Compile a network in place: what lies between its quantizers, and each stock quantizer.
+    """Compile a network in place, quantizers and all.
 
-    Our quantizers run by their own backend.
+    Stock quantizers have it too, since ``brevitas_ftprop`` lets the compiler trace Brevitas'
+    quantized tensors.
     """
-    # Each quantizer's input has a shape of its own.
-    torch._dynamo.config.recompile_limit = 64
-    for layer in list(network.modules()):
-        proxy = getattr(layer, "act_quant", None)
-        if not isinstance(proxy, ActQuantProxyFromInjector) or not proxy.is_quant_enabled:
-            continue
-        if not isinstance(proxy, TargetPropProxy):
-            compile_stock_quantizer(layer)
-        layer.forward = torch.compiler.disable(layer.forward)
     network.compile(dynamic=False)
     return network
