@@ -22,6 +22,7 @@ __all__ = [
     "error_bound",
     "is_bits",
     "is_two_valued",
+    "pack_planes",
     "unit_of",
 ]
 
@@ -92,7 +93,7 @@ def code_size(step: Step, rule: Rule, elements: int) -> int:
     return planes * ((elements + 7) // 8 if is_bits(step, rule) else elements)
 
 
-def encode(step: Step, x: Tensor, operands: Operands, rule: Rule) -> Tensor:
+def encode(step: Step, x: Tensor, operands: Operands, rule: Rule, *, packed: bool = True) -> Tensor:
     """Code of the total slopes at a dense ``x``: uint8, flat, as its elements lie in memory."""
     smallest, unit = unit_of(step, operands, rule)
     planes = []
@@ -101,8 +102,15 @@ def encode(step: Step, x: Tensor, operands: Operands, rule: Rule) -> Tensor:
         slope = flat(slope if gate is None else slope.mul_(gate))
         # Roundings may lead out of the range, and a byte would not tell 256 from 0.
         code = slope.sub(smallest).div_(unit).round_().clamp_(0, LEVELS)
-        planes.append(pack(code) if is_bits(step, rule) else code.to(torch.uint8))
+        planes.append(code.to(torch.uint8))
+    if packed and is_bits(step, rule):
+        planes = list(map(pack, planes))
     return planes[0] if rule.even else torch.cat(planes)
+
+
+def pack_planes(code: Tensor, rule: Rule) -> Tensor:
+    """A code that :func:`encode` did not pack, packed."""
+    return torch.cat([pack(plane) for plane in code.chunk(1 if rule.even else 2)])
 
 
 def decode(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..rules import Rule
 from . import eager
+from .codes import encode, is_bits, pack_planes
 from .eager import Gradients, Needs
 from .layout import in_format, memory_format
 from .steps import Operands, Step
@@ -38,7 +39,9 @@ def forward(
     """As :func:`.eager.forward`."""
     if not x.numel():
         return eager.forward(step, x, operands, rule, code)
-    return _forward(step, rule, code)(x, *operands)
+    y, made = _forward(step, rule, code)(x, *operands)
+    # Bits are packed outside: the compiler does that one by one.
+    return y, pack_planes(made, rule) if code and is_bits(step, rule) else made
 
 
 def backward(
@@ -68,7 +71,9 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 @lru_cache(maxsize=512)
 def _forward(step: Step, rule: Rule, code: bool) -> Callable[..., Any]:
     def run(x, scale, zero_point, lo, hi, rounded):
-        return eager.forward(step, x, Operands(scale, zero_point, lo, hi, rounded), rule, code)
+        operands = Operands(scale, zero_point, lo, hi, rounded)
+        y, made = eager.forward(step, x, operands, rule, False)
+        return y, encode(step, x, operands, rule, packed=False) if code else made
 
     return _compile(run)
 
