@@ -12,6 +12,8 @@ import torch
 from .rule import Rule
 
 RULES: dict[str, type[Rule]] = {}
+# Rules are immutable, and each forward and backward pass asks for one by its spec.
+_FOUND: dict[str, Rule] = {}
 
 _SPEC = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -73,6 +75,10 @@ def get_rule(spec: str | Rule, **params: float) -> Rule:
     >>> get_rule("Sigmoid3_2", y_scale=1)
     get_rule('sigmoid(x_scale=3.0)')
     """
+    if isinstance(spec, str) and not params:
+        known_rule = _FOUND.get(spec)
+        if known_rule is not None and RULES.get(known_rule.name) is type(known_rule):
+            return known_rule
     if isinstance(spec, Rule):
         if RULES.get(spec.name) is not type(spec):
             raise ValueError(f"{spec} is not registered; decorate its class with @register")
@@ -93,7 +99,10 @@ def get_rule(spec: str | Rule, **params: float) -> Rule:
         if parameter not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise ValueError(f"{rule.name} has no parameter {parameter!r}; {takes}")
-    return rule(**given)
+    made = rule(**given)
+    if isinstance(spec, str) and not params:
+        _FOUND[spec] = made
+    return made
 
 
 def _parse(spec: str) -> tuple[str, dict[str, float]]:
