@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 __all__ = ["forget", "kept", "without_hooks"]
 
@@ -19,7 +20,8 @@ def kept(
 ) -> tuple[Tensor, ...]:
     """The results of ``compute()``, computed anew only where a source has changed.
 
-    A source has changed where it is another tensor, as after ``.to()``, or was written to. Nothing
+    A source has changed where it is another tensor, as after ``.to()``, or was written to (but for
+    writes through ``.data``, which torch does not count). Nothing
     is kept of sources that learn, in a compiled, traced or exported graph, nor in inference mode,
     whose tensors cannot be trained with.
 
@@ -70,5 +72,11 @@ def forget(owner: nn.Module) -> None:
 
 
 def without_hooks(module: nn.Module) -> bool:
-    """Whether a call of the module does nothing but its forward pass."""
-    return not (module._forward_hooks or module._forward_pre_hooks)
+    """Whether a call of the module and of all inside it does nothing but the forward pass."""
+    return not _has_any_global_hook() and not any(
+        inner._forward_hooks
+        or inner._forward_pre_hooks
+        or inner._backward_hooks
+        or inner._backward_pre_hooks
+        for inner in module.modules()
+    )

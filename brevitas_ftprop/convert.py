@@ -84,8 +84,11 @@ def swap_quantizers(
 ) -> SwapReport:
     """Give the quantizers of a Brevitas model a target rule's gradient, in place.
 
-    Forward outputs stay bit-identical; Parameters, buffers, statistics, delay counters, dtype,
-    device, training mode, hooks and state-dict keys stay the same objects and values.
+    Forward outputs stay bit-identical (a zero behind a ReLU may change its sign); Parameters,
+    buffers, statistics, delay counters, dtype, device, training mode, hooks and state-dict keys
+    stay the same objects and values. Hooks on a quantizer's rounding and clamp are kept, but not
+    called: a target-prop step does both by itself. Options that are not given are set to their
+    defaults, also where a quantizer was converted before.
 
     Args:
         model: any model with Brevitas layers.

@@ -244,6 +244,13 @@ torch.library.register_autograd(
 )
 
 
+def _fits(operand: Tensor, x: Tensor) -> bool:
+    if operand.dim() > x.dim():
+        return operand.numel() == 1
+    sizes = zip(reversed(operand.shape), reversed(x.shape), strict=False)
+    return all(size in (1, of_x) for size, of_x in sizes)
+
+
 def _call(
     x: Tensor,
     operands: Operands,
@@ -255,8 +262,17 @@ def _call(
 ) -> Tensor:
     _refuse_scaled_loss(x, weighting)
     operands_learn = any(each is not None and each.requires_grad for each in operands)
-    if not torch.is_grad_enabled():
-        # Nothing is kept then, so that no code is needed.
+    if saved not in SAVED_FORMS:
+        raise ValueError(f"saved must be one of {', '.join(SAVED_FORMS)}, not {saved!r}")
+    for operand in (operands.scale, operands.zero_point):
+        # Brevitas asks quantizers for their scales by a number.
+        if operand is not None and x.dim() and not _fits(operand, x):
+            raise ValueError(
+                f"a scale or zero-point of shape {tuple(operand.shape)} does not broadcast to an "
+                f"input of shape {tuple(x.shape)}"
+            )
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        # No code of the slopes is needed then.
         saved = "exact"
     y, _ = torch.ops.brevitas_ftprop.quantize(
         x, *operands, step, rule, weighting, saved, operands_learn, backend

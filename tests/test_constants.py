@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
-from brevitas.nn import QuantConv2d, QuantIdentity
+from brevitas.nn import QuantConv2d, QuantIdentity, QuantReLU
 from brevitas.quant import Int8ActPerTensorFixedPoint
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -201,3 +201,34 @@ def test_nothing_is_kept_of_what_learns():
     (second,) = kept(owner, "double", (source,), lambda: (2 * source,))
     assert first is not second
     assert MEMORY not in vars(owner)
+
+
+def test_another_range_of_integers_is_seen():
+    act = QuantIdentity(
+        act_quant=quant.TargetPropInt8ActPerTensorConst, bit_width=3, min_val=-4.0, max_val=4.0
+    )
+    x = torch.tensor([-9.0, 9.0])
+    assert act(x).tolist() == [-4, 3]
+    tensor_quant = act.act_quant.fused_activation_quant_proxy.tensor_quant
+    tensor_quant.int_quant.narrow_range = True
+    assert act(x).tolist() == [-3, 3]
+
+
+@pytest.mark.parametrize(
+    "register", ["register_forward_hook", "register_full_backward_hook", "global"]
+)
+def test_hooks_on_a_relu_in_front_of_a_quantizer_are_called(register):
+    act = QuantReLU(act_quant=quant.TargetPropUint8ActPerTensorConst, bit_width=2, max_val=3.0)
+    relu = act.act_quant.fused_activation_quant_proxy.activation_impl
+    calls = []
+    if register == "global":
+        handle = torch.nn.modules.module.register_module_forward_hook(
+            lambda module, *_: calls.append(module)
+        )
+    else:
+        handle = getattr(relu, register)(lambda module, *_: calls.append(module))
+    act(torch.randn(4, requires_grad=True)).sum().backward()
+    handle.remove()
+    assert relu in calls
+    act(torch.randn(4, requires_grad=True)).sum().backward()
+    assert calls.count(relu) == 1

@@ -39,5 +39,7 @@ class TargetPropFusedActivation(FusedActivationQuantProxy):
 
 def fuse_relu(fused: Any, *, yes: bool = True) -> None:
     """Make the pair of activation and quantizer inside a proxy ours, or stock again."""
-    if isinstance(fused, FusedActivationQuantProxy) and not isinstance(fused, ScriptModule):
-        fused.__class__ = TargetPropFusedActivation if yes else FusedActivationQuantProxy
+    stock, ours = FusedActivationQuantProxy, TargetPropFusedActivation
+    # A subclass of a user's own does something of its own.
+    if type(fused) in (stock, ours) and not isinstance(fused, ScriptModule):
+        fused.__class__ = ours if yes else stock

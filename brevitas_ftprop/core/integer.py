@@ -149,7 +149,7 @@ class TargetPropIntQuant(IntQuant):
         def compute() -> tuple[Tensor, Tensor]:
             return self.min_int(bit_width), self.max_int(bit_width)
 
-        lo, hi = kept(self, "bounds", (bit_width,), compute)
+        lo, hi = kept(self, ("bounds", self.narrow_range, self.signed), (bit_width,), compute)
         return lo, hi
 
 
@@ -227,8 +227,10 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
             self.int_scaling_impl, IntScaling, PowerOfTwoIntScaling
         )
         if has_constant_bits:
-            width = bits.bit_width.value
-            bit_width, int_threshold = kept(self, "threshold", (width,), compute_threshold)
+            width, scaling_of_int = bits.bit_width.value, self.int_scaling_impl
+            options = (getattr(scaling_of_int, name, None) for name in ("signed", "narrow_range"))
+            name = ("threshold", *options)
+            bit_width, int_threshold = kept(self, name, (width,), compute_threshold)
         else:
             bit_width, int_threshold = compute_threshold()
         if has_constant_bits and is_plain(scaling, ConstScaling) and is_plain(zero, ZeroZeroPoint):

@@ -77,7 +77,7 @@ def choose_backend(
     """
     source = "backend"
     if backend == "auto":
-        source, backend = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE, "auto")
+        source, backend = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"{source} must be auto or one of {', '.join(BACKENDS)}, not {backend!r}")
     if backend != "auto":

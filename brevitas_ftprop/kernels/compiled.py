@@ -6,6 +6,7 @@ by itself. Exponentials are the compiler's, so that elements equal eager's to a 
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from functools import lru_cache
@@ -26,8 +27,9 @@ __all__ = ["backward", "forward", "reason_against"]
 
 def reason_against(device: torch.device, step: Step, operands: Operands, rule: Rule) -> str | None:
     """Why this backend cannot compute a step: a missing compiler."""
-    if device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
-        return "there is no C++ compiler: install g++, or name one in the variable CXX"
+    compiler = shlex.split(os.environ.get("CXX") or "g++")[0]
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        return f"there is no C++ compiler {compiler}: install g++, or name one in the variable CXX"
     if step.form == "sum" and step.name == "integers":
         return "the number of thresholds is not known to the compiler"
     return None

@@ -110,6 +110,10 @@ def _band(
         # It compares its input itself with 0 and 1.
         below, above = torch.nextafter(edges, edges.new_tensor([-torch.inf, torch.inf])).tolist()
         return below, above
+    normal = torch.finfo(dtype).smallest_normal
+    if ((edges != 0) & (edges.abs() < 16 * normal)).any():
+        # Too few floats lie between it and zero.
+        return None
     near = torch.arange(-NEIGHBOURS, NEIGHBOURS + 1)
     steps = (edges[:, None].view(INTEGERS_OF[dtype]) + near).to(INTEGERS_OF[dtype]).view(dtype)
     least = torch.nextafter(edges.new_tensor(0.0), edges.new_tensor(1.0))

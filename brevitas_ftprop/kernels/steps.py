@@ -283,7 +283,7 @@ class Integers(Step):
     def _round(self, v: Tensor, operands: Operands) -> Tensor:
         if operands.rounded is not None:
             return operands.rounded.clone()
-        return ROUNDING_FUNCTIONS[self.rounding](v, out=v)
+        return getattr(v, f"{self.rounding}_")()
 
     def _bounds(self, operands: Operands) -> tuple[Number, Number]:
         return _number(operands.lo), _number(operands.hi)

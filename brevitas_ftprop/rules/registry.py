@@ -33,7 +33,8 @@ def register(rule: RuleType) -> RuleType:
         ValueError: if a name is no identifier or is taken already, if the rule cannot be made
             without arguments, if ``kinks`` are not ascending finite numbers, if slope or loss
             fail, change the shape or dtype, change their argument or are not finite on the trial,
-            or if the slope is not what ``even``, ``slope_range`` and ``two_valued`` say.
+            or if the slope, tried on [-3, 3], is not what ``even``, ``slope_range``,
+            ``two_valued`` and ``clamp_width`` say.
 
     >>> @register
     ... class MyRule(Rule):
@@ -195,6 +196,13 @@ def _check_consistency(rule: Rule) -> None:
         if outside.any():
             values = "has other values than" if rule.two_valued else "leaves"
             raise ValueError(f"the slope of {rule.name} {values} {rule.slope_range}")
+    if rule.clamp_width is not None and not torch.equal(
+        slope, (m.abs() <= rule.clamp_width).to(m.dtype)
+    ):
+        raise ValueError(
+            f"{rule.name} has the clamp_width {rule.clamp_width}, but its slope is not 1 within it "
+            "and 0 beyond"
+        )
     if rule.even and not torch.allclose(slope, rule.slope(-m)):
         raise ValueError(f"{rule.name} is declared even, but its slope at m and -m differs")
     if rule.has_loss:

@@ -104,6 +104,8 @@ class Rule:
         if "slope" in vars(cls) and "slope_range" not in vars(cls):
             # What a parent says of its own slope need not hold for another one.
             cls.slope_range, cls.two_valued = None, False
+            if "clamp_width" not in vars(cls):
+                cls.clamp_width = None
         dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
 
     def __post_init__(self) -> None:

@@ -234,3 +234,47 @@ def test_an_own_rounding_takes_the_place_of_the_rounding():
     assert torch.equal(y, half_up.clamp(0, 3))
     y.sum().backward()
     assert torch.equal(x.grad, ((half_up >= 0) & (half_up <= 3)).float())
+
+
+def test_a_scale_that_does_not_fit_and_an_unknown_form_are_refused():
+    x, three = torch.randn(4), torch.ones(3, 1)
+    with pytest.raises(ValueError, match=r"shape \(3, 1\) does not broadcast .* shape \(4,\)"):
+        binary_sign(x, three, "hinge", "grad")
+    with pytest.raises(ValueError, match="saved must be one of exact, compact, not 'Compact'"):
+        binary_sign(x, torch.tensor(1.0), "hinge", "grad", "Compact")
+
+
+def test_a_subclass_with_another_slope_is_no_clamp():
+    class Half(RULES["saturated_ste"]):
+        """Passes half of the gradient."""
+
+        name = "half"
+
+        def slope(self, m):
+            return 0.5 * super().slope(m)
+
+        def loss(self, m):
+            return 0.5 * super().loss(m)
+
+    register(Half)
+    try:
+        x = torch.linspace(0, 0.9, 300, requires_grad=True)
+        one, zero, three = torch.tensor(1.0), torch.tensor(0.0), torch.tensor(3.0)
+        (binary_sign(x, one, "half", "grad")).sum().backward()
+        assert (x.grad == 0.5).all()
+        x.grad = None
+        int_quantize(x, one, zero, zero, three, "half", "grad", "single").sum().backward()
+        assert (x.grad == 0.5).all()
+    finally:
+        del RULES["half"]
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-40, 3e37])
+def test_extreme_scales_give_the_same(scale):
+    x = torch.linspace(-2, 3, 301).mul(scale).requires_grad_()
+    scale, zero, one = torch.tensor(scale), torch.tensor(0.0), torch.tensor(1.0)
+    gradients = []
+    for name in ("eager", "blocked"):
+        y = int_quantize(x, scale, zero, zero, one, "saturated_ste", "grad", "single", backend=name)
+        gradients.append(torch.autograd.grad(y.sum(), x)[0])
+    agree(*gradients)
