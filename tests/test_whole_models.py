@@ -15,6 +15,8 @@ from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE, blocked
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 from brevitas_ftprop.proxy import TargetPropProxy
 
+pytestmark = pytest.mark.heavy
+
 MODELS: dict[str, Callable[[str], nn.Module]] = {
     "convnet4": lambda rule: ConvNet4(10, 16, channels=(4, 4), fc=8, act="sign", rule=rule),
     "convnet8": lambda rule: ConvNet8(

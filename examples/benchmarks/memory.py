@@ -16,14 +16,14 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from command import BenchmarkError, build_parser, exit_code, parameters, prepare
-from figures import bars, panels
 from jsonargparse import Namespace
-from kept import kept_for_backward
-from networks import ACTS, NETWORKS
-from peak import peak_bytes
-from quantizers import QUANTIZERS
-from record import Record, environment, markdown
+from measuring.command import BenchmarkError, build_parser, exit_code, parameters, prepare
+from measuring.figures import bars, panels
+from measuring.kept import kept_for_backward
+from measuring.networks import ACTS, NETWORKS
+from measuring.peak import peak_bytes
+from measuring.quantizers import QUANTIZERS
+from measuring.record import Record, environment, markdown
 from torch import Tensor, nn
 
 from brevitas_ftprop.ops import SAVED_FORMS

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 from brevitas.export import export_qonnx as export_stock_qonnx
-from command import BenchmarkError, build_parser, exit_code, parameters, prepare
-from figures import bars, panels
 from jsonargparse import Namespace
-from networks import ACTS, NETWORKS, Network
-from record import Record, environment, markdown
-from timing import Spread
+from measuring.command import BenchmarkError, build_parser, exit_code, parameters, prepare
+from measuring.figures import bars, panels
+from measuring.networks import ACTS, NETWORKS, Network
+from measuring.record import Record, environment, markdown
+from measuring.timing import Spread
 
 from brevitas_ftprop import export_qcdq, export_qonnx, restore_quantizers, swap_quantizers
 from brevitas_ftprop.models import ConvNet4

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from command import (
+from jsonargparse import Namespace
+from measuring.command import (
     BACKENDS,
     BenchmarkError,
     build_parser,
@@ -25,12 +26,11 @@ from command import (
     parameters,
     prepare,
 )
-from figures import bars, panels
-from jsonargparse import Namespace
-from quantizers import QUANTIZERS
-from record import Record, environment, markdown
-from rivals import PARTS, STOCK_KINDS, Rival, Setting, Submit, scripted_process
-from timing import Spread, interleaved
+from measuring.figures import bars, panels
+from measuring.quantizers import QUANTIZERS
+from measuring.record import Record, environment, markdown
+from measuring.rivals import PARTS, STOCK_KINDS, Rival, Setting, Submit, scripted_process
+from measuring.timing import Spread, interleaved
 
 from brevitas_ftprop.ops import SAVED_FORMS
 

@@ -17,15 +17,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from command import BACKENDS, build_parser, exit_code, parameters, prepare
-from compilation import compile_network
-from figures import bars, panels
 from jsonargparse import Namespace
-from networks import ACTS, NETWORKS
-from peak import peak_bytes
-from record import Record, environment, markdown
-from rivals import variable
-from timing import Mark, Sample, Spread, interleaved, laps
+from measuring.command import BACKENDS, build_parser, exit_code, parameters, prepare
+from measuring.compilation import compile_network
+from measuring.figures import bars, panels
+from measuring.networks import ACTS, NETWORKS
+from measuring.peak import peak_bytes
+from measuring.record import Record, environment, markdown
+from measuring.rivals import variable
+from measuring.timing import Mark, Sample, Spread, interleaved, laps
 from torch import Tensor, nn
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE

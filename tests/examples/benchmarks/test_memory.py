@@ -7,8 +7,8 @@ import pytest
 import torch
 from brevitas.nn import QuantIdentity
 from brevitas.quant import SignedBinaryActPerTensorConst
-from kept import kept_for_backward
-from peak import peak_bytes
+from measuring.kept import kept_for_backward
+from measuring.peak import peak_bytes
 from torch import nn
 
 SMALL = ["--saved", "exact", "--shape", "4", "100", "--image-size", "64", "--batch-size", "2"]

@@ -6,9 +6,9 @@ import os
 
 import pytest
 import quantizer
-from command import BenchmarkError
-from quantizers import QUANTIZERS
-from rivals import Rival
+from measuring.command import BenchmarkError
+from measuring.quantizers import QUANTIZERS
+from measuring.rivals import Rival
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 

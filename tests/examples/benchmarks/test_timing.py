@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
-from timing import Spread, interleaved, laps
+from measuring.timing import Spread, interleaved, laps
 
 
 def test_each_repetition_times_every_rival_once():

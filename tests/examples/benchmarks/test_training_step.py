@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import training_step
-from networks import NETWORKS
+from measuring.networks import NETWORKS
 
 SMALL = [
     "--saved",

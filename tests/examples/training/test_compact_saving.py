@@ -10,6 +10,8 @@ pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
 from scipy.stats import ttest_rel
 from training import Data, Optimizer, Recipe
 
+pytestmark = pytest.mark.heavy
+
 SEEDS = range(4)
 
 

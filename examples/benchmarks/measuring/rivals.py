@@ -13,14 +13,15 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from bare import BareOp
-from command import BenchmarkError
-from compilation import compile_stock_quantizer
-from quantizers import QUANTIZERS
-from timing import Mark, Sample, laps
 from torch import Tensor, nn
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
+
+from .bare import BareOp
+from .command import BenchmarkError
+from .compilation import compile_stock_quantizer
+from .quantizers import QUANTIZERS
+from .timing import Mark, Sample, laps
 
 __all__ = [
     "PARTS",

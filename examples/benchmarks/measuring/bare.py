@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from quantizers import QUANTIZERS
 from torch import Tensor, nn
 
 from brevitas_ftprop import ops
+
+from .quantizers import QUANTIZERS
 
 __all__ = ["BareOp"]
 
