@@ -25,6 +25,7 @@ LAYERS = (
     {"rules"},
     {"targets"},
     {"kernels"},
+    {"quantize_op"},
     {"ops"},
     {"constants"},
     {"core", "traced_quant_tensor"},

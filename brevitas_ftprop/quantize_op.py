@@ -1,0 +1,186 @@
+"""The one operator of torch's that all quantization steps are, and its gradient.
+
+``brevitas_ftprop::quantize`` takes rule and step as strings, so that compilers, exporters and
+TorchScript have one node for a quantizer; which backend computes it is settled when it runs.
+"""
+
+import torch
+from torch import Tensor
+
+from .kernels import (
+    Needs,
+    Operands,
+    choose_backend,
+    codable,
+    code_size,
+    constant,
+    in_format,
+    memory_format,
+    parse_step,
+)
+from .rules import Rule, get_rule
+
+__all__ = ["quantize"]
+
+# Tensors first, then strings: what a step computes, by which rule, and in which way.
+_OPERANDS = "Tensor? scale, Tensor? zero_point, Tensor? lo, Tensor? hi, Tensor? rounded"
+_OPTIONS = "str step, str rule"
+_library = torch.library.Library("brevitas_ftprop", "DEF")
+_library.define(
+    f"quantize(Tensor x, {_OPERANDS}, {_OPTIONS}, str weighting, str saved,"
+    " bool operands_learn, str backend) -> (Tensor y, Tensor code)"
+)
+_library.define(
+    f"quantize_backward(Tensor grad, Tensor? kept, {_OPERANDS}, {_OPTIONS}, str weighting,"
+    " str backend, SymInt batch_size, bool scale_learns, bool zero_point_learns,"
+    " bool bounds_learn) -> (Tensor x, Tensor scale, Tensor zero_point, Tensor lo, Tensor hi)"
+)
+
+
+def _what_to_keep(step: str, rule: Rule, saved: str, operands_learn: bool) -> str:
+    """``"nothing"``, ``"code"`` or ``"input"``: the least that backward can do with."""
+    if operands_learn:
+        return "input"
+    if constant(parse_step(step), rule):
+        return "nothing"
+    return "code" if saved == "compact" and codable(rule) else "input"
+
+
+@torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
+def _quantize(
+    x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, operands_learn, backend
+):
+    form = memory_format(x)
+    x = in_format(x, form)
+    rounded = None if rounded is None else in_format(rounded, form)
+    operands = Operands(scale, zero_point, lo, hi, rounded)
+    what = parse_step(step), operands, get_rule(rule)
+    code = _what_to_keep(step, what[2], saved, operands_learn) == "code"
+    return choose_backend(backend, x.device, *what).forward(what[0], x, operands, what[2], code)
+
+
+@torch.library.register_fake("brevitas_ftprop::quantize", lib=_library)
+def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, operands_learn, backend):
+    y = in_format(torch.empty_like(x), memory_format(x))
+    the_rule = get_rule(rule)
+    code = _what_to_keep(step, the_rule, saved, operands_learn) == "code"
+    size = code_size(parse_step(step), the_rule, x.numel()) if code else 0
+    dtype = Operands(scale, zero_point).result_type(x)
+    return y.to(dtype), x.new_empty(size, dtype=torch.uint8)
+
+
+@torch.library.impl(_library, "quantize_backward", "CompositeExplicitAutograd")
+def _quantize_backward(
+    grad,
+    kept,
+    scale,
+    zero_point,
+    lo,
+    hi,
+    rounded,
+    step,
+    rule,
+    weighting,
+    backend,
+    batch_size,
+    scale_learns,
+    zero_point_learns,
+    bounds_learn,
+):
+    form = _form_of_gradient(grad, kept)
+    if kept is not None and kept.dtype is not torch.uint8:
+        kept = in_format(kept, form)
+        rounded = None if rounded is None else in_format(rounded, form)
+    operands = Operands(scale, zero_point, lo, hi, rounded)
+    what = parse_step(step), operands, get_rule(rule)
+    chosen = choose_backend(backend, grad.device, *what)
+    needs = Needs(scale_learns, zero_point_learns, bounds_learn)
+    gradients = chosen.backward(
+        what[0], grad, kept, operands, what[2], weighting, needs, batch_size
+    )
+    # In the dtypes that compilers are promised, which otherwise drop the casts behind this.
+    sums = (
+        grad.new_empty(0) if total is None or operand is None else total.to(operand.dtype)
+        for total, operand in zip(gradients[1:], operands, strict=False)
+    )
+    return in_format(gradients.x.to(grad.dtype), form), *sums
+
+
+@torch.library.register_fake("brevitas_ftprop::quantize_backward", lib=_library)
+def _(
+    grad,
+    kept,
+    scale,
+    zero_point,
+    lo,
+    hi,
+    rounded,
+    step,
+    rule,
+    weighting,
+    backend,
+    batch_size,
+    scale_learns,
+    zero_point_learns,
+    bounds_learn,
+):
+    asked = {
+        "scale": scale if scale_learns else None,
+        "zero_point": zero_point if zero_point_learns else None,
+        "lo": lo if bounds_learn else None,
+        "hi": hi if bounds_learn else None,
+    }
+    nothing = {name: grad.new_empty(0) for name in asked}
+    sums = {name: torch.empty_like(each) for name, each in asked.items() if each is not None}
+    grad_x = in_format(torch.empty_like(grad), _form_of_gradient(grad, kept))
+    return (grad_x, *(nothing | sums).values())
+
+
+def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
+    return memory_format(grad if kept is None or kept.dtype is torch.uint8 else kept)
+
+
+def _setup_context(ctx, inputs, output):
+    x, *operands, step, rule, weighting, saved, operands_learn, backend = inputs
+    keep = _what_to_keep(step, get_rule(rule), saved, operands_learn)
+    kept = {"input": x, "code": output[1], "nothing": None}[keep]
+    rounded = operands[4] if keep == "input" else None
+    ctx.save_for_backward(kept, *operands[:4], rounded)
+    ctx.options = step, rule, weighting, backend
+    ctx.dtype, ctx.form = x.dtype, memory_format(x)
+    ctx.batch_size = x.shape[0] if x.dim() else 1
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx, grad, _):
+    kept, *operands = ctx.saved_tensors
+    _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
+    sums_to_find = scale_learns, zero_point_learns, lo_learns or hi_learns
+    if kept is not None and kept.dtype is torch.uint8:
+        # The code lies in memory as the input did.
+        grad = in_format(grad, ctx.form)
+    grad_x, *sums = torch.ops.brevitas_ftprop.quantize_backward(
+        grad, kept, *operands, *ctx.options, ctx.batch_size, *sums_to_find
+    )
+    learns = scale_learns, zero_point_learns, lo_learns, hi_learns
+    sums = [
+        total.to(operand.dtype) if wanted else None
+        for total, operand, wanted in zip(sums, operands, learns, strict=False)
+    ]
+    return grad_x.to(ctx.dtype), *sums, *(None,) * 7
+
+
+torch.library.register_autograd(
+    "brevitas_ftprop::quantize", _backward, setup_context=_setup_context, lib=_library
+)
+
+
+def _refuse_second_derivative(ctx, *gradients):
+    raise RuntimeError("a target rule's gradient can be differentiated once only")
+
+
+torch.library.register_autograd(
+    "brevitas_ftprop::quantize_backward", _refuse_second_derivative, lib=_library
+)
+
+quantize = torch.ops.brevitas_ftprop.quantize
