@@ -203,7 +203,7 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
         return (
             not collects
             and not self.observer_only
-            and all(map(without_hooks, (self, quant, scaling, quant.input_view_impl)))
+            and without_hooks(self)
             and is_plain(self.zero_point_impl, ZeroZeroPoint)
             and isinstance(quant.delay_wrapper.delay_impl, _NoDelay)
             and rounding_of(quant) is not None
