@@ -163,10 +163,7 @@ def _backward(ctx, grad, _):
         grad, kept, *operands, *ctx.options, ctx.batch_size, *sums_to_find
     )
     learns = scale_learns, zero_point_learns, lo_learns, hi_learns
-    sums = [
-        total.to(operand.dtype) if wanted else None
-        for total, operand, wanted in zip(sums, operands, learns, strict=False)
-    ]
+    sums = [total if wanted else None for total, wanted in zip(sums, learns, strict=True)]
     return grad_x.to(ctx.dtype), *sums, *(None,) * 7
 
 

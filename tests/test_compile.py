@@ -26,9 +26,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from brevitas_ftprop import quant, swap_quantizers
-from brevitas_ftprop.kernels import BACKENDS, Integers, Operands
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
-from brevitas_ftprop.rules import get_rule
 
 # The compiler's graph runs the very operations of the model in the same order; inductor fuses them,
 # which changes sums of float32.
@@ -135,26 +133,6 @@ def test_a_model_trains_compiled_as_uncompiled(name, options):
 def test_every_model_trains_compiled_as_uncompiled(name, act, form):
     build, size = OURS[name]
     assert assert_compiles(build(act=act, form=form), random_images(size)) == 1
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_backward_pass_gives_the_dtypes_that_the_compiler_is_promised(backend):
-    x, grad, scale, zero = (
-        torch.randn(8, 4),
-        torch.randn(8, 4),
-        torch.tensor(0.1),
-        torch.tensor(0.0),
-    )
-    step = Integers("round", "single")
-    operands = Operands(scale, zero, zero, torch.tensor(3.0))
-    reason = BACKENDS[backend].reason_against(x.device, step, operands, get_rule("hinge"))
-    if reason is not None:
-        pytest.skip(f"the {backend} backend cannot: {reason}")
-    gradients = torch.ops.brevitas_ftprop.quantize_backward(
-        *(grad, x, scale, *operands[1:], step.spec, "hinge", "grad", backend),
-        *(8, True, True, True),
-    )
-    assert {each.dtype for each in gradients} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["convnet4", "alexnet"])

@@ -4,17 +4,8 @@ from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend
 from .codes import codable, code_size, constant, error_bound
 from .eager import Gradients, Needs, backward
 from .layout import in_format, memory_format
-from .steps import (
-    ROUNDING_FUNCTIONS,
-    STAIRCASE_FORMS,
-    Integers,
-    Operands,
-    PaperStaircase,
-    Sign,
-    Step,
-    Ternary,
-    parse_step,
-)
+from .step import STAIRCASE_FORMS, Operands, Step
+from .steps import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary, parse_step
 
 __all__ = [
     "BACKENDS",

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..rules import Rule
 from . import blocked, compiled, eager, fused
 from .eager import Gradients, Needs
-from .steps import Operands, Step
+from .step import Operands, Step
 
 __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "choose_backend"]
 

@@ -18,7 +18,8 @@ from .codes import code_size
 from .eager import Gradients, Needs
 from .layout import flat, in_format, memory_format
 from .shortcuts import shortcut
-from .steps import Integers, Operands, Step
+from .step import Operands, Step
+from .steps import Integers
 
 __all__ = ["backward", "forward", "reason_against"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..rules import Rule
 from .layout import flat
-from .steps import Number, Operands, Step
+from .step import Number, Operands, Step
 
 __all__ = [
     "codable",

@@ -20,7 +20,7 @@ from . import eager
 from .codes import encode, is_bits, pack_planes
 from .eager import Gradients, Needs
 from .layout import in_format, memory_format
-from .steps import Operands, Step
+from .step import Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]
 

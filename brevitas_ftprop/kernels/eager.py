@@ -8,7 +8,8 @@ from torch import Tensor
 from ..rules import Rule
 from ..targets import sign_target, weighted_sign
 from .codes import decode, encode
-from .steps import Integers, Operands, Sign, Step, Ternary
+from .step import Operands, Step
+from .steps import Integers, Sign, Ternary
 
 __all__ = ["Gradients", "Needs", "backward", "forward", "reason_against"]
 

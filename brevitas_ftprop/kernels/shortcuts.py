@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..rules import Ede, LecunTanh, Rule, Sigmoid, SoftHinge
-from .steps import Integers, Operands, PaperStaircase, Sign, Step, parse_step, ungated
+from .step import Operands, Step
+from .steps import Integers, PaperStaircase, Sign, parse_step, ungated
 
 __all__ = ["Passage", "shortcut"]
 

@@ -1,5 +1,7 @@
 """What the compact form keeps, and how far its gradients may lie from the exact ones."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +14,7 @@ from brevitas_ftprop.ops import binary_sign, int_quantize
 from tests.kernels.steps_under_test import CASES, inputs
 
 RULE_CLASSES = list(RULES.values())
+CODABLE = [rule for rule in RULE_CLASSES if codable(rule())]
 ONE, ZERO, THREE = torch.tensor(1.0), torch.tensor(0.0), torch.tensor(3.0)
 
 
@@ -38,11 +41,9 @@ def test_bits_come_out_of_their_bytes_as_they_went_in(bits):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("rule", RULE_CLASSES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", CODABLE, ids=lambda rule: rule.name)
 def test_compact_gradients_lie_within_the_stated_bound(rule, name):
     case, rule = CASES[name], rule()
-    if not codable(rule):
-        return
     x, grad = inputs(case, torch.float32)
     x = x.nan_to_num(0.5).clamp(-50, 50)
     gradients = []
@@ -118,8 +119,8 @@ def test_the_exact_form_keeps_the_input_itself_and_nothing_for_the_ste():
 def test_a_learned_scale_keeps_the_input_in_either_form():
     x, scale = torch.randn(64, 1000, requires_grad=True), torch.tensor(0.5, requires_grad=True)
     for saved in ("exact", "compact"):
-        call = lambda x, saved=saved: binary_sign(x, scale, "soft_hinge", "grad", saved)  # noqa: E731
-        assert kept_bytes(call, x) == 4 * x.numel()
+        options = {"scale": scale, "rule": "soft_hinge", "weighting": "grad", "saved": saved}
+        assert kept_bytes(partial(binary_sign, **options), x) == 4 * x.numel()
 
 
 def test_no_code_is_made_where_nothing_is_differentiated():

@@ -17,7 +17,8 @@ from ...rules import Rule
 from ..codes import code_size
 from ..eager import Gradients, Needs
 from ..layout import in_format, memory_format
-from ..steps import Integers, Operands, PaperStaircase, Sign, Step, Ternary
+from ..step import Operands, Step
+from ..steps import Integers, PaperStaircase, Sign, Ternary
 from .prepare import BLOCK, DTYPES, Channels, arguments, channels_of, launch, numbers_of, varies
 
 __all__ = ["backward", "forward", "reason_against"]

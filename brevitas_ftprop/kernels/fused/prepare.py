@@ -11,7 +11,8 @@ from torch import Tensor
 from ...rules import Rule
 from ..codes import codable, is_bits, is_two_valued, unit_of
 from ..layout import memory_format
-from ..steps import Integers, Operands, PaperStaircase, Step, Ternary
+from ..step import Operands, Step
+from ..steps import Integers, PaperStaircase, Ternary
 
 __all__ = ["BLOCK", "DTYPES", "Channels", "arguments", "channels_of", "launch", "varies"]
 
