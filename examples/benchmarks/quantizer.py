@@ -6,7 +6,8 @@
 
 All rivals take turns, repetition by repetition, each after an untimed call. Stock Brevitas with
 `BREVITAS_JIT=1`, which it reads at its import, takes its turn in a process of its own. Before
-anything is timed, rivals that should compute the same are compared. What is allocated is timed too.
+anything is timed, rivals that should compute the same are compared. What is allocated is timed too,
+out of memory that the process has kept.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from measuring.figures import bars, panels
 from measuring.quantizers import QUANTIZERS
 from measuring.record import Record, environment, markdown
 from measuring.rivals import PARTS, STOCK_KINDS, Rival, Setting, Submit, scripted_process
-from measuring.timing import Spread, interleaved
+from measuring.timing import Spread, interleaved, keep_freed_memory
 
 from brevitas_ftprop.ops import SAVED_FORMS
 
@@ -226,6 +227,7 @@ def figure(rows: Sequence[dict]) -> Any:
 
 def run(options: Namespace) -> None:
     device = prepare(options)
+    keep_freed_memory()
     around = environment(device)
     rows = []
     with scripted_process(options.threads) as in_scripted_process:

@@ -21,7 +21,7 @@ from .bare import BareOp
 from .command import BenchmarkError
 from .compilation import compile_stock_quantizer
 from .quantizers import QUANTIZERS
-from .timing import Mark, Sample, laps
+from .timing import Mark, Sample, keep_freed_memory, laps
 
 __all__ = [
     "PARTS",
@@ -111,6 +111,11 @@ class Rival:
         torch._dynamo.reset()
 
 
+def _start(threads: int) -> None:
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
 @contextmanager
 def scripted_process(threads: int) -> Iterator[Submit]:
     """A process in which Brevitas is scripted, as it is where ``BREVITAS_JIT=1`` at its import.
@@ -118,7 +123,7 @@ def scripted_process(threads: int) -> Iterator[Submit]:
     It does one call at a time and times it by itself, so that it takes its turn among the rivals
     of this process, which waits meanwhile. It starts with the first call.
     """
-    start = {"initializer": torch.set_num_threads, "initargs": (threads,)}
+    start = {"initializer": _start, "initargs": (threads,)}
     with ProcessPoolExecutor(1, get_context("spawn"), **start) as pool:
 
         def submit(function: Callable, *arguments: object) -> Any:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Sample", "Spread", "interleaved", "laps"]
+__all__ = ["Sample", "Spread", "interleaved", "keep_freed_memory", "laps"]
 
 Mark = Callable[[], None]
 # Seconds of each part of a call, from a number of calls.
 Sample = tuple[float, ...]
+
+
+# Of glibc's mallopt: how much free memory it keeps, and how large an allocation it gives back.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> None:
+    """Have the process keep the memory that it frees, where its C library is glibc.
+
+    Memory that is given back and taken again costs more than a quantizer does, and whether that
+    happens depends on what else lies on the heap: rivals would be charged by chance.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(library, "mallopt"):
+        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            library.mallopt(option, 2**31 - 1)
 
 
 @dataclass(frozen=True)
