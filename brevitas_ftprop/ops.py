@@ -126,7 +126,8 @@ def binary_sign(
         rule: spec of a registered rule.
         weighting: ``"grad"`` or ``"mean"``.
         saved: what is kept for backward, ``"exact"`` (the input) or ``"compact"`` (a code of the
-            slopes, while nothing but ``x`` learns).
+            slopes; 16 bits of the input where scale, zero-point or bounds learn, and for rules
+            whose slope has no bound).
         backend: ``"auto"`` or the name of a backend.
 
     Raises:

@@ -11,14 +11,14 @@ from .kernels import (
     Needs,
     Operands,
     choose_backend,
-    codable,
-    code_size,
-    constant,
+    empty_compact,
     in_format,
+    kind_of,
     memory_format,
     parse_step,
+    what_to_keep,
 )
-from .rules import Rule, get_rule
+from .rules import get_rule
 
 __all__ = ["quantize"]
 
@@ -28,22 +28,13 @@ _OPTIONS = "str step, str rule"
 _library = torch.library.Library("brevitas_ftprop", "DEF")
 _library.define(
     f"quantize(Tensor x, {_OPERANDS}, {_OPTIONS}, str weighting, str saved,"
-    " bool operands_learn, str backend) -> (Tensor y, Tensor code)"
+    " bool operands_learn, str backend) -> (Tensor y, Tensor compact)"
 )
 _library.define(
     f"quantize_backward(Tensor grad, Tensor? kept, {_OPERANDS}, {_OPTIONS}, str weighting,"
     " str backend, SymInt batch_size, bool scale_learns, bool zero_point_learns,"
     " bool bounds_learn) -> (Tensor x, Tensor scale, Tensor zero_point, Tensor lo, Tensor hi)"
 )
-
-
-def _what_to_keep(step: str, rule: Rule, saved: str, operands_learn: bool) -> str:
-    """``"nothing"``, ``"code"`` or ``"input"``: the least that backward can do with."""
-    if operands_learn:
-        return "input"
-    if constant(parse_step(step), rule):
-        return "nothing"
-    return "code" if saved == "compact" and codable(rule) else "input"
 
 
 @torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
@@ -54,19 +45,19 @@ def _quantize(
     x = in_format(x, form)
     rounded = None if rounded is None else in_format(rounded, form)
     operands = Operands(scale, zero_point, lo, hi, rounded)
-    what = parse_step(step), operands, get_rule(rule)
-    code = _what_to_keep(step, what[2], saved, operands_learn) == "code"
-    return choose_backend(backend, x.device, *what).forward(what[0], x, operands, what[2], code)
+    the_step, the_rule = parse_step(step), get_rule(rule)
+    chosen = choose_backend(backend, x.device, the_step, operands, the_rule)
+    keep = what_to_keep(the_step, the_rule, saved, x.dtype, learns=operands_learn)
+    return chosen.forward(the_step, x, operands, the_rule, keep)
 
 
 @torch.library.register_fake("brevitas_ftprop::quantize", lib=_library)
 def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, operands_learn, backend):
     y = in_format(torch.empty_like(x), memory_format(x))
-    the_rule = get_rule(rule)
-    code = _what_to_keep(step, the_rule, saved, operands_learn) == "code"
-    size = code_size(parse_step(step), the_rule, x.numel()) if code else 0
-    dtype = Operands(scale, zero_point).result_type(x)
-    return y.to(dtype), x.new_empty(size, dtype=torch.uint8)
+    the_step, the_rule = parse_step(step), get_rule(rule)
+    keep = what_to_keep(the_step, the_rule, saved, x.dtype, learns=operands_learn)
+    compact = empty_compact(keep, the_step, y, the_rule)
+    return y.to(Operands(scale, zero_point).result_type(x)), compact
 
 
 @torch.library.impl(_library, "quantize_backward", "CompositeExplicitAutograd")
@@ -88,7 +79,7 @@ def _quantize_backward(
     bounds_learn,
 ):
     form = _form_of_gradient(grad, kept)
-    if kept is not None and kept.dtype is not torch.uint8:
+    if kept is not None and kind_of(kept) != "code":
         kept = in_format(kept, form)
         rounded = None if rounded is None else in_format(rounded, form)
     operands = Operands(scale, zero_point, lo, hi, rounded)
@@ -137,14 +128,14 @@ def _(
 
 
 def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
-    return memory_format(grad if kept is None or kept.dtype is torch.uint8 else kept)
+    return memory_format(grad if kept is None or kind_of(kept) == "code" else kept)
 
 
 def _setup_context(ctx, inputs, output):
     x, *operands, step, rule, weighting, saved, operands_learn, backend = inputs
-    keep = _what_to_keep(step, get_rule(rule), saved, operands_learn)
-    kept = {"input": x, "code": output[1], "nothing": None}[keep]
-    rounded = operands[4] if keep == "input" else None
+    keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=operands_learn)
+    kept = {"input": x, "half": output[1], "code": output[1], "nothing": None}[keep]
+    rounded = operands[4] if keep in ("input", "half") else None
     ctx.save_for_backward(kept, *operands[:4], rounded)
     ctx.options = step, rule, weighting, backend
     ctx.dtype, ctx.form = x.dtype, memory_format(x)
@@ -156,7 +147,7 @@ def _backward(ctx, grad, _):
     kept, *operands = ctx.saved_tensors
     _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
     sums_to_find = scale_learns, zero_point_learns, lo_learns or hi_learns
-    if kept is not None and kept.dtype is torch.uint8:
+    if kind_of(kept) == "code":
         # The code lies in memory as the input did.
         grad = in_format(grad, ctx.form)
     grad_x, *sums = torch.ops.brevitas_ftprop.quantize_backward(

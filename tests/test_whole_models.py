@@ -34,6 +34,7 @@ SIZES = {"convnet4": 16, "alexnet": 64}
 EXACT = 5e-5  # float32 sums in another order
 CHANNELS_LAST = 1e-9  # float64, in which no unit's sum crosses a threshold in another order
 COMPACT = 2e-2  # 1/510 of the slope's range at each quantizer
+HALF = 1e-2  # scales' gradients are sums of differences of which each is known to 1/1024
 MIXED = 1e-2  # of all gradients together: bfloat16 sums of single scales nearly cancel
 
 
@@ -92,8 +93,16 @@ def test_compact_saving_gives_the_gradients_of_exact_saving(name, rule):
     for module in model.modules():
         if isinstance(module, TargetPropProxy):
             module.saved = "compact"
-    tolerance = COMPACT if rule == "soft_hinge" else EXACT
-    assert_close(gradients(model, images), gradients(twin, images), tolerance)
+    tolerance = COMPACT if rule == "soft_hinge" else HALF
+    found = (scales_as_one(gradients(each, images)) for each in (model, twin))
+    assert_close(*found, tolerance)
+
+
+def scales_as_one(gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All scales' gradients as one: large terms may cancel in each by itself."""
+    of_scales = {name: g.flatten() for name, g in gradients.items() if "scaling_impl" in name}
+    rest = {name: g for name, g in gradients.items() if name not in of_scales}
+    return rest | ({"scales": torch.cat(list(of_scales.values()))} if of_scales else {})
 
 
 # Sums in resnet18_4w4a tie with its thresholds exactly, so that the order of a convolution's sums

@@ -3,6 +3,7 @@
 from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend
 from .codes import codable, code_size, constant, error_bound
 from .eager import Gradients, Needs, backward
+from .kept import empty_compact, kind_of, what_to_keep
 from .layout import in_format, memory_format
 from .step import STAIRCASE_FORMS, Operands, Step
 from .steps import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary, parse_step
@@ -25,8 +26,11 @@ __all__ = [
     "codable",
     "code_size",
     "constant",
+    "empty_compact",
     "error_bound",
     "in_format",
+    "kind_of",
     "memory_format",
     "parse_step",
+    "what_to_keep",
 ]

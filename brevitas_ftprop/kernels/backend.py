@@ -28,7 +28,7 @@ class Backend(Protocol):
     ) -> str | None: ...
 
     def forward(
-        self, step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
+        self, step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
     ) -> tuple[Tensor, Tensor]: ...
 
     def backward(

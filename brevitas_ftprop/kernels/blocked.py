@@ -6,7 +6,8 @@ Elements equal eager's to the bit, or to a few ulps in rules with an exponential
 block by block, in float64.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import repeat
 
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor
 
 from ..rules import Rule
 from . import eager
-from .codes import code_size
+from .codes import code_size, encode_slope
 from .eager import Gradients, Needs
+from .kept import compact, empty_compact, input_of, kind_of
 from .layout import flat, in_format, memory_format
-from .shortcuts import shortcut
+from .shortcuts import Shortcut, shortcut
 from .step import Operands, Step
 from .steps import Integers
 
@@ -26,7 +28,7 @@ __all__ = ["backward", "forward", "reason_against"]
 # Elements for each thread, chosen by measurement: fewer, and Python's own time shows; more, and the
 # tensors in between no longer fit the cache. A multiple of 8, so that the packed codes of the
 # blocks follow one another.
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 
 
 def reason_against(device: torch.device, step: Step, operands: Operands, rule: Rule) -> str | None:
@@ -35,26 +37,42 @@ def reason_against(device: torch.device, step: Step, operands: Operands, rule: R
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
     blocks = _Blocks(x, operands)
-    if blocks.are_few or (code and not blocks.are_flat):
-        return eager.forward(step, x, operands, rule, code)
+    if blocks.are_few or (keep == "code" and not blocks.are_flat):
+        return eager.forward(step, x, operands, rule, keep)
     y = torch.empty_like(x, dtype=operands.result_type(x))
-    codes = x.new_empty(code_size(step, rule, x.numel()) if code else 0, dtype=torch.uint8)
+    kept = empty_compact(keep, step, x, rule)
+    make = partial(compact, keep, step)
+    if keep == "code" and rule.even and y.dtype == x.dtype:
+        short = shortcut(step, next(blocks.operands(operands)), rule, x.dtype)
+        make = make if short is None else _encoder(step, short, x, blocks.size)
     parts = zip(
         blocks.of(x),
         blocks.of(y),
         blocks.operands(operands),
-        blocks.codes(codes, step, rule) if code else repeat(None),
+        blocks.kept(kept if keep in ("code", "half") else None, step, rule),
         strict=False,
     )
-    for part_x, part_y, part_operands, part_code in parts:
-        _, made = eager.forward(step, part_x, part_operands, rule, code, out=part_y)
-        if part_code is not None:
-            part_code.copy_(made.view_as(part_code))
-    return y, codes
+    for part_x, part_y, part_operands, part_kept in parts:
+        step.output(part_x, part_operands, part_y)
+        if part_kept is not None:
+            part_kept.copy_(make(part_x, part_operands, rule).view_as(part_kept))
+    return y, kept
+
+
+def _encoder(step: Step, short: Shortcut, x: Tensor, size: int) -> Callable[..., Tensor]:
+    """:func:`.encode` by a shortcut."""
+    slopes, ones = x.new_empty(size), x.new_ones(size)
+
+    def encoded(x: Tensor, operands: Operands, rule: Rule) -> Tensor:
+        slope = slopes[: len(x)]
+        short.slope(x, ones[: len(x)], slope)
+        return encode_slope(step, slope, operands, rule)
+
+    return encoded
 
 
 def backward(
@@ -68,13 +86,18 @@ def backward(
     batch_size: int,
 ) -> Gradients:
     """As :func:`.eager.backward`."""
-    is_code = kept is not None and kept.dtype is torch.uint8
+    is_code = kind_of(kept) == "code"
     blocks = _Blocks(grad, operands)
     if blocks.are_few or (is_code and not blocks.are_flat):
         return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
     grad = in_format(grad, memory_format(grad if kept is None or is_code else kept))
     grad_x = torch.empty_like(grad)
-    if weighting == "grad" and blocks.are_flat and kept is not None and kept.dtype == grad.dtype:
+    if (
+        weighting == "grad"
+        and blocks.are_flat
+        and kept is not None
+        and (kept.dtype == grad.dtype or kind_of(kept) == "half")
+    ):
         gradients = _by_shortcut(step, blocks, grad, kept, grad_x, operands, rule, needs)
         if gradients is not None:
             return gradients
@@ -85,15 +108,9 @@ def backward(
         for name, wanted in asked.items()
         if wanted
     }
-    if kept is None:
-        kept_parts = repeat(None)
-    elif is_code:
-        kept_parts = (part.reshape(-1) for part in blocks.codes(kept, step, rule))
-    else:
-        kept_parts = blocks.of(kept)
     parts = zip(
         blocks.of(grad),
-        kept_parts,
+        blocks.kept(kept, step, rule),
         blocks.of(grad_x),
         blocks.operands(operands),
         blocks.operands(Operands(**sums)),
@@ -103,7 +120,7 @@ def backward(
         gradients = eager.backward(
             step,
             part_grad,
-            part_kept,
+            part_kept.reshape(-1) if part_kept is not None and is_code else part_kept,
             part_operands,
             rule,
             weighting,
@@ -121,7 +138,7 @@ def _by_shortcut(
     step: Step,
     blocks: "_Blocks",
     grad: Tensor,
-    x: Tensor,
+    kept: Tensor,
     grad_x: Tensor,
     operands: Operands,
     rule: Rule,
@@ -133,17 +150,19 @@ def _by_shortcut(
     with_scale = isinstance(step, Integers) and needs == Needs(scale=True)
     if any(needs) and not with_scale:
         return None
-    passage = shortcut(step, next(blocks.operands(operands)), rule, grad.dtype)
-    if passage is None:
+    short = shortcut(step, next(blocks.operands(operands)), rule, grad.dtype)
+    if short is None:
         return None
     outer, inner = grad.new_zeros(2, dtype=torch.float64)
+    levels = grad.new_empty(min(blocks.size, grad.numel()))
     parts = zip(
-        blocks.of(x), blocks.of(grad), blocks.of(grad_x), blocks.operands(operands), strict=False
+        blocks.of(kept), blocks.of(grad), blocks.of(grad_x), blocks.operands(operands), strict=False
     )
-    for part_x, part_grad, part_out, part_operands in parts:
-        passage(part_x, part_grad, part_out)
+    for part_kept, part_grad, part_out, part_operands in parts:
+        part_x = input_of(part_kept, part_operands, grad.dtype)
+        short.passage(part_x, part_grad, part_out)
         if with_scale:
-            level = step.level(part_x, part_operands) - part_operands.zero_point
+            level = step.from_zero(part_x, part_operands, levels[: len(part_x)])
             outer += torch.dot(part_grad, level)
             inner += torch.dot(part_out, part_x)
     if not with_scale:
@@ -188,8 +207,13 @@ class _Blocks:
             return operand.split(self.size)
         return repeat(operand)
 
-    def codes(self, codes: Tensor, step: Step, rule: Rule) -> Sequence[Tensor]:
-        """The parts of a code, a row for each of the target's signs."""
-        return codes.view(1 if rule.even else 2, -1).split(
-            code_size(step, rule, self.size) // (1 if rule.even else 2), dim=1
-        )
+    def kept(
+        self, kept: Tensor | None, step: Step, rule: Rule
+    ) -> Sequence[Tensor] | Iterator[None]:
+        """The parts of what is kept; of a code with a row for each of the target's signs."""
+        if kept is None:
+            return repeat(None)
+        if kind_of(kept) != "code":
+            return self.of(kept)
+        planes = 1 if rule.even else 2
+        return kept.view(planes, -1).split(code_size(step, rule, self.size) // planes, dim=1)

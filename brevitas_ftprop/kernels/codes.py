@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..rules import Rule
 from .layout import flat
-from .step import Number, Operands, Step
+from .step import Number, Operands, Step, is_zero
 
 __all__ = [
     "codable",
@@ -19,6 +19,7 @@ __all__ = [
     "constant",
     "decode",
     "encode",
+    "encode_slope",
     "error_bound",
     "is_bits",
     "is_two_valued",
@@ -95,17 +96,27 @@ def code_size(step: Step, rule: Rule, elements: int) -> int:
 
 def encode(step: Step, x: Tensor, operands: Operands, rule: Rule, *, packed: bool = True) -> Tensor:
     """Code of the total slopes at a dense ``x``: uint8, flat, as its elements lie in memory."""
-    smallest, unit = unit_of(step, operands, rule)
     planes = []
     for target in (1.0,) if rule.even else (1.0, -1.0):
         slope, gate = step.slope(x, operands, rule, target), step.gate(x)
-        slope = flat(slope if gate is None else slope.mul_(gate))
-        # Roundings may lead out of the range, and a byte would not tell 256 from 0.
-        code = slope.sub(smallest).div_(unit).round_().clamp_(0, LEVELS)
-        planes.append(code.to(torch.uint8))
-    if packed and is_bits(step, rule):
-        planes = list(map(pack, planes))
+        slope = slope if gate is None else slope.mul_(gate)
+        planes.append(encode_slope(step, flat(slope), operands, rule, packed=packed))
     return planes[0] if rule.even else torch.cat(planes)
+
+
+def encode_slope(
+    step: Step, slope: Tensor, operands: Operands, rule: Rule, *, packed: bool = True
+) -> Tensor:
+    """Code of flat slopes, which it overwrites, for one sign of the target."""
+    if is_bits(step, rule):
+        # One of the two values is 0.
+        bits = slope.to(torch.bool)
+        return pack(bits) if packed else bits.to(torch.uint8)
+    smallest, unit = unit_of(step, operands, rule)
+    code = (slope if is_zero(smallest) else slope.sub_(smallest)).div_(unit).round_()
+    # Roundings may lead out of the range, and a byte would not tell 256 from 0. By way of int32,
+    # since torch's own way from floats to bytes is several times as slow.
+    return code.clamp_(0, LEVELS).to(torch.int32).to(torch.uint8)
 
 
 def pack_planes(code: Tensor, rule: Rule) -> Tensor:
@@ -126,7 +137,11 @@ def decode(
     planes = []
     for plane in code.chunk(1 if rule.even else 2):
         values = unpack(plane, like.numel(), like.dtype) if is_bits(step, rule) else plane
-        slope = values.to(like.dtype).mul_(unit).add_(smallest)
+        slope = values.to(like.dtype)
+        if not (isinstance(unit, float) and unit == 1):
+            slope.mul_(unit)
+        if not is_zero(smallest):
+            slope.add_(smallest)
         planes.append(slope.as_strided(like.shape, like.stride()))
     if target is None:
         return planes[0]
@@ -138,12 +153,11 @@ def _has_numpy(x: Tensor) -> bool:
 
 
 def pack(bits: Tensor) -> Tensor:
-    """Eight zeros or ones to a byte, the first in the lowest bit; the last byte is filled up.
+    """Eight bits to a byte, the first in the lowest place; the last byte is filled up.
 
-    >>> pack(torch.tensor([1.0, 1, 0, 0, 0, 0, 0, 0, 1]))
+    >>> pack(torch.tensor([1, 1, 0, 0, 0, 0, 0, 0, 1], dtype=torch.bool))
     tensor([3, 1], dtype=torch.uint8)
     """
-    bits = bits.to(torch.uint8)
     if _has_numpy(bits):
         return torch.from_numpy(np.packbits(bits.numpy(), bitorder="little"))
     padded = torch.nn.functional.pad(bits, (0, -bits.numel() % 8)).view(-1, 8)

@@ -19,6 +19,7 @@ from ..rules import Rule
 from . import eager
 from .codes import encode, is_bits, pack_planes
 from .eager import Gradients, Needs
+from .kept import kind_of
 from .layout import in_format, memory_format
 from .step import Operands, Step
 
@@ -36,14 +37,14 @@ def reason_against(device: torch.device, step: Step, operands: Operands, rule: R
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
     if not x.numel():
-        return eager.forward(step, x, operands, rule, code)
-    y, made = _forward(step, rule, code)(x, *operands)
+        return eager.forward(step, x, operands, rule, keep)
+    y, made = _forward(step, rule, keep)(x, *operands)
     # Bits are packed outside: the compiler does that one by one.
-    return y, pack_planes(made, rule) if code and is_bits(step, rule) else made
+    return y, pack_planes(made, rule) if keep == "code" and is_bits(step, rule) else made
 
 
 def backward(
@@ -59,7 +60,7 @@ def backward(
     """As :func:`.eager.backward`."""
     if not grad.numel():
         return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
-    if kept is not None and kept.dtype is not torch.uint8:
+    if kept is not None and kind_of(kept) != "code":
         grad = in_format(grad, memory_format(kept))
     gradients = _backward(step, rule, weighting, needs)(grad, kept, *operands, batch_size)
     return Gradients(*gradients)
@@ -71,11 +72,13 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=512)
-def _forward(step: Step, rule: Rule, code: bool) -> Callable[..., Any]:
+def _forward(step: Step, rule: Rule, keep: str) -> Callable[..., Any]:
     def run(x, scale, zero_point, lo, hi, rounded):
         operands = Operands(scale, zero_point, lo, hi, rounded)
-        y, made = eager.forward(step, x, operands, rule, False)
-        return y, encode(step, x, operands, rule, packed=False) if code else made
+        if keep != "code":
+            return eager.forward(step, x, operands, rule, keep)
+        y, _ = eager.forward(step, x, operands, rule, "input")
+        return y, encode(step, x, operands, rule, packed=False)
 
     return _compile(run)
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..rules import Rule
 from ..targets import sign_target, weighted_sign
-from .codes import decode, encode
+from .codes import decode
+from .kept import compact, input_of, kind_of
 from .step import Operands, Step
 from .steps import Integers, Sign, Ternary
 
@@ -38,11 +39,10 @@ def reason_against(device: torch.device, step: Step, operands: Operands, rule: R
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool, out: Tensor | None = None
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The quantized value, and the code of the slopes where ``code`` asks for one (else empty)."""
-    y = step.output(x, operands, out)
-    return y, encode(step, x, operands, rule) if code else x.new_empty(0, dtype=torch.uint8)
+    """The quantized value, and the code or half of the input that is to be kept (else empty)."""
+    return step.output(x, operands, out), compact(keep, step, x, operands, rule)
 
 
 def backward(
@@ -61,12 +61,12 @@ def backward(
     Args:
         step: the step.
         grad: ∂L/∂y, any shape.
-        kept: the input, or the code that :func:`forward` made of its slopes, or None where they do
-            not depend on it.
+        kept: the input, or the code or half that :func:`forward` made of it, or None where the
+            slopes do not depend on it.
         operands: those of the forward pass.
         rule: the target rule.
         weighting: ``"grad"`` or ``"mean"``.
-        needs: what else is asked for; then ``kept`` is the input.
+        needs: what else is asked for; then ``kept`` is the input or its half.
         batch_size: the N of the 1/N weight.
         out: where to write ∂L/∂x.
 
@@ -82,9 +82,10 @@ def backward(
     gate = None
     if kept is None:
         slope = step.slope(grad.new_zeros(()), operands, rule, target)
-    elif kept.dtype is torch.uint8:
+    elif kind_of(kept) == "code":
         slope = decode(step, kept, operands, rule, target, entered)
     else:
+        kept = input_of(kept, operands, grad.dtype)
         slope, gate = step.slope(kept, operands, rule, target), step.gate(kept)
     passed = _product(slope, weighted)
     through = passed if gate is None else _product(gate, passed)

@@ -7,8 +7,8 @@ and to a few ulps for the latter; at NaN torch's clamp passes a gradient or not 
 """
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,14 +17,12 @@ from ..rules import Ede, LecunTanh, Rule, Sigmoid, SoftHinge
 from .step import Operands, Step
 from .steps import Integers, PaperStaircase, Sign, parse_step, ungated
 
-__all__ = ["Passage", "shortcut"]
+__all__ = ["Shortcut", "shortcut"]
 
+aten = torch.ops.aten
 INTEGERS_OF = {torch.float32: torch.int32, torch.float64: torch.int64}
 # How many floats away from its exact place an edge may lie: a division and an addition round.
 NEIGHBOURS = 8
-
-# Of the input, ∂L/∂y and where ∂L/∂x is to be written.
-Passage = Callable[[Tensor, Tensor, Tensor], Any]
 
 # Slopes of the form c·σ'(k·m), as (c, k).
 BELLS: dict[type[Rule], Callable[[Any], tuple[float, float]]] = {
@@ -35,7 +33,19 @@ BELLS: dict[type[Rule], Callable[[Any], tuple[float, float]]] = {
 }
 
 
-def shortcut(step: Step, operands: Operands, rule: Rule, dtype: torch.dtype) -> Passage | None:
+class Shortcut(NamedTuple):
+    """The fast way back through a step.
+
+    Attributes:
+        passage: of the input, ∂L/∂y, and where ∂L/∂x is to be written.
+        slope: of the input, a tensor of ones, and where the total slope is to be written.
+    """
+
+    passage: Callable[[Tensor, Tensor, Tensor], Any]
+    slope: Callable[[Tensor, Tensor, Tensor], Any]
+
+
+def shortcut(step: Step, operands: Operands, rule: Rule, dtype: torch.dtype) -> Shortcut | None:
     """The fast way back through a step, where there is one.
 
     It is for the weighting ``"grad"``, operands of one element each, and input, gradient and result
@@ -43,9 +53,9 @@ def shortcut(step: Step, operands: Operands, rule: Rule, dtype: torch.dtype) -> 
 
     >>> from brevitas_ftprop.rules import get_rule
     >>> operands = Operands(torch.tensor(0.5))
-    >>> passage = shortcut(Sign(), operands, get_rule("saturated_ste"), torch.float32)
+    >>> short = shortcut(Sign(), operands, get_rule("saturated_ste"), torch.float32)
     >>> grad_x = torch.empty(4)
-    >>> _ = passage(torch.tensor([-0.6, -0.5, 0.1, 0.6]), torch.ones(4), grad_x)
+    >>> short.passage(torch.tensor([-0.6, -0.5, 0.1, 0.6]), torch.ones(4), grad_x)
     >>> grad_x
     tensor([0.0000, 0.5000, 0.5000, 0.0000])
     >>> shortcut(Sign(), operands, get_rule("hinge"), torch.float32) is None
@@ -64,33 +74,36 @@ def shortcut(step: Step, operands: Operands, rule: Rule, dtype: torch.dtype) -> 
     return None if band is None else _within(step, operands, *band)
 
 
-def _bell(step: Step, operands: Operands, height: float, steepness: float) -> Passage:
+def _bell(step: Step, operands: Operands, height: float, steepness: float) -> Shortcut:
     # Behind a gate it does not matter what the units would let through.
     units = ungated(step)
-    factor = height * step.gain(operands)
 
-    def passage(x: Tensor, grad: Tensor, out: Tensor) -> None:
+    def through(x: Tensor, grad: Tensor, out: Tensor, factor: float) -> None:
         falling = units.free_unit(x, operands).abs_().mul_(-steepness).sigmoid_()
-        passed = torch.ops.aten.sigmoid_backward(grad, falling)
+        aten.sigmoid_backward.grad_input(grad, falling, grad_input=out)
         if step.relu:
-            passed = torch.ops.aten.threshold_backward(passed, x, 0)
-        torch.mul(passed, factor, out=out)
+            aten.threshold_backward.grad_input(out, x, 0, grad_input=out)
+        out.mul_(factor)
 
-    return passage
+    return Shortcut(
+        passage=partial(through, factor=height * step.gain(operands)),
+        slope=partial(through, factor=height),
+    )
 
 
-def _within(step: Step, operands: Operands, below: float, above: float) -> Passage:
-    clamp_backward = torch.ops.aten.hardtanh_backward
+def _within(step: Step, operands: Operands, below: float, above: float) -> Shortcut:
+    # Integers multiply by the scale and divide by it, to the bits of stock Brevitas.
+    is_factor_one = step.gain(operands) == 1 and not isinstance(step, Integers)
+
+    def slope(x: Tensor, grad: Tensor, out: Tensor) -> None:
+        aten.hardtanh_backward.grad_input(grad, x, below, above, grad_input=out)
 
     def passage(x: Tensor, grad: Tensor, out: Tensor) -> None:
-        if step.gain(operands) == 1 and not isinstance(step, Integers):
-            clamp_backward.grad_input(grad, x, below, above, grad_input=out)
-        else:
-            # Integers multiply by the scale and divide by it, to the bits of stock Brevitas.
-            passed = clamp_backward(step.enter(grad, operands), x, below, above)
-            step.leave(passed, operands, out)
+        slope(x, step.enter(grad, operands, out), out)
+        if not is_factor_one:
+            step.leave(out, operands, out)
 
-    return passage
+    return Shortcut(passage, slope)
 
 
 @lru_cache(maxsize=4096)

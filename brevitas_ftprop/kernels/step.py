@@ -97,11 +97,15 @@ class Step:
 
     def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         """The quantized value of ``x``, written to ``out`` where that is given."""
-        return torch.mul(self.level(x, operands), operands.scale, out=out)
+        return torch.mul(self.from_zero(x, operands, out), operands.scale, out=out)
 
-    def level(self, x: Tensor, operands: Operands) -> Tensor:
-        """The integer that ``x`` is quantized to."""
+    def level(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        """The integer that ``x`` is quantized to; ``out`` is overwritten where that is faster."""
         raise NotImplementedError
+
+    def from_zero(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        """The integer's distance from the zero-point, by way of ``out`` as in :meth:`level`."""
+        return self.level(x, operands, out)
 
     def slope(self, x: Tensor, operands: Operands, rule: Rule, target: Number) -> Tensor:
         """Total slope of the units at ``x`` for the target(s) given, the gate left aside."""
@@ -166,7 +170,7 @@ class Step:
         """What the total slope is multiplied by on the whole: ``∂y/∂x`` where the slope is 1."""
         return number(operands.scale)
 
-    def enter(self, grad: Tensor, operands: Operands) -> Tensor:
+    def enter(self, grad: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         """Gradient of the units' outputs, from that of ``y``."""
         return grad
 

@@ -41,7 +41,7 @@ class Sign(Step):
             return torch.add(-operands.scale, above, alpha=2 * scale, out=out)
         return above.mul_(2 * scale).sub_(scale)
 
-    def level(self, x: Tensor, operands: Operands) -> Tensor:
+    def level(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         return x.clone().ge_(0).mul_(2).sub_(1)
 
     def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
@@ -60,7 +60,7 @@ class Ternary(Step):
     form: str
     name = "ternary"
 
-    def level(self, x: Tensor, operands: Operands) -> Tensor:
+    def level(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         return x.abs().gt_(self.threshold * operands.scale) * torch.sign(x)
 
     def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
@@ -97,23 +97,20 @@ class Integers(Step):
     relu: bool = False
     name = "integers"
 
-    def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
-        level = self.level(x, operands)
-        zero_point = number(operands.zero_point)
-        if not is_zero(zero_point):
-            level = level - zero_point
-        return torch.mul(level, operands.scale, out=out)
+    def from_zero(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        level, zero_point = self.level(x, operands, out), number(operands.zero_point)
+        return level if is_zero(zero_point) else level - zero_point
 
-    def level(self, x: Tensor, operands: Operands) -> Tensor:
+    def level(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         lo, hi = self._bounds(operands)
         if isinstance(lo, float) and lo >= 0 and is_zero(number(operands.zero_point)):
             # Clipping does what the ReLU would.
-            return self._round(self._affine(x, operands), operands).clamp_(lo, hi)
-        return self.rounded(x, operands).clamp_(lo, hi)
+            return self._round(self._affine(x, operands, out), operands).clamp_(lo, hi)
+        return self.rounded(x, operands, out).clamp_(lo, hi)
 
-    def rounded(self, x: Tensor, operands: Operands) -> Tensor:
-        """The integer before it is clipped, a tensor of its own."""
-        return self._round(self.scaled(x, operands), operands)
+    def rounded(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        """The integer before it is clipped, a tensor of its own or ``out``."""
+        return self._round(self.scaled(x, operands, out), operands)
 
     def _round(self, v: Tensor, operands: Operands) -> Tensor:
         if operands.rounded is not None:
@@ -123,11 +120,11 @@ class Integers(Step):
     def _bounds(self, operands: Operands) -> tuple[Number, Number]:
         return number(operands.lo), number(operands.hi)
 
-    def scaled(self, x: Tensor, operands: Operands) -> Tensor:
-        return self._affine(x.clamp(min=0) if self.relu else x, operands)
+    def scaled(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        return self._affine(x.clamp(min=0) if self.relu else x, operands, out)
 
-    def _affine(self, x: Tensor, operands: Operands) -> Tensor:
-        v, zero_point = x / operands.scale, number(operands.zero_point)
+    def _affine(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        v, zero_point = torch.div(x, operands.scale, out=out), number(operands.zero_point)
         return v if is_zero(zero_point) else v + zero_point
 
     def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
@@ -162,8 +159,8 @@ class Integers(Step):
         return 1.0
 
     # In stock Brevitas' order of operations, so that the gradients are the same to the bit.
-    def enter(self, grad: Tensor, operands: Operands) -> Tensor:
-        return grad * operands.scale
+    def enter(self, grad: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        return torch.mul(grad, operands.scale, out=out)
 
     def leave(self, passed: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         return torch.div(passed, operands.scale, out=out)
@@ -179,10 +176,10 @@ class PaperStaircase(Step):
     name = "staircase"
 
     def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
-        return torch.mul(self.level(x, operands), self.max_val / self.steps, out=out)
+        return torch.mul(self.level(x, operands, out), self.max_val / self.steps, out=out)
 
-    def level(self, x: Tensor, operands: Operands) -> Tensor:
-        return (x * (self.steps - 1)).ceil_().clamp_(0, self.steps)
+    def level(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        return torch.mul(x, self.steps - 1, out=out).ceil_().clamp_(0, self.steps)
 
     def scaled(self, x: Tensor, operands: Operands) -> Tensor:
         return x

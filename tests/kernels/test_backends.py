@@ -55,7 +55,7 @@ def test_blocks_compute_what_eager_does(rule, name, dtype):
     x, grad = inputs(case, dtype)
     operands = case.operands(dtype)
     (y, _), (expected, _) = (
-        module.forward(case.step, x, operands, rule, False) for module in (blocked, eager)
+        module.forward(case.step, x, operands, rule, "input") for module in (blocked, eager)
     )
     assert torch.equal(y.nan_to_num(9.0), expected.nan_to_num(9.0))
     for weighting in ("grad", "mean"):
@@ -101,7 +101,7 @@ def test_blocks_code_slopes_as_eager_does(rule, name, dtype):
     case, rule = CASES[name], rule()
     x, grad = inputs(case, dtype)
     (_, code), (_, expected) = (
-        module.forward(case.step, x, case.operands(dtype), rule, True)
+        module.forward(case.step, x, case.operands(dtype), rule, "code")
         for module in (blocked, eager)
     )
     # A slope may lie between two codes to the last bit, and an exponential decide which it is.
@@ -110,6 +110,31 @@ def test_blocks_code_slopes_as_eager_does(rule, name, dtype):
         backward_of(module, case, grad, code, rule, "grad", Needs()) for module in (blocked, eager)
     )
     agree(one.x, other.x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("rule", ["saturated_ste", "soft_hinge", "adaline"])
+def test_blocks_keep_halves_as_eager_does(rule, name, dtype):
+    case, rule = CASES[name], RULES[rule]()
+    x, grad = inputs(case, dtype)
+    x = x.nan_to_num(0.5).clamp(-9, 9)
+    (y, half), (expected_y, expected) = (
+        module.forward(case.step, x, case.operands(dtype), rule, "half")
+        for module in (blocked, eager)
+    )
+    assert torch.equal(y, expected_y)
+    assert torch.equal(half, expected)
+    one, other = (
+        backward_of(module, case, grad, half, rule, "grad", case.needs)
+        for module in (blocked, eager)
+    )
+    agree(one.x, other.x)
+    if case.scale is not None:
+        precision = SUM_ULPS * torch.finfo(dtype).eps
+        torch.testing.assert_close(
+            one.scale.to(dtype), other.scale, rtol=precision, atol=precision * grad.abs().sum()
+        )
 
 
 @settings(deadline=None, max_examples=60)
@@ -229,8 +254,11 @@ def test_a_rule_of_a_users_own_runs_in_blocks():
 
     try:
         x = torch.randn(1000, requires_grad=True)
-        binary_sign(x, torch.tensor(0.5), "bump", "grad", saved="compact").sum().backward()
-        torch.testing.assert_close(x.grad, 0.5 / (1 + (x.detach() / 0.5) ** 2))
+        expected = 0.5 / (1 + (x.detach() / 0.5) ** 2)
+        for saved, precision in (("exact", 1e-6), ("compact", 2 / 1000)):
+            y = binary_sign(x, torch.tensor(0.5), "bump", "grad", saved)
+            (gradient,) = torch.autograd.grad(y.sum(), x)
+            torch.testing.assert_close(gradient, expected, rtol=precision, atol=0)
     finally:
         del RULES["bump"]
 

@@ -25,13 +25,14 @@ def assert_equal_to_eager(rule, case):
     x, grad = inputs(case, torch.float32)
     x = x.nan_to_num(0.5).clamp(-9, 9)
     operands = case.operands()
-    for code in (False, True) if codable(rule) else (False,):
+    for keep in ("input", "half", "code") if codable(rule) else ("input", "half"):
         (y, made), (expected, wanted) = (
-            module.forward(case.step, x, operands, rule, code) for module in (compiled, eager)
+            module.forward(case.step, x, operands, rule, keep) for module in (compiled, eager)
         )
         assert torch.equal(y, expected)
         assert ((made.int() - wanted.int()).abs() <= 1).all()
-        kept, needs = (wanted, Needs()) if code else (x, case.needs)
+        kept = x if keep == "input" else wanted
+        needs = Needs() if keep == "code" else case.needs
         one, other = (
             module.backward(case.step, grad, kept, operands, rule, "grad", needs, len(grad))
             for module in (compiled, eager)
@@ -52,8 +53,8 @@ def test_channels_last_is_compiled_too():
     x, grad = inputs(case, torch.float32)
     x = x.nan_to_num(0.5).clamp(-9, 9).contiguous(memory_format=torch.channels_last)
     operands = case.operands()
-    y, _ = compiled.forward(case.step, x, operands, rule, False)
-    assert torch.equal(y, eager.forward(case.step, x, operands, rule, False)[0])
+    y, _ = compiled.forward(case.step, x, operands, rule, "input")
+    assert torch.equal(y, eager.forward(case.step, x, operands, rule, "input")[0])
     one, other = (
         module.backward(case.step, grad, x, operands, rule, "grad", Needs(), len(grad))
         for module in (compiled, eager)

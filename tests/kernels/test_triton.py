@@ -64,8 +64,8 @@ def test_a_rule_passes_what_it_passes_in_eager(name, dtype):
     # Interpreted kernels take long: every step meets either weighting with half of the rules.
     for i, step in enumerate(STEPS[:: 1 if dtype is torch.float32 else 2]):
         operands = operands_of(step)
-        y, _ = eager.forward(step, x, operands, rule, False)
-        assert_equal(fused.forward(step, x, operands, rule, False)[0], y)
+        y, _ = eager.forward(step, x, operands, rule, "input")
+        assert_equal(fused.forward(step, x, operands, rule, "input")[0], y)
         weighting = ("grad", "mean")[(i + BUILT_IN.index(name)) % 2]
         rest = grad, x, operands, rule, weighting, Needs(), 4
         expected = eager.backward(step, *rest).x
@@ -78,8 +78,8 @@ def test_thresholds_and_kinks_stand_where_they_do_in_eager_to_the_ulp(name, dtyp
     case, rule = CASES[name], get_rule("truncated_hinge(scale=0.7)")
     x, grad = (each.to(DEVICE) for each in inputs(case, dtype))
     operands = Operands(*(each if each is None else each.to(DEVICE) for each in case.operands()))
-    y, code = fused.forward(case.step, x, operands, rule, True)
-    expected, code_of_eager = eager.forward(case.step, x, operands, rule, True)
+    y, code = fused.forward(case.step, x, operands, rule, "code")
+    expected, code_of_eager = eager.forward(case.step, x, operands, rule, "code")
     assert_equal(y, expected)
     assert torch.equal(code, code_of_eager)
     rest = grad, x, operands, rule, "grad", Needs(), 5
@@ -95,8 +95,8 @@ def test_each_of_the_backends_reads_the_code_that_the_other_wrote(name, dtype):
     grad = gradient_like(x)
     for step in STEPS[:: 1 if dtype is torch.float32 else 3]:
         operands = operands_of(step)
-        y, code = fused.forward(step, x, operands, rule, True)
-        expected, code_of_eager = eager.forward(step, x, operands, rule, True)
+        y, code = fused.forward(step, x, operands, rule, "code")
+        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
         assert_equal(y, expected)
         if is_two_valued(step, rule):
             assert torch.equal(code, code_of_eager)
@@ -112,6 +112,24 @@ def test_each_of_the_backends_reads_the_code_that_the_other_wrote(name, dtype):
         bound = error_bound(step, operands, rule) + TOLERANCE[dtype] * float(exact.abs().max())
         # Where the gradient is 0 there is no target, and any slope will do.
         assert float(((coded - exact).abs() * grad.ne(0)).max()) <= bound
+
+
+@pytest.mark.parametrize("name", ["saturated_ste", "hinge", "soft_hinge", "square"])
+def test_halves_are_those_of_eager(name):
+    rule = get_rule(name)
+    x = edges(torch.float32)
+    x = x[x.isfinite()]
+    grad = gradient_like(x)
+    for step in STEPS:
+        operands = operands_of(step)
+        half, expected = (m.forward(step, x, operands, rule, "half")[1] for m in (fused, eager))
+        assert torch.equal(half, expected)
+        rest = grad, half, operands, rule, "grad", Needs(scale=operands.scale is not None), 4
+        ours, theirs = fused.backward(step, *rest), eager.backward(step, *rest)
+        assert_equal(ours.x, theirs.x, TOLERANCE[torch.float32] if name in SMOOTH else 0.0)
+        if theirs.scale is not None:
+            size = float((grad * x.clamp(-1e4, 1e4)).abs().sum())
+            assert float((ours.scale - theirs.scale).abs().max()) <= 1e-5 * size
 
 
 @pytest.mark.parametrize(
@@ -139,8 +157,8 @@ def test_integers_are_rounded_as_in_eager_zeros_of_either_sign_included(rounding
     operands = Operands(number(1.0), number(0.0), -bound, bound)
     if dtype is torch.float16:
         operands = operands._replace(lo=number(-60000.0), hi=number(60000.0))
-    y, _ = fused.forward(step, x, operands, get_rule("ste"), False)
-    expected, _ = eager.forward(step, x, operands, get_rule("ste"), False)
+    y, _ = fused.forward(step, x, operands, get_rule("ste"), "nothing")
+    expected, _ = eager.forward(step, x, operands, get_rule("ste"), "nothing")
     assert_equal(y, expected)
     # Eager has found out, on a CPU, that there is no zero-point to be added to -0.
     some = x.ne(0)
@@ -155,8 +173,8 @@ def test_a_rounding_of_the_callers_own_takes_the_place_of_ours():
     grad = gradient_like(x)
     for form, name in (("single", "saturated_ste"), ("single", "hinge"), ("sum", "hinge")):
         step, rule = Integers("round", form), get_rule(name)
-        y, code = fused.forward(step, x, operands, rule, True)
-        expected, code_of_eager = eager.forward(step, x, operands, rule, True)
+        y, code = fused.forward(step, x, operands, rule, "code")
+        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
         assert_equal(y, expected)
         assert torch.equal(code, code_of_eager)
         rest = grad, x, operands, rule, "grad", needs_of(step), 1

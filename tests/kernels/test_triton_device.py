@@ -63,11 +63,11 @@ def test_nothing_waits_for_the_device_and_a_pass_launches_two_kernels_at_most(mo
             operands = operands_of(step, torch.rand(shape, device=DEVICE))
             rule = get_rule("hinge")
             # What a code stands for is found out once, on the host.
-            fused.forward(step, x, operands, rule, True)
+            fused.forward(step, x, operands, rule, "code")
             launched.clear()
             with _NoWaiting():
                 choose_backend("triton", DEVICE, step, operands, rule)
-                _, code = fused.forward(step, x, operands, rule, True)
+                _, code = fused.forward(step, x, operands, rule, "code")
                 fused.backward(step, grad, code, operands, rule, "grad", Needs(), 4)
                 assert launched == ["forward_pass", "backward_pass"]
                 launched.clear()

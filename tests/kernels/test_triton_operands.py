@@ -81,8 +81,8 @@ def test_gradients_of_operands_are_summed_over_what_they_are_spread_over(
     ):
         zero_point = torch.randn(shape if step.form == "single" else (), device=DEVICE).round()
         operands, rule = operands_of(step, scale, zero_point), get_rule(name)
-        y, code = fused.forward(step, x, operands, rule, True)
-        expected, code_of_eager = eager.forward(step, x, operands, rule, True)
+        y, code = fused.forward(step, x, operands, rule, "code")
+        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
         assert_equal(y, expected)
         if rule.two_valued:
             assert torch.equal(code, code_of_eager)
@@ -106,8 +106,8 @@ def test_operands_need_not_be_dense():
     scale = (torch.rand(6, 10, device=DEVICE) + 0.2)[::6, ::2]
     step, rule = Integers("round", "single"), get_rule("saturated_ste")
     operands = operands_of(step, scale.T, torch.zeros(1, 1, device=DEVICE).expand(5, 1))
-    y, _ = fused.forward(step, x, operands, rule, False)
-    assert_equal(y, eager.forward(step, x, operands, rule, False)[0])
+    y, _ = fused.forward(step, x, operands, rule, "input")
+    assert_equal(y, eager.forward(step, x, operands, rule, "input")[0])
     rest = y, x, operands, rule, "grad", needs_of(step), 1
     assert_gradients_equal(fused.backward(step, *rest), eager.backward(step, *rest), x)
 
@@ -118,8 +118,8 @@ def test_tensors_of_any_size_go_through(elements, monkeypatch):
     x = torch.randn(elements, device=DEVICE)
     for step in (Sign(), Integers("round", "single")):
         operands, rule = operands_of(step), get_rule("hinge")
-        y, code = fused.forward(step, x, operands, rule, True)
-        expected, code_of_eager = eager.forward(step, x, operands, rule, True)
+        y, code = fused.forward(step, x, operands, rule, "code")
+        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
         assert_equal(y, expected)
         assert torch.equal(code, code_of_eager)
         for kept, needs in ((x, needs_of(step)), (code, Needs())):
@@ -133,8 +133,8 @@ def test_offsets_beyond_32_bits_are_computed_in_64(monkeypatch):
     x = torch.randn(6, 5, 7, device=DEVICE)
     for step, scale in ((Sign(), torch.rand(5, 1)), (Integers("round", "sum"), torch.rand(7))):
         operands, rule = operands_of(step, scale.to(DEVICE) + 0.2), get_rule("hinge")
-        y, code = fused.forward(step, x, operands, rule, True)
-        expected, code_of_eager = eager.forward(step, x, operands, rule, True)
+        y, code = fused.forward(step, x, operands, rule, "code")
+        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
         assert_equal(y, expected)
         assert torch.equal(code, code_of_eager)
         for kept, needs in ((x, needs_of(step)), (code, Needs())):
@@ -155,8 +155,8 @@ def test_dtypes_meet_as_torch_promotes_them(x_dtype, scale_dtype, shape):
         (Integers("round", "single"), "hinge"),
     ):
         operands, rule = operands_of(step, scale), get_rule(name)
-        y, _ = eager.forward(step, x, operands, rule, False)
-        assert_equal(fused.forward(step, x, operands, rule, False)[0], y)
+        y, _ = eager.forward(step, x, operands, rule, "input")
+        assert_equal(fused.forward(step, x, operands, rule, "input")[0], y)
         rest = gradient_like(y), x, operands, rule, "mean", Needs(True), 3
         expected, actual = eager.backward(step, *rest), fused.backward(step, *rest)
         assert_equal(actual.x, expected.x)
@@ -175,8 +175,8 @@ def test_a_gpu_rounds_a_scale_to_the_dtype_of_the_input(dtype, monkeypatch):
     for step in (Sign(), Integers("round", "single"), Ternary(0.5, "sum")):
         operands, rule = operands_of(step), get_rule("truncated_hinge")
         rounded = operands._replace(scale=operands.scale.to(dtype))
-        y, _ = fused.forward(step, x, operands, rule, False)
-        assert_equal(y, eager.forward(step, x, rounded, rule, False)[0])
+        y, _ = fused.forward(step, x, operands, rule, "input")
+        assert_equal(y, eager.forward(step, x, rounded, rule, "input")[0])
         rest = rule, "grad", Needs(), 1
         actual = fused.backward(step, y, x, operands, *rest)
         assert_equal(actual.x, eager.backward(step, y, x, rounded, *rest).x)

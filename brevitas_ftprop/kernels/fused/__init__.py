@@ -16,6 +16,7 @@ from torch import Tensor
 from ...rules import Rule
 from ..codes import code_size
 from ..eager import Gradients, Needs
+from ..kept import compact, empty_compact, input_of, kind_of
 from ..layout import in_format, memory_format
 from ..step import Operands, Step
 from ..steps import Integers, PaperStaircase, Sign, Ternary
@@ -86,30 +87,32 @@ def _reason_against_formula(step: Step, rule: Rule) -> str | None:
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, code: bool
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
     from .forward_kernel import forward_pass
 
     dtype = operands.result_type(x)
     y = torch.empty_like(x, dtype=dtype)
-    size = code_size(step, rule, x.numel()) if code else 0
-    codes = torch.empty(size, dtype=torch.uint8, device=x.device)
+    if keep == "half":
+        kept = compact(keep, step, x, operands, rule)
+    else:
+        kept = empty_compact(keep, step, x, rule)
     first, second = numbers_of(step, rule)
     if x.numel():
         operands = _dense(operands)
         given = {
             "x_ptr": x,
             "y_ptr": y,
-            "code_ptr": codes if code else None,
-            "code_size": size // _planes(rule),
+            "code_ptr": kept if keep == "code" else None,
+            "code_size": kept.numel() // _planes(rule),
             "first_number": first,
             "second_number": second / first if isinstance(step, PaperStaircase) else second,
             "block": BLOCK,
         }
         given |= arguments(step, operands, rule, x, dtype, channels_of(x, operands))
         launch(forward_pass, -(-x.numel() // BLOCK), x.device, given)
-    return y, codes
+    return y, kept
 
 
 def backward(
@@ -126,7 +129,9 @@ def backward(
     from .backward_kernel import backward_pass
     from .sums import add_up
 
-    kind = "nothing" if kept is None else "code" if kept.dtype is torch.uint8 else "input"
+    if kept is not None:
+        kept = input_of(kept, operands, grad.dtype)
+    kind = kind_of(kept)
     x = kept if kept is not None and kind == "input" else grad
     dtype = torch.promote_types(operands.result_type(x), grad.dtype)
     grad = in_format(grad, memory_format(x))

@@ -35,7 +35,8 @@ def store_code(
     dtype: tl.constexpr,
 ):
     if bits:
-        code = tl.where((slope > low) & mask, 1, 0)
+        # One of the two values is 0.
+        code = tl.where((slope != 0) & mask, 1, 0)
         place = tl.full((1, 8), 1, tl.int32) << tl.arange(0, 8)[None, :]
         byte = total(tl.reshape(code, (block // 8, 8)) * place, 1)
         at_byte = program * (block // 8) + tl.arange(0, block // 8)

@@ -15,11 +15,11 @@ pytestmark = pytest.mark.heavy
 SEEDS = range(4)
 
 
-def recipe(**options) -> Recipe:
+def recipe(act: str = "sign", **options) -> Recipe:
     return Recipe(
         model="convnet4",
         model_options={"channels": [16, 32], "fc": 128},
-        act="sign",
+        act=act,
         data=Data(name="digits", image_size=8, crop_padding=0, flip=False, train_images=1400),
         batch_size=16,
         epochs=5,
@@ -35,13 +35,14 @@ def test_two_valued_slopes_train_to_the_same_bits(run):
     assert compact.final_weights == exact.final_weights
 
 
-def test_smooth_slopes_train_along_the_same_curve_within_the_noise_of_the_seeds(run):
+@pytest.mark.parametrize(("act", "rule"), [("sign", "soft_hinge"), ("int2", "saturated_ste")])
+def test_codes_and_halves_train_along_the_same_curve_within_the_noise_of_the_seeds(run, act, rule):
     curves = {
         saved: [
             [
                 epoch.test_accuracy
                 for epoch in run(
-                    recipe(rule="soft_hinge", saved=saved, seed=seed), f"{saved}-{seed}"
+                    recipe(act, rule=rule, saved=saved, seed=seed), f"{saved}-{seed}"
                 ).curve
             ]
             for seed in SEEDS

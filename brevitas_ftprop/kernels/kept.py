@@ -1,0 +1,96 @@
+"""What a quantizer keeps for its backward pass, in the least memory that is asked for.
+
+``"nothing"`` where the slope is the same everywhere, the ``"input"`` itself in the exact form; in
+the compact form a ``"code"`` of the slopes (:mod:`.codes`), or, where that is not enough, ``x/s``
+in 16 bits (``"half"``): a learned scale's gradient depends on the input itself, and so does a slope
+without a bound. From a half, the gradient is the exact one at an input that differs from the true
+one by less than 1/1024 of itself (or by 2^-25 scales, below 2^-14 scales). It is rounded to odd: a
+number that 11 bits cannot express becomes the one of its neighbours whose last bit is 1, and so
+stays on its side of every threshold and kink, whose last bit is 0 up to 512 scales.
+"""
+
+import torch
+from torch import Tensor
+
+from ..rules import Rule
+from .codes import codable, code_size, constant, encode
+from .step import Operands, Step
+
+__all__ = ["compact", "empty_compact", "input_of", "kind_of", "what_to_keep"]
+
+LARGEST = torch.finfo(torch.float16).max
+# As integers, floats of a dtype, and the bits of their fraction that a half does not have.
+BEYOND_HALF = {torch.float32: (torch.int32, 2**13 - 1), torch.float64: (torch.int64, 2**42 - 1)}
+# A half is kept as an integer, which tells it from an input in float16.
+KINDS = {torch.uint8: "code", torch.int16: "half"}
+
+
+def what_to_keep(step: Step, rule: Rule, saved: str, dtype: torch.dtype, *, learns: bool) -> str:
+    """The kind that backward can do with.
+
+    Args:
+        step, rule: what is computed.
+        saved: ``"exact"`` or ``"compact"``.
+        dtype: of the input.
+        learns: whether an operand does.
+    """
+    if not learns and constant(step, rule):
+        return "nothing"
+    if saved == "compact":
+        if not learns and codable(rule) and code_size(step, rule, 8) < 8 * dtype.itemsize:
+            return "code"
+        if dtype.itemsize > 2:
+            return "half"
+    return "input"
+
+
+def kind_of(kept: Tensor | None) -> str:
+    """What a kept tensor is."""
+    return "nothing" if kept is None else KINDS.get(kept.dtype, "input")
+
+
+def empty_compact(keep: str, step: Step, x: Tensor, rule: Rule) -> Tensor:
+    """Where :func:`compact` can be written to."""
+    if keep == "half":
+        return torch.empty_like(x, dtype=torch.int16)
+    size = code_size(step, rule, x.numel()) if keep == "code" else 0
+    return x.new_empty(size, dtype=torch.uint8)
+
+
+def compact(keep: str, step: Step, x: Tensor, operands: Operands, rule: Rule) -> Tensor:
+    """The code or half of a dense ``x``; empty for the other kinds.
+
+    >>> from brevitas_ftprop.kernels import Sign
+    >>> from brevitas_ftprop.rules import get_rule
+    >>> x, operands = torch.tensor([0.35, 0.34999, -1e9]), Operands(torch.tensor(0.1))
+    >>> half = compact("half", Sign(), x, operands, get_rule("adaline"))
+    >>> half.view(torch.float16)
+    tensor([ 3.5000e+00,  3.4980e+00, -6.5504e+04], dtype=torch.float16)
+    """
+    if keep == "code":
+        return encode(step, x, operands, rule)
+    if keep == "half":
+        v = x.clone() if operands.scale is None else x / operands.scale
+        return _rounded_to_odd(v.clamp_(-LARGEST, LARGEST)).to(torch.float16).view(torch.int16)
+    return empty_compact(keep, step, x, rule)
+
+
+def _rounded_to_odd(v: Tensor) -> Tensor:
+    """Finite floats, which it overwrites, as 11 bits express them."""
+    integers, beyond = BEYOND_HALF[v.dtype]
+    bits = v.view(integers)
+    # The sum carries into the last bit that stays, unless all bits beyond are 0.
+    return bits.bitwise_or_((bits & beyond).add_(beyond)).bitwise_and_(~beyond).view(v.dtype)
+
+
+def input_of(kept: Tensor, operands: Operands, dtype: torch.dtype) -> Tensor:
+    """The input that backward computes with; a half comes out in ``dtype``.
+
+    >>> half = torch.tensor([3.0], dtype=torch.float16).view(torch.int16)
+    >>> input_of(half, Operands(torch.tensor(0.5)), torch.float32)
+    tensor([1.5000])
+    """
+    if kind_of(kept) != "half":
+        return kept
+    v = kept.view(torch.float16).to(dtype)
+    return v if operands.scale is None else (v * operands.scale).to(dtype)
