@@ -7,8 +7,9 @@ import json
 import os
 import platform
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from torch import nn
 
 __all__ = ["Epoch", "Result", "device_name", "hash_weights", "versions"]
 
-PACKAGES = ("brevitas", "brevitas-ftprop", "lightning", "numpy", "torch", "torchmetrics")
+PACKAGES = (
+    "brevitas",
+    "brevitas-ftprop",
+    "lightning",
+    "numpy",
+    "scikit-learn",
+    "torch",
+    "torchmetrics",
+    "torchvision",
+)
 
 
 @dataclass(kw_only=True)
@@ -125,5 +135,9 @@ def device_name(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a run's numbers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """Versions of Python and of the installed packages that a run's numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

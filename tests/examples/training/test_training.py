@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback
 from training import Data, Loss, Optimizer, Recipe, Result
 from training.losses import build_loss
 from training.network import build_network
+from training.result import versions
 
 
 @pytest.fixture
@@ -46,10 +47,16 @@ def test_a_run_leaves_its_result_weights_recipe_and_logs(tiny, run, tmp_path):
     assert result.validation_accuracy == result.curve[-1].validation_accuracy
     assert result.curve[0].train_loss > 0
     assert result.initial_weights != result.final_weights
-    assert "torch" in result.versions
+    # Images depend on torchvision's decoder, and the digits on scikit-learn.
+    assert {"torch", "torchvision", "scikit-learn"} <= result.versions.keys()
     assert (out / "recipe.yaml").exists()
     assert list(out.glob("csv/*/metrics.csv"))
     assert list(out.glob("tensorboard/*/events*"))
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
+    monkeypatch.setattr("training.result.PACKAGES", ("torch", "no-such-package"))
+    assert versions().keys() == {"python", "torch"}
 
 
 def test_a_monitored_run_logs_its_figures_and_computes_the_same(tiny, run, tmp_path):
