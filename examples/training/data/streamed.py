@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from ..failures import TrainingError
 from .loader import Batch
 from .order import image_seed
 
@@ -43,26 +44,40 @@ class StreamedImages(Dataset):
         self.folder, self.transform, self.size, self.seed = folder, transform, size, seed
         self.workers, self.pin = workers, pin
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | TrainingError:
         epoch, index = key
         path, label = self.folder.samples[index]
-        image = v2.functional.pil_to_tensor(self.folder.loader(path))
+        try:
+            image = v2.functional.pil_to_tensor(self.folder.loader(path))
+        except OSError as error:
+            # Not raised here: a worker's exceptions arrive with its whole traceback as message.
+            return TrainingError(f"{path} cannot be decoded: {error}")
         # Also within the main process, whose generator then goes on as if nothing was drawn.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(image_seed(self.seed, epoch, index))
             return self.transform(image), label
 
-    def fetch(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterable[Batch]:
-        """Batches of images by their indices in the folder."""
-        return DataLoader(
+    def fetch(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Batches of images by their indices in the folder.
+
+        Raises:
+            TrainingError: names a file that cannot be decoded.
+        """
+        for batch in DataLoader(
             self,
             batch_sampler=[[(epoch, int(index)) for index in batch] for batch in batches],
             num_workers=self.workers,
             pin_memory=self.pin,
             collate_fn=self._collated,
-        )
+        ):
+            if isinstance(batch, TrainingError):
+                raise batch
+            yield batch
 
-    def _collated(self, samples: list[tuple[Tensor, int]]) -> Batch:
+    def _collated(self, samples: list[tuple[Tensor, int] | TrainingError]) -> Batch | TrainingError:
+        for sample in samples:
+            if isinstance(sample, TrainingError):
+                return sample
         if samples:
             return tuple(default_collate(samples))
         return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8), torch.empty(0).long()

@@ -139,9 +139,9 @@ def test_streamed_images_do_not_depend_on_the_workers(folder, resized_crop):
     assert evaluation_transform(data)(torch.zeros(3, 20, 24)).shape == (3, 16, 16)
 
 
-def attached(recipe: Recipe) -> Images:
+def attached(recipe: Recipe, workers: int = 0) -> Images:
     """A data module as it stands within a trainer."""
-    images = Images(recipe)
+    images = Images(recipe, workers)
     images.trainer = SimpleNamespace(
         global_rank=0,
         world_size=1,
@@ -161,6 +161,18 @@ def test_image_folders_are_read_at_the_wanted_size(folder, name):
     assert labels.dtype == torch.int64
     validation, test = (list(loader) for loader in images.val_dataloader())
     assert (len(validation[0][1]), len(test[0][1])) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "workers"), [("image_folder", 0), ("imagenet", 0), ("imagenet", 2)]
+)
+def test_a_file_that_is_cut_off_is_named_in_one_line(folder, name, workers):
+    file = folder / "train" / "dog" / "2.jpg"
+    file.write_bytes(file.read_bytes()[:300])
+    data = Data(name=name, root=str(folder), image_size=16, resize=16)
+    images = attached(Recipe(data=data, batch_size=2), workers)
+    with pytest.raises(TrainingError, match=rf"^{file} cannot be decoded: .+\Z"):
+        list(images.train_dataloader())
 
 
 @pytest.mark.parametrize("name", ["image_folder", "imagenet"])
