@@ -20,7 +20,7 @@ OPTIMIZERS = {
     for name, value in vars(torch.optim).items()
     if isinstance(value, type)
     and issubclass(value, torch.optim.Optimizer)
-    and value is not torch.optim.Optimizer
+    and value not in (torch.optim.Optimizer, torch.optim.SparseAdam)
 }
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 

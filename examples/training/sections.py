@@ -107,6 +107,10 @@ class Optimizer:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.name == "sparseadam":
+            raise ValueError(
+                "optimizer sparseadam takes sparse gradients, and a network's are dense: use adam"
+            )
         # Of groups of parameters, torch checks neither.
         refuse_below(
             0,

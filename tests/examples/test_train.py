@@ -94,6 +94,7 @@ def test_progress_shows_accuracy_and_speed(tmp_path, capsys):
         (["--schedule.name", "step"], "either milestones or every"),
         (["--checkpoint_every", "0"], "checkpoint_every must be 1 or more"),
         (["--devices", "0"], "devices 0"),
+        (["--optimizer.name", "sparseadam"], "takes sparse gradients"),
         (["--compile", "no_such"], "compile: Invalid backend: 'no_such'"),
     ],
 )

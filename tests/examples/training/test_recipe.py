@@ -85,6 +85,7 @@ def test_a_field_that_is_unknown_or_of_another_type_is_named(tmp_path, text, mes
         ({"rule": "ede(progress=0.5)"}, "progress of ede is set by training"),
         ({"rule": "stock", "staircase": "sum"}, "rule: stock has Brevitas' gradients"),
         ({"optimizer__lr": float("nan")}, r"optimizer\.lr must be 0 or more"),
+        ({"optimizer__name": "sparseadam"}, "sparseadam takes sparse gradients"),
         ({"optimizer__norm_weight_decay": -1.0}, r"optimizer\.norm_weight_decay must be 0"),
         ({"schedule__milestones": [3]}, "are of schedule step: schedule.name is constant"),
         ({"schedule__warmup_epochs": -1.0}, r"schedule\.warmup_epochs must be 0 or more"),
