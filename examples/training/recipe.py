@@ -110,6 +110,11 @@ class Recipe:
         refuse_below(0, seed=self.seed)
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise ValueError(f"gradient_clip must be positive, not {self.gradient_clip}")
+        if self.schedule.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} is more than epochs "
+                f"{self.epochs}"
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be split into accumulate = "

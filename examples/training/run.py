@@ -139,6 +139,7 @@ def _fast(recipe: Recipe, devices: int) -> Recipe:
     few = FAST_BATCHES * FAST_IMAGES * devices
     return recipe.with_overrides(
         epochs=1,
+        schedule__warmup_epochs=min(1, recipe.schedule.warmup_epochs),
         batch_size=step,
         data__train_images=FAST_BATCHES * step,
         data__validation_images=min(few, recipe.data.validation_images),

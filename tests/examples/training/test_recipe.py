@@ -89,6 +89,7 @@ def test_a_field_that_is_unknown_or_of_another_type_is_named(tmp_path, text, mes
         ({"optimizer__norm_weight_decay": -1.0}, r"optimizer\.norm_weight_decay must be 0"),
         ({"schedule__milestones": [3]}, "are of schedule step: schedule.name is constant"),
         ({"schedule__warmup_epochs": -1.0}, r"schedule\.warmup_epochs must be 0 or more"),
+        ({"schedule__warmup_epochs": 1.5}, r"schedule\.warmup_epochs 1\.5 is more than epochs 1"),
         ({"data__test_images": 0}, r"data\.test_images must be 1 or more"),
         ({"data__crop_padding": -1}, r"data\.crop_padding must be 0 or more"),
         ({"data__std": [1.0, 0.0, 1.0]}, r"data\.std must be positive"),
