@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from .monitor import Monitor
+from .monitor import Monitor, check_sample
 
 __all__ = ["MonitorCallback"]
 
@@ -26,6 +26,9 @@ class MonitorCallback(Callback):
     Attributes:
         monitor: the :class:`Monitor` of the fit that is under way or was last; None before.
 
+    Raises:
+        ValueError: for ``every`` or ``units`` that are no positive integers.
+
     >>> MonitorCallback(every=100).monitor is None
     True
     """
@@ -38,6 +41,7 @@ class MonitorCallback(Callback):
         probe: Callable[[LightningModule], Tensor] | None = None,
         seed: int = 0,
     ):
+        check_sample(every, units)
         self.monitor: Monitor | None = None
         self._options = {"every": every, "units": units, "seed": seed}
         self._probe = probe

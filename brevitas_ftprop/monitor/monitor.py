@@ -1,6 +1,7 @@
 """Watching target propagation in a model that trains."""
 
 from collections.abc import Callable
+from numbers import Integral
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "check_sample"]
 
 
 class Monitor:
@@ -71,7 +72,7 @@ class Monitor:
     Raises:
         TypeError: if ``model`` is no module.
         ValueError: for a model without quantizers that can be watched or one that is watched
-            already, or for options that are not positive.
+            already, or for ``every`` or ``units`` that are no positive integers.
 
     >>> from brevitas.nn import QuantIdentity
     >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
@@ -99,8 +100,7 @@ class Monitor:
         seed: int = 0,
         first_step: int = 0,
     ):
-        if every < 1 or units < 1:
-            raise ValueError(f"every and units must be positive, not {every} and {units}")
+        check_sample(every, units)
         proxies, self.skipped = _watchable(model)
         self.history: list[dict[str, Any]] = []
         self._model: nn.Module | None = model
@@ -240,6 +240,12 @@ class Monitor:
                     watch.outputs = None
         taken = {name: watch.take() for name, watch in watches.items()}
         return {name: calls for name, calls in taken.items() if calls}
+
+
+def check_sample(every: int, units: int) -> None:
+    """Raise unless a sample's options are positive integers."""
+    if not all(isinstance(value, Integral) and value >= 1 for value in (every, units)):
+        raise ValueError(f"every and units must be positive integers, not {every!r} and {units!r}")
 
 
 def _watchable(model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:

@@ -90,3 +90,8 @@ def test_a_training_that_fails_leaves_no_hooks(tmp_path):
     with pytest.raises(ZeroDivisionError):
         fit(tmp_path, [callback, broken])
     assert not broken.module.net[1].act_quant._forward_hooks
+
+
+def test_options_are_refused_before_the_training():
+    with pytest.raises(ValueError, match=r"must be positive integers, not 1\.5 and 256"):
+        MonitorCallback(every=1.5)

@@ -334,9 +334,11 @@ def test_a_model_without_quantizers_to_watch_is_refused():
         Monitor(QuantIdentity(act_quant=Fp8e4m3ActPerTensorFloat))
 
 
-@pytest.mark.parametrize("options", [{"every": 0}, {"units": 0}])
-def test_options_that_are_not_positive_are_refused(options):
-    with pytest.raises(ValueError, match="every and units must be positive"):
+@pytest.mark.parametrize(
+    "options", [{"every": 0}, {"units": 0}, {"every": 1.5}, {"units": 2.0}, {"every": float("nan")}]
+)
+def test_options_that_are_no_positive_integers_are_refused(options):
+    with pytest.raises(ValueError, match="every and units must be positive integers, not"):
         Monitor(sign_network(), **options)
 
 
