@@ -15,6 +15,7 @@ and `comparison.png`.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -129,10 +130,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             comparison.write(out / "comparison.json")
     except (OSError, TrainingError, TrialsError, ValueError) as error:
-        console.print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False)
+        print(f"compare.py: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on")
+        print("compare.py: interrupted; the same command goes on", file=sys.stderr)
         return 130
     (out / "comparison.md").write_text(comparison.table() + "\n")
     draw(comparison, out / "comparison.png")

@@ -58,7 +58,7 @@ def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
 
     recipe.write_text(RECIPE + "optimizer: {weight_decay: 0.01}\n")
     assert run(recipe, *rules) == 1
-    assert "another optimizer.weight_decay" in capsys.readouterr().out
+    assert "another optimizer.weight_decay" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,18 @@ def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
 )
 def test_bad_input_is_one_sentence(recipe, capsys, options, message):
     assert run(recipe, *options) == 1
-    told = capsys.readouterr().out
-    assert message in told
-    assert "Traceback" not in told
+    told = capsys.readouterr()
+    assert message in told.err
+    assert told.err.startswith("compare.py: error: ")
+    assert "Traceback" not in told.err
+    assert told.out == ""
     assert not (recipe.parent / "out").exists()
+
+
+def test_an_interruption_is_told_on_stderr(recipe, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "execute", interrupt)
+    assert run(recipe, "--rules", "saturated_ste") == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
