@@ -9,112 +9,31 @@ from typing import Any
 import brevitas.nn as qnn
 import pytest
 import torch
-from brevitas.quant import (
-    Int8ActPerTensorFixedPoint,
-    Int8WeightPerTensorFixedPoint,
-    ShiftedUint8ActPerTensorFloat,
-    ShiftedUint8WeightPerTensorFloat,
-    SignedBinaryActPerTensorConst,
-    Uint8ActPerTensorFixedPoint,
-)
-from torch import Tensor, nn
+from brevitas.quant import ShiftedUint8ActPerTensorFloat, ShiftedUint8WeightPerTensorFloat
+from torch import nn
 
-from brevitas_ftprop import quant
 from brevitas_ftprop.export.deployable import check_deployable
 from brevitas_ftprop.export.deployable.finding import ERROR
 from brevitas_ftprop.export.deployable.finn_rules import FINN_RULES
 from tests.export.deployable.architectures import settle
+from tests.export.deployable.small_models import (
+    MEAN,
+    PER_CHANNEL,
+    SIZE,
+    WARNINGS,
+    Joined,
+    Sum,
+    Times,
+    act,
+    conv,
+    edited,
+    linear,
+    per_channel,
+    rules_of,
+    seq,
+    signed,
+)
 
-SIZE = 6
-
-
-def act(bits: int = 2, **options) -> nn.Module:
-    return qnn.QuantReLU(act_quant=Uint8ActPerTensorFixedPoint, bit_width=bits, **options)
-
-
-def signed(bits: int = 4, **options) -> nn.Module:
-    return qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint, bit_width=bits, **options)
-
-
-def per_channel(act_quant: type = quant.TargetPropUint8ActPerChannelFloat) -> nn.Module:
-    return qnn.QuantIdentity(
-        act_quant=act_quant,
-        bit_width=4,
-        scaling_per_output_type="channel",
-        per_channel_broadcastable_shape=(1, 3, 1, 1),
-        scaling_stats_permute_dims=(1, 0, 2, 3),
-    )
-
-
-def conv(channels: int = 3, kernel: int = 3, padding: int = 1, **options) -> nn.Module:
-    options = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4} | options
-    return qnn.QuantConv2d(3, channels, kernel, padding=padding, bias=False, **options)
-
-
-def linear(features: int, **options) -> nn.Module:
-    options = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4} | options
-    return qnn.QuantLinear(features, 2, bias=False, **options)
-
-
-def seq(*layers: nn.Module) -> nn.Sequential:
-    return nn.Sequential(*layers)
-
-
-class Joined(nn.Module):
-    """An image's quantizer, and a function of what it gives and the layers of one's own."""
-
-    def __init__(self, function: Callable[..., Tensor], *layers: nn.Module) -> None:
-        super().__init__()
-        self.image, self.layers, self.function = signed(8), nn.ModuleList(layers), function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self.image(x), *self.layers)
-
-
-class Sum(nn.Module):
-    """What two branches give, added."""
-
-    def __init__(self, left: nn.Module, right: nn.Module) -> None:
-        super().__init__()
-        self.left, self.right = left, right
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.left(x) + self.right(x)
-
-
-class View(nn.Module):
-    """A flattening that exporters write as Reshape."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.view(x.shape[0], -1)
-
-
-class Times(nn.Module):
-    """A factor and a summand."""
-
-    def __init__(self, factor: float, plus: float = 0.0) -> None:
-        super().__init__()
-        self.factor, self.plus = factor, plus
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.factor + self.plus if self.plus else x * self.factor
-
-
-def negative_norm() -> nn.Module:
-    norm = nn.BatchNorm2d(3)
-    with torch.no_grad():
-        norm.weight[:2] *= -1
-    return norm
-
-
-def edited(layers: nn.Sequential, edit: Callable[[nn.Sequential], object]) -> nn.Sequential:
-    settle(layers, (3, SIZE, SIZE))
-    edit(layers)
-    return layers
-
-
-MEAN = nn.AdaptiveAvgPool2d
-PER_CHANNEL = quant.TargetPropInt8WeightPerChannelFloat
 # What export_finn is asked for where it decides whether a rule is broken.
 OPTIONS: dict[str, dict[str, Any]] = {
     "pixel-input": {"images": "uint8", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.3, 0.2)},
@@ -256,94 +175,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 }
 
 
-def averaged(*layers: nn.Module) -> nn.Module:
-    return seq(signed(), *layers, MEAN(1), act(), conv(kernel=1, padding=0))
-
-
-def pooled(*layers: nn.Module) -> nn.Module:
-    return seq(signed(), conv(), *layers, nn.MaxPool2d(2), conv())
-
-
-# Averages, pools behind factors, flattened images: the rule that refuses them, or none.
-VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
-    "average of a bias": ("float-average", lambda: averaged(biased())),
-    "average of scales": ("float-average", lambda: averaged(conv(weight_quant=PER_CHANNEL))),
-    "average of quantizer's scales": ("float-average", lambda: averaged(conv(), per_channel())),
-    "average of a norm behind a pool": (
-        "float-average",
-        lambda: averaged(conv(), nn.BatchNorm2d(3), nn.MaxPool2d(2)),
-    ),
-    "average of an unequal sum": (
-        "float-average",
-        lambda: averaged(Sum(conv(), conv(weight_bit_width=2))),
-    ),
-    "average of the image": (
-        "float-average",
-        lambda: seq(MEAN(1), signed(), conv(kernel=1, padding=0)),
-    ),
-    "average at the end": ("float-average", lambda: seq(signed(), biased(), MEAN(1))),
-    "average of a sum of weights": ("", lambda: averaged(conv())),
-    "average of a multiple": ("", lambda: averaged(conv(), Times(0.3, plus=1.0))),
-    "average of pooled sums": ("", lambda: averaged(conv(), Times(-1), nn.MaxPool2d(2))),
-    "average of pooled integers": ("", lambda: averaged(conv(), act(), nn.MaxPool2d(2))),
-    "negative norm before pool": (
-        "",
-        lambda: seq(signed(), conv(), negative_norm(), nn.MaxPool2d(2), act(), conv()),
-    ),
-    "negative norm, quantizer, pool": ("", lambda: pooled(negative_norm(), act())),
-    "negative norm, pool at the end": (
-        "float-pool",
-        lambda: seq(signed(), conv(), negative_norm(), nn.MaxPool2d(2)),
-    ),
-    "negative factor before pool": ("", lambda: pooled(signed(), Times(-3))),
-    "negative factor of a sign": ("", lambda: pooled(sign(), Times(-1))),
-    "negative factor before padded pool": (
-        "padded-signed-pool",
-        lambda: seq(signed(), Times(-1), nn.MaxPool2d(3, 2, padding=1), conv()),
-    ),
-    "negative factor before pool and sum": (
-        "unquantized-input",
-        lambda: seq(pooled(signed(), Times(-1)), Sum(signed(), seq(signed(), conv(), signed()))),
-    ),
-    "flattened image": ("flattened-sum", lambda: seq(nn.Flatten(), signed(), linear(108))),
-    "reshaped image": ("", lambda: seq(View(), Times(2, plus=-1), signed(), linear(108))),
-    "factor before a pool that forks": (
-        "",
-        lambda: seq(signed(), Times(2), nn.MaxPool2d(2), shortcut(conv()), act()),
-    ),
-    "pool of sums that forks": (
-        "float-pool",
-        lambda: seq(signed(), conv(), nn.MaxPool2d(2), Sum(signed(), signed()), act()),
-    ),
-}
-
-
-def biased() -> nn.Module:
-    options = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4}
-    return qnn.QuantConv2d(3, 3, 3, bias=True, **options)
-
-
-def sign() -> nn.Module:
-    return qnn.QuantIdentity(act_quant=SignedBinaryActPerTensorConst)
-
-
-def shortcut(layer: nn.Module) -> nn.Module:
-    shared = signed()
-    return Sum(seq(layer, shared), shared)
-
-
 def _pooled_sum() -> tuple[nn.Module, ...]:
     return conv(), conv(), signed(), nn.MaxPool2d(2)
-
-
-def rules_of(model: nn.Module, **options: Any) -> set[str]:
-    settle(model, (3, SIZE, SIZE))
-    edges = {name: options[name] for name in ("images", "result") if name in options}
-    report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False, **edges)
-    return {finding.rule for finding in report}
-
-
-WARNINGS = {name for name, rule in FINN_RULES.items() if rule.severity != ERROR}
 
 
 def test_every_rule_has_a_case():
@@ -363,13 +196,6 @@ def test_a_neighbour_that_keeps_all_rules_is_not(name):
     assert rules_of(near(), **OPTIONS.get(name, {})) <= WARNINGS
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_is_found_by_its_rule_or_by_none(name):
-    rule, make = VARIANTS[name]
-    found = rules_of(make()) - WARNINGS
-    assert rule in found if rule else not found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in CASES if FINN_RULES[n].severity == ERROR])
 def test_the_flow_fails_where_a_rule_is_broken_and_not_beside_it(judge, name):
@@ -378,15 +204,6 @@ def test_the_flow_fails_where_a_rule_is_broken_and_not_beside_it(judge, name):
         report, error = judge(model, torch.randn(1, 3, SIZE, SIZE), **OPTIONS.get(name, {}))
         assert report.ok is not fails
         assert (error is not None) is fails, f"{error}\n{report}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_flow_fails_with_a_variant_that_is_refused(judge, name):
-    rule, make = VARIANTS[name]
-    model = settle(make(), (3, SIZE, SIZE))
-    report, error = judge(model, torch.randn(1, 3, SIZE, SIZE))
-    assert (error is not None) is bool(rule), f"{error}\n{report}"
 
 
 def test_a_value_that_is_not_finite_is_found():

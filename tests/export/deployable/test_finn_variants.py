@@ -1,0 +1,109 @@
+"""Averages, pools behind factors, flattened images: each is found by its rule, or by none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from tests.export.deployable.architectures import settle
+from tests.export.deployable.small_models import (
+    MEAN,
+    PER_CHANNEL,
+    SIZE,
+    WARNINGS,
+    Sum,
+    Times,
+    View,
+    act,
+    biased,
+    conv,
+    linear,
+    negative_norm,
+    per_channel,
+    rules_of,
+    seq,
+    shortcut,
+    sign,
+    signed,
+)
+
+
+def averaged(*layers: nn.Module) -> nn.Module:
+    return seq(signed(), *layers, MEAN(1), act(), conv(kernel=1, padding=0))
+
+
+def pooled(*layers: nn.Module) -> nn.Module:
+    return seq(signed(), conv(), *layers, nn.MaxPool2d(2), conv())
+
+
+# Averages, pools behind factors, flattened images: the rule that refuses them, or none.
+VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+    "average of a bias": ("float-average", lambda: averaged(biased())),
+    "average of scales": ("float-average", lambda: averaged(conv(weight_quant=PER_CHANNEL))),
+    "average of quantizer's scales": ("float-average", lambda: averaged(conv(), per_channel())),
+    "average of a norm behind a pool": (
+        "float-average",
+        lambda: averaged(conv(), nn.BatchNorm2d(3), nn.MaxPool2d(2)),
+    ),
+    "average of an unequal sum": (
+        "float-average",
+        lambda: averaged(Sum(conv(), conv(weight_bit_width=2))),
+    ),
+    "average of the image": (
+        "float-average",
+        lambda: seq(MEAN(1), signed(), conv(kernel=1, padding=0)),
+    ),
+    "average at the end": ("float-average", lambda: seq(signed(), biased(), MEAN(1))),
+    "average of a sum of weights": ("", lambda: averaged(conv())),
+    "average of a multiple": ("", lambda: averaged(conv(), Times(0.3, plus=1.0))),
+    "average of pooled sums": ("", lambda: averaged(conv(), Times(-1), nn.MaxPool2d(2))),
+    "average of pooled integers": ("", lambda: averaged(conv(), act(), nn.MaxPool2d(2))),
+    "negative norm before pool": (
+        "",
+        lambda: seq(signed(), conv(), negative_norm(), nn.MaxPool2d(2), act(), conv()),
+    ),
+    "negative norm, quantizer, pool": ("", lambda: pooled(negative_norm(), act())),
+    "negative norm, pool at the end": (
+        "float-pool",
+        lambda: seq(signed(), conv(), negative_norm(), nn.MaxPool2d(2)),
+    ),
+    "negative factor before pool": ("", lambda: pooled(signed(), Times(-3))),
+    "negative factor of a sign": ("", lambda: pooled(sign(), Times(-1))),
+    "negative factor before padded pool": (
+        "padded-signed-pool",
+        lambda: seq(signed(), Times(-1), nn.MaxPool2d(3, 2, padding=1), conv()),
+    ),
+    "negative factor before pool and sum": (
+        "unquantized-input",
+        lambda: seq(pooled(signed(), Times(-1)), Sum(signed(), seq(signed(), conv(), signed()))),
+    ),
+    "flattened image": ("flattened-sum", lambda: seq(nn.Flatten(), signed(), linear(108))),
+    "reshaped image": ("", lambda: seq(View(), Times(2, plus=-1), signed(), linear(108))),
+    "factor before a pool that forks": (
+        "",
+        lambda: seq(signed(), Times(2), nn.MaxPool2d(2), shortcut(conv()), act()),
+    ),
+    "pool of sums that forks": (
+        "float-pool",
+        lambda: seq(signed(), conv(), nn.MaxPool2d(2), Sum(signed(), signed()), act()),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_found_by_its_rule_or_by_none(name):
+    rule, make = VARIANTS[name]
+    found = rules_of(make()) - WARNINGS
+    assert rule in found if rule else not found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_flow_fails_with_a_variant_that_is_refused(judge, name):
+    rule, make = VARIANTS[name]
+    model = settle(make(), (3, SIZE, SIZE))
+    report, error = judge(model, torch.randn(1, 3, SIZE, SIZE))
+    assert (error is not None) is bool(rule), f"{error}\n{report}"
