@@ -73,10 +73,20 @@ def forget(owner: nn.Module) -> None:
 
 def without_hooks(module: nn.Module) -> bool:
     """Whether a call of the module and of all inside it does nothing but the forward pass."""
-    return not _has_any_global_hook() and not any(
-        inner._forward_hooks
-        or inner._forward_pre_hooks
-        or inner._backward_hooks
-        or inner._backward_pre_hooks
-        for inner in module.modules()
-    )
+    if _has_any_global_hook():
+        return False
+    # Several times as fast as module.modules(), which is asked for at every step.
+    waiting: list[Any] = [module]
+    while waiting:
+        inner = waiting.pop()
+        if inner is None:
+            continue
+        if (
+            inner._forward_hooks
+            or inner._forward_pre_hooks
+            or inner._backward_hooks
+            or inner._backward_pre_hooks
+        ):
+            return False
+        waiting.extend(inner._modules.values())
+    return True

@@ -22,6 +22,8 @@ from .rules import get_rule
 
 __all__ = ["quantize"]
 
+_below_autograd = torch._C._AutoDispatchBelowAutograd
+
 # Tensors first, then strings: what a step computes, by which rule, and in which way.
 _OPERANDS = "Tensor? scale, Tensor? zero_point, Tensor? lo, Tensor? hi, Tensor? rounded"
 _OPTIONS = "str step, str rule"
@@ -131,44 +133,63 @@ def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
     return memory_format(grad if kept is None or kind_of(kept) == "code" else kept)
 
 
-def _setup_context(ctx, inputs, output):
-    x, *operands, step, rule, weighting, saved, operands_learn, backend = inputs
-    keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=operands_learn)
-    kept = {"input": x, "half": output[1], "code": output[1], "nothing": None}[keep]
-    rounded = operands[4] if keep in ("input", "half") else None
-    ctx.save_for_backward(kept, *operands[:4], rounded)
-    ctx.options = step, rule, weighting, backend
-    ctx.dtype, ctx.form = x.dtype, memory_format(x)
-    ctx.batch_size = x.shape[0] if x.dim() else 1
-    ctx.mark_non_differentiable(output[1])
+class _Quantize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *inputs):
+        with _below_autograd():
+            y, compact = quantize.default(*inputs)
+        x, *operands, step, rule, weighting, saved, operands_learn, backend = inputs
+        keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=operands_learn)
+        kept = {"input": x, "half": compact, "code": compact, "nothing": None}[keep]
+        rounded = operands[4] if keep in ("input", "half") else None
+        ctx.save_for_backward(kept, *operands[:4], rounded)
+        ctx.options = step, rule, weighting, backend
+        ctx.dtype, ctx.form = x.dtype, memory_format(x)
+        ctx.batch_size = x.shape[0] if x.dim() else 1
+        ctx.mark_non_differentiable(compact)
+        return y, compact
+
+    @staticmethod
+    def backward(ctx, grad, _):
+        kept, *operands = ctx.saved_tensors
+        _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
+        sums_to_find = scale_learns, zero_point_learns, lo_learns or hi_learns
+        if kind_of(kept) == "code":
+            # The code lies in memory as the input did.
+            grad = in_format(grad, ctx.form)
+        grad_x, *sums = quantize_backward.default(
+            grad, kept, *operands, *ctx.options, ctx.batch_size, *sums_to_find
+        )
+        learns = scale_learns, zero_point_learns, lo_learns, hi_learns
+        sums = [total if wanted else None for total, wanted in zip(sums, learns, strict=True)]
+        return grad_x.to(ctx.dtype), *sums, *(None,) * 7
 
 
-def _backward(ctx, grad, _):
-    kept, *operands = ctx.saved_tensors
-    _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
-    sums_to_find = scale_learns, zero_point_learns, lo_learns or hi_learns
-    if kind_of(kept) == "code":
-        # The code lies in memory as the input did.
-        grad = in_format(grad, ctx.form)
-    grad_x, *sums = torch.ops.brevitas_ftprop.quantize_backward(
-        grad, kept, *operands, *ctx.options, ctx.batch_size, *sums_to_find
-    )
-    learns = scale_learns, zero_point_learns, lo_learns, hi_learns
-    sums = [total if wanted else None for total, wanted in zip(sums, learns, strict=True)]
-    return grad_x.to(ctx.dtype), *sums, *(None,) * 7
+class _QuantizeBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *inputs):
+        with _below_autograd():
+            return quantize_backward.default(*inputs)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        raise RuntimeError("a target rule's gradient can be differentiated once only")
 
 
-torch.library.register_autograd(
-    "brevitas_ftprop::quantize", _backward, setup_context=_setup_context, lib=_library
-)
+# What torch.library.register_autograd makes of the same functions costs 70 us a call.
+def _register_autograd(name: str, function: type[torch.autograd.Function]) -> None:
+    operator = getattr(torch.ops.brevitas_ftprop, name).default
 
+    @torch.library.impl(_library, name, "Autograd")
+    def _(*inputs):
+        learns = (isinstance(each, Tensor) and each.requires_grad for each in inputs)
+        if torch.is_grad_enabled() and any(learns):
+            return function.apply(*inputs)
+        with _below_autograd():
+            return operator(*inputs)
 
-def _refuse_second_derivative(ctx, *gradients):
-    raise RuntimeError("a target rule's gradient can be differentiated once only")
-
-
-torch.library.register_autograd(
-    "brevitas_ftprop::quantize_backward", _refuse_second_derivative, lib=_library
-)
 
 quantize = torch.ops.brevitas_ftprop.quantize
+quantize_backward = torch.ops.brevitas_ftprop.quantize_backward
+_register_autograd("quantize", _Quantize)
+_register_autograd("quantize_backward", _QuantizeBackward)
