@@ -23,7 +23,6 @@ __all__ = [
     "error_bound",
     "is_bits",
     "is_two_valued",
-    "pack_planes",
     "unit_of",
 ]
 
@@ -94,34 +93,26 @@ def code_size(step: Step, rule: Rule, elements: int) -> int:
     return planes * ((elements + 7) // 8 if is_bits(step, rule) else elements)
 
 
-def encode(step: Step, x: Tensor, operands: Operands, rule: Rule, *, packed: bool = True) -> Tensor:
+def encode(step: Step, x: Tensor, operands: Operands, rule: Rule) -> Tensor:
     """Code of the total slopes at a dense ``x``: uint8, flat, as its elements lie in memory."""
     planes = []
     for target in (1.0,) if rule.even else (1.0, -1.0):
         slope, gate = step.slope(x, operands, rule, target), step.gate(x)
         slope = slope if gate is None else slope.mul_(gate)
-        planes.append(encode_slope(step, flat(slope), operands, rule, packed=packed))
+        planes.append(encode_slope(step, flat(slope), operands, rule))
     return planes[0] if rule.even else torch.cat(planes)
 
 
-def encode_slope(
-    step: Step, slope: Tensor, operands: Operands, rule: Rule, *, packed: bool = True
-) -> Tensor:
+def encode_slope(step: Step, slope: Tensor, operands: Operands, rule: Rule) -> Tensor:
     """Code of flat slopes, which it overwrites, for one sign of the target."""
     if is_bits(step, rule):
         # One of the two values is 0.
-        bits = slope.to(torch.bool)
-        return pack(bits) if packed else bits.to(torch.uint8)
+        return pack(slope.to(torch.bool))
     smallest, unit = unit_of(step, operands, rule)
     code = (slope if is_zero(smallest) else slope.sub_(smallest)).div_(unit).round_()
     # Roundings may lead out of the range, and a byte would not tell 256 from 0. By way of int32,
     # since torch's own way from floats to bytes is several times as slow.
     return code.clamp_(0, LEVELS).to(torch.int32).to(torch.uint8)
-
-
-def pack_planes(code: Tensor, rule: Rule) -> Tensor:
-    """A code that :func:`encode` did not pack, packed."""
-    return torch.cat([pack(plane) for plane in code.chunk(1 if rule.even else 2)])
 
 
 def decode(

@@ -2,7 +2,8 @@
 
 Every rule has this backend, a user's included. Each pair of step and rule is compiled at its first
 use, which takes seconds, and so is each new setting of a scheduled rule: hence it is never chosen
-by itself. Exponentials are the compiler's, so that elements equal eager's to a few ulps.
+by itself. Exponentials are the compiler's, so that elements equal eager's to a few ulps. Bits and
+halves, which the compiler would take one by one on a CPU, are left to :mod:`.blocked`.
 """
 
 import os
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..rules import Rule
-from . import eager
-from .codes import encode, is_bits, pack_planes
+from . import blocked, eager
+from .codes import is_bits
 from .eager import Gradients, Needs
 from .kept import kind_of
 from .layout import in_format, memory_format
@@ -40,11 +41,9 @@ def forward(
     step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
-    if not x.numel():
-        return eager.forward(step, x, operands, rule, keep)
-    y, made = _forward(step, rule, keep)(x, *operands)
-    # Bits are packed outside: the compiler does that one by one.
-    return y, pack_planes(made, rule) if keep == "code" and is_bits(step, rule) else made
+    if not x.numel() or _is_slow(keep, step, rule, x.device):
+        return blocked.forward(step, x, operands, rule, keep)
+    return _forward(step, rule, keep)(x, *operands)
 
 
 def backward(
@@ -58,12 +57,18 @@ def backward(
     batch_size: int,
 ) -> Gradients:
     """As :func:`.eager.backward`."""
-    if not grad.numel():
-        return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
+    if not grad.numel() or _is_slow(kind_of(kept), step, rule, grad.device):
+        return blocked.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
     if kept is not None and kind_of(kept) != "code":
         grad = in_format(grad, memory_format(kept))
     gradients = _backward(step, rule, weighting, needs)(grad, kept, *operands, batch_size)
     return Gradients(*gradients)
+
+
+def _is_slow(keep: str, step: Step, rule: Rule, device: torch.device) -> bool:
+    """Whether the compiler would take the elements one by one."""
+    bits = keep == "code" and is_bits(step, rule)
+    return device.type == "cpu" and (bits or keep == "half")
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,10 +80,7 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 def _forward(step: Step, rule: Rule, keep: str) -> Callable[..., Any]:
     def run(x, scale, zero_point, lo, hi, rounded):
         operands = Operands(scale, zero_point, lo, hi, rounded)
-        if keep != "code":
-            return eager.forward(step, x, operands, rule, keep)
-        y, _ = eager.forward(step, x, operands, rule, "input")
-        return y, encode(step, x, operands, rule, packed=False)
+        return eager.forward(step, x, operands, rule, keep)
 
     return _compile(run)
 
