@@ -52,7 +52,7 @@ def forward(
     parts = zip(
         blocks.of(x),
         blocks.of(y),
-        blocks.operands(operands),
+        blocks.operands(operands.with_numbers()),
         blocks.kept(kept if keep in ("code", "half") else None, step, rule),
         strict=False,
     )
@@ -156,7 +156,11 @@ def _by_shortcut(
     outer, inner = grad.new_zeros(2, dtype=torch.float64)
     levels = grad.new_empty(min(blocks.size, grad.numel()))
     parts = zip(
-        blocks.of(kept), blocks.of(grad), blocks.of(grad_x), blocks.operands(operands), strict=False
+        blocks.of(kept),
+        blocks.of(grad),
+        blocks.of(grad_x),
+        blocks.operands(operands.with_numbers()),
+        strict=False,
     )
     for part_kept, part_grad, part_out, part_operands in parts:
         part_x = input_of(part_kept, part_operands, grad.dtype)
@@ -198,7 +202,7 @@ class _Blocks:
         )
 
     def _operand(self, operand: Tensor | None) -> Sequence[Tensor] | Iterator[Tensor | None]:
-        if operand is None or not operand.dim():
+        if not isinstance(operand, Tensor) or not operand.dim():
             return repeat(operand)
         if self.are_flat:
             # One with dimensions takes part in type promotion, and has to go on doing so.

@@ -45,9 +45,19 @@ class Operands(NamedTuple):
                 dtype = torch.promote_types(dtype, torch.result_type(x, operand))
         return dtype
 
+    def with_numbers(self) -> "Operands":
+        """Zero-point and bounds as :func:`number` has them, read once instead of at each use."""
+        numbers = {
+            name: None if each is None else number(each)
+            for name, each in zip(("zero_point", "lo", "hi"), self[1:4], strict=True)
+        }
+        return self._replace(**numbers)
 
-def number(tensor: Tensor) -> Number:
+
+def number(tensor: Number) -> Number:
     """A tensor of one element as backends compute with it fastest."""
+    if isinstance(tensor, float):
+        return tensor
     # Plain numbers are several times as fast on a CPU; elsewhere reading one waits for the device.
     if tensor.device.type != "cpu" or tensor.dim() or torch.compiler.is_compiling():
         return tensor
