@@ -103,7 +103,8 @@ def swap_quantizers(
         weighting: ``"grad"`` or, for activations only, ``"mean"``.
         staircase: ``"single"`` or ``"sum"``.
         saved: what is kept for backward, ``"exact"`` (the input) or ``"compact"`` (a bit or a byte
-            an element, which says its slope; two bytes with a learned scale).
+            an element, which says its slope; two bytes with a learned scale and for rules
+            without bounds).
 
     Returns:
         The quantizers changed and those left alone, with the reason: bias, truncation and

@@ -88,7 +88,6 @@ def _call(
     backend: str,
 ) -> Tensor:
     _refuse_scaled_loss(x, weighting)
-    operands_learn = any(each is not None and each.requires_grad for each in operands)
     if saved not in SAVED_FORMS:
         raise ValueError(f"saved must be one of {', '.join(SAVED_FORMS)}, not {saved!r}")
     for operand in (operands.scale, operands.zero_point):
@@ -98,10 +97,7 @@ def _call(
                 f"a scale or zero-point of shape {tuple(operand.shape)} does not broadcast to an "
                 f"input of shape {tuple(x.shape)}"
             )
-    if not (torch.is_grad_enabled() and x.requires_grad):
-        # No code of the slopes is needed then.
-        saved = "exact"
-    y, _ = quantize(x, *operands, step, rule, weighting, saved, operands_learn, backend)
+    y, _ = quantize(x, *operands, step, rule, weighting, saved, backend)
     return y
 
 

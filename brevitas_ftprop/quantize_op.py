@@ -24,13 +24,15 @@ __all__ = ["quantize"]
 
 _below_autograd = torch._C._AutoDispatchBelowAutograd
 
-# Tensors first, then strings: what a step computes, by which rule, and in which way.
+# Tensors first, then strings: what a step computes, by which rule, and in which way. ``saved`` is
+# "exact" or "compact" to callers; autograd makes of it what is to be kept (:mod:`.kernels.kept`),
+# and without autograd nothing is.
 _OPERANDS = "Tensor? scale, Tensor? zero_point, Tensor? lo, Tensor? hi, Tensor? rounded"
 _OPTIONS = "str step, str rule"
 _library = torch.library.Library("brevitas_ftprop", "DEF")
 _library.define(
-    f"quantize(Tensor x, {_OPERANDS}, {_OPTIONS}, str weighting, str saved,"
-    " bool operands_learn, str backend) -> (Tensor y, Tensor compact)"
+    f"quantize(Tensor x, {_OPERANDS}, {_OPTIONS}, str weighting, str saved, str backend)"
+    " -> (Tensor y, Tensor compact)"
 )
 _library.define(
     f"quantize_backward(Tensor grad, Tensor? kept, {_OPERANDS}, {_OPTIONS}, str weighting,"
@@ -40,25 +42,20 @@ _library.define(
 
 
 @torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
-def _quantize(
-    x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, operands_learn, backend
-):
+def _quantize(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, backend):
     form = memory_format(x)
     x = in_format(x, form)
     rounded = None if rounded is None else in_format(rounded, form)
     operands = Operands(scale, zero_point, lo, hi, rounded)
     the_step, the_rule = parse_step(step), get_rule(rule)
     chosen = choose_backend(backend, x.device, the_step, operands, the_rule)
-    keep = what_to_keep(the_step, the_rule, saved, x.dtype, learns=operands_learn)
-    return chosen.forward(the_step, x, operands, the_rule, keep)
+    return chosen.forward(the_step, x, operands, the_rule, saved)
 
 
 @torch.library.register_fake("brevitas_ftprop::quantize", lib=_library)
-def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, operands_learn, backend):
+def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, backend):
     y = in_format(torch.empty_like(x), memory_format(x))
-    the_step, the_rule = parse_step(step), get_rule(rule)
-    keep = what_to_keep(the_step, the_rule, saved, x.dtype, learns=operands_learn)
-    compact = empty_compact(keep, the_step, y, the_rule)
+    compact = empty_compact(saved, parse_step(step), y, get_rule(rule))
     return y.to(Operands(scale, zero_point).result_type(x)), compact
 
 
@@ -135,11 +132,13 @@ def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
 
 class _Quantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, *inputs):
+    def forward(ctx, x, *rest):
+        *operands, step, rule, weighting, saved, backend = rest
+        # Settled when it runs: a graph may have been made before a scale began to learn.
+        learns = any(ctx.needs_input_grad[1:5])
+        keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=learns)
         with _below_autograd():
-            y, compact = quantize.default(*inputs)
-        x, *operands, step, rule, weighting, saved, operands_learn, backend = inputs
-        keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=operands_learn)
+            y, compact = quantize.default(x, *operands, step, rule, weighting, keep, backend)
         kept = {"input": x, "half": compact, "code": compact, "nothing": None}[keep]
         rounded = operands[4] if keep in ("input", "half") else None
         ctx.save_for_backward(kept, *operands[:4], rounded)
@@ -162,10 +161,10 @@ class _Quantize(torch.autograd.Function):
         )
         learns = scale_learns, zero_point_learns, lo_learns, hi_learns
         sums = [total if wanted else None for total, wanted in zip(sums, learns, strict=True)]
-        return grad_x.to(ctx.dtype), *sums, *(None,) * 7
+        return grad_x.to(ctx.dtype), *sums, *(None,) * 6
 
 
-class _QuantizeBackward(torch.autograd.Function):
+class _GradientOnce(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *inputs):
         with _below_autograd():
@@ -192,4 +191,4 @@ def _register_autograd(name: str, function: type[torch.autograd.Function]) -> No
 quantize = torch.ops.brevitas_ftprop.quantize
 quantize_backward = torch.ops.brevitas_ftprop.quantize_backward
 _register_autograd("quantize", _Quantize)
-_register_autograd("quantize_backward", _QuantizeBackward)
+_register_autograd("quantize_backward", _GradientOnce)

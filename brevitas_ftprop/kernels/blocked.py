@@ -171,6 +171,9 @@ def _by_shortcut(
             inner += torch.dot(part_out, part_x)
     if not with_scale:
         return Gradients(grad_x)
+    if not (outer - inner).isfinite():
+        # Infinities behind a ReLU or beyond the range count for nothing in eager's own order.
+        return None
     scale = operands.scale
     return Gradients(grad_x, (outer - inner / scale.double().view(())).view(scale.shape))
 

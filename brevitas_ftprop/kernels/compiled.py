@@ -72,7 +72,8 @@ def _is_slow(keep: str, step: Step, rule: Rule, device: torch.device) -> bool:
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    # To the compiler, the functions of all rules are one and the same with other constants.
+    # The compiler counts how often it compiles a piece of code: each function gets one of its own.
+    function.__code__ = function.__code__.replace()  # pyright: ignore[reportFunctionMemberAccess]
     return torch.compile(function, dynamic=True, fullgraph=True, recompile_limit=1 << 16)  # pyright: ignore[reportCallIssue]
 
 

@@ -4,9 +4,10 @@
 the compact form a ``"code"`` of the slopes (:mod:`.codes`), or, where that is not enough, ``x/s``
 in 16 bits (``"half"``): a learned scale's gradient depends on the input itself, and so does a slope
 without a bound. From a half, the gradient is the exact one at an input that differs from the true
-one by less than 1/1024 of itself (or by 2^-25 scales, below 2^-14 scales). It is rounded to odd: a
-number that 11 bits cannot express becomes the one of its neighbours whose last bit is 1, and so
-stays on its side of every threshold and kink, whose last bit is 0 up to 512 scales.
+one by at most 1/1024 of itself (below 2^-14 scales, by at most 2^-24 scales; what lies beyond
+65 504 scales is taken for that). It is rounded to odd: a number that 11 bits cannot express becomes
+the one of its neighbours whose last bit is 1, and so stays on its side of 0 and of every threshold
+and kink that 10 bits express, as multiples of 1/2 scales are up to 512.
 """
 
 import torch
@@ -21,6 +22,7 @@ __all__ = ["compact", "empty_compact", "input_of", "kind_of", "what_to_keep"]
 LARGEST = torch.finfo(torch.float16).max
 # As integers, floats of a dtype, and the bits of their fraction that a half does not have.
 BEYOND_HALF = {torch.float32: (torch.int32, 2**13 - 1), torch.float64: (torch.int64, 2**42 - 1)}
+MINUS_ZERO = -(2**15)
 # A half is kept as an integer, which tells it from an input in float16.
 KINDS = {torch.uint8: "code", torch.int16: "half"}
 
@@ -71,16 +73,20 @@ def compact(keep: str, step: Step, x: Tensor, operands: Operands, rule: Rule) ->
         return encode(step, x, operands, rule)
     if keep == "half":
         v = x.clone() if operands.scale is None else x / operands.scale
-        return _rounded_to_odd(v.clamp_(-LARGEST, LARGEST)).to(torch.float16).view(torch.int16)
+        return _rounded_to_odd(v.clamp_(-LARGEST, LARGEST))
     return empty_compact(keep, step, x, rule)
 
 
 def _rounded_to_odd(v: Tensor) -> Tensor:
-    """Finite floats, which it overwrites, as 11 bits express them."""
+    """Halves of floats, which it overwrites; as integers."""
     integers, beyond = BEYOND_HALF[v.dtype]
+    is_something = v.to(torch.bool)
     bits = v.view(integers)
     # The sum carries into the last bit that stays, unless all bits beyond are 0.
-    return bits.bitwise_or_((bits & beyond).add_(beyond)).bitwise_and_(~beyond).view(v.dtype)
+    bits.bitwise_or_((bits & beyond).add_(beyond)).bitwise_and_(~beyond)
+    half = v.to(torch.float16).view(torch.int16)
+    # What is too small for a half is no zero for that: the smallest number has the next integer.
+    return torch.maximum(half, (half & MINUS_ZERO).add_(is_something))
 
 
 def input_of(kept: Tensor, operands: Operands, dtype: torch.dtype) -> Tensor:

@@ -35,14 +35,16 @@ class Sign(Step):
     def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         if out is None:
             return super().output(x, operands)
-        # -s plus 0 or 2s: the same, since all is exact, in fewer passes.
-        scale, above = number(operands.scale), torch.ge(x, 0, out=out)
-        if isinstance(scale, float):
+        scale = number(operands.scale)
+        if isinstance(scale, float) and 2 * scale <= torch.finfo(out.dtype).max:
+            # -s plus 0 or 2s: the same, since all is exact, in fewer passes.
+            above = torch.ge(x, 0, out=out)
             return torch.add(-operands.scale, above, alpha=2 * scale, out=out)
-        return above.mul_(2 * scale).sub_(scale)
+        return super().output(x, operands, out)
 
     def level(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
-        return x.clone().ge_(0).mul_(2).sub_(1)
+        above = x.clone().ge_(0) if out is None else torch.ge(x, 0, out=out)
+        return above.mul_(2).sub_(1)
 
     def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
         return x / operands.scale

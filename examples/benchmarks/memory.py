@@ -17,7 +17,14 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from measuring.command import BenchmarkError, build_parser, exit_code, parameters, prepare
+from measuring.command import (
+    BenchmarkError,
+    build_parser,
+    exit_code,
+    parameters,
+    prepare,
+    refuse_size,
+)
 from measuring.figures import bars, panels
 from measuring.kept import kept_for_backward
 from measuring.networks import ACTS, NETWORKS
@@ -170,6 +177,7 @@ def run(options: Namespace) -> None:
     device = prepare(options)
     if not options.quantizers and not options.models:
         raise BenchmarkError("there is nothing to measure: give --quantizers or --models")
+    refuse_size(options.shape)
     around = environment(device)
     rows = []
     x = torch.randn(options.shape, device=device)

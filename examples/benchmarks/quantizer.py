@@ -26,6 +26,7 @@ from measuring.command import (
     exit_code,
     parameters,
     prepare,
+    refuse_size,
 )
 from measuring.figures import bars, panels
 from measuring.quantizers import QUANTIZERS
@@ -64,8 +65,7 @@ def settings(options: Namespace) -> list[Setting]:
     """One for each quantizer and size."""
     shapes = [(int(elements),) for elements in options.elements] or [tuple(options.shape)]
     for shape in shapes:
-        if min(shape) < 1:
-            raise BenchmarkError(f"sizes must be positive, not {'x'.join(map(str, shape))}")
+        refuse_size(shape)
     return [
         Setting(quantizer, shape, options.dtype, options.device, options.threads)
         for quantizer in options.quantizers

@@ -175,7 +175,7 @@ def call(case, x, rule, backend_name):
     """The operator of a case."""
     operands = case.operands()
     y, _ = torch.ops.brevitas_ftprop.quantize(
-        x, *operands, case.step.spec, rule, "grad", "exact", False, backend_name
+        x, *operands, case.step.spec, rule, "grad", "exact", backend_name
     )
     return y
 
@@ -186,7 +186,7 @@ def test_the_operator_is_registered_as_torch_asks(name):
     x, _ = inputs(case, torch.float32)
     x = x.nan_to_num(0.5).clamp(-9, 9).requires_grad_()
     for saved in ("exact", "compact"):
-        arguments = (case.step.spec, "soft_hinge", "grad", saved, False, "auto")
+        arguments = (case.step.spec, "soft_hinge", "grad", saved, "auto")
         torch.library.opcheck(
             torch.ops.brevitas_ftprop.quantize.default, (x, *case.operands(), *arguments)
         )
@@ -304,6 +304,31 @@ def test_a_subclass_with_another_slope_is_no_clamp():
         assert (x.grad == 0.5).all()
     finally:
         del RULES["half"]
+
+
+def test_infinities_that_a_relu_blocks_do_not_reach_the_scale_of_a_large_input():
+    x = torch.linspace(-1, 4, 400)
+    x[3] = -torch.inf
+    zero, three = torch.tensor(0.0), torch.tensor(3.0)
+    gradients = []
+    for name in ("eager", "blocked"):
+        scale = torch.tensor(0.7, requires_grad=True)
+        own = x.clone().requires_grad_()
+        y = int_quantize(
+            own, scale, zero, zero, three, "soft_hinge", "grad", "single", relu=True, backend=name
+        )
+        gradients.append(torch.autograd.grad(y.sum(), scale)[0])
+    assert gradients[0].isfinite()
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(torch.float16, 4e4), (torch.float32, 2e38), (torch.float32, torch.inf)]
+)
+def test_signs_of_the_largest_scales_are_those_of_eager(dtype, scale):
+    x, scale = torch.randn(400).to(dtype), torch.tensor(scale, dtype=dtype)
+    y = binary_sign(x, scale, "hinge", "grad", backend="blocked")
+    assert torch.equal(y, torch.where(x >= 0, scale, -scale))
 
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-40, 3e37])

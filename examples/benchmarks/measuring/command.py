@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +13,12 @@ from jsonargparse import ArgumentParser, Namespace
 
 from brevitas_ftprop import RULES, get_rule, kernels
 
-__all__ = ["BenchmarkError", "build_parser", "exit_code", "parameters", "prepare"]
+__all__ = ["BenchmarkError", "build_parser", "exit_code", "parameters", "prepare", "refuse_size"]
 
 
 BACKENDS = ("auto", *kernels.BACKENDS)
+# Elements of the tensors that are measured.
+SMALLEST, LARGEST = 8, 10**11
 
 
 class BenchmarkError(Exception):
@@ -63,6 +66,15 @@ def prepare(options: Namespace) -> torch.device:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     return device
+
+
+def refuse_size(shape: Sequence[int]) -> None:
+    """Raise for a tensor that cannot be, or is too small to compare what rivals make of it."""
+    if min(shape) < 1 or not SMALLEST <= math.prod(shape) <= LARGEST:
+        raise BenchmarkError(
+            f"a tensor must have {SMALLEST} to {LARGEST:.0e} elements, not "
+            f"{'x'.join(map(str, shape))}"
+        )
 
 
 def parameters(options: Namespace) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def test_ratios_are_those_of_the_bytes(record_of):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
+        (["--shape", "-1", "64"], "a tensor must have 8 to 1e+11 elements, not -1x64"),
         (["--batch-size", "0"], "--batch-size must be positive, not 0"),
         (["--models", "--quantizers"], "nothing to measure"),
         (["--models", "alexnet", "--image-size", "10", "--quantizers"], "60×60 or more"),

@@ -78,8 +78,12 @@ def test_it_runs_in_half_precision(record_of, dtype):
     ("wrong", "says"),
     [
         (["--threads", "0"], "--threads must be positive, not 0"),
-        (["--shape", "4", "-1"], "sizes must be positive, not 4x-1"),
-        (["--elements", "0.5"], "sizes must be positive, not 0"),
+        (["--shape", "4", "-1"], "a tensor must have 8 to 1e+11 elements, not 4x-1"),
+        (["--elements", "3"], "a tensor must have 8 to 1e+11 elements, not 3"),
+        (
+            ["--elements", "1e20"],
+            "a tensor must have 8 to 1e+11 elements, not 100000000000000000000",
+        ),
         (["--rules", "no_rule"], "unknown rule 'no_rule'"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
