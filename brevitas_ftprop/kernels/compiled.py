@@ -43,6 +43,9 @@ def forward(
     """As :func:`.eager.forward`."""
     if not x.numel() or _is_slow(keep, step, rule, x.device):
         return blocked.forward(step, x, operands, rule, keep)
+    if keep not in ("code", "half"):
+        # All others make nothing to keep: one function, compiled once.
+        keep = "nothing"
     return _forward(step, rule, keep)(x, *operands)
 
 
