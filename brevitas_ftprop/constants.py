@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as of_all_modules
 
 __all__ = ["forget", "kept", "without_hooks"]
 
@@ -73,7 +73,12 @@ def forget(owner: nn.Module) -> None:
 
 def without_hooks(module: nn.Module) -> bool:
     """Whether a call of the module and of all inside it does nothing but the forward pass."""
-    if _has_any_global_hook():
+    if (
+        of_all_modules._global_forward_hooks
+        or of_all_modules._global_forward_pre_hooks
+        or of_all_modules._global_backward_hooks
+        or of_all_modules._global_backward_pre_hooks
+    ):
         return False
     # Several times as fast as module.modules(), which is asked for at every step.
     waiting: list[Any] = [module]

@@ -14,7 +14,6 @@ its RTL is simulated where Verilator is installed. The command line does the sam
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brevitas_ftprop import export_finn
+from brevitas_ftprop.export import MissingToolError
 from brevitas_ftprop.export.deployable import check_deployable
 from brevitas_ftprop.export.finn.rtl import simulate_rtl
 from brevitas_ftprop.models import ConvNet4
@@ -103,14 +103,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         overwrite=True,
     )
     print(report)
-    if shutil.which("verilator") is None:
-        print("The RTL was not simulated: apt-get install verilator g++")
+    try:
+        simulated = simulate_rtl(
+            folder / "7_folded.onnx",
+            pixels[:2].permute(0, 2, 3, 1),
+            nodes="Thresholding_rtl_0" if options.fast else "all",
+        )
+    except MissingToolError as error:
+        print(f"The RTL was not simulated: {error}")
         return 0 if report.ok else 1
-    simulated = simulate_rtl(
-        folder / "7_folded.onnx",
-        pixels[:2].permute(0, 2, 3, 1),
-        nodes="Thresholding_rtl_0" if options.fast else "all",
-    )
     print(simulated)
     print(f"Files: {options.out}")
     return 0 if report.ok and simulated.ok else 1

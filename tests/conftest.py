@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+
+# Before torch reads it, for the processes too that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg

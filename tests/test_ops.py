@@ -14,6 +14,7 @@ from brevitas_ftprop.ops import (
     paper_staircase,
     ternary_step,
 )
+from tests.combinations import combinations
 
 RULE_CLASSES = list(RULES.values())
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}  # float64
@@ -106,12 +107,17 @@ def test_ternary_gradient_is_autograd_of_the_layer_losses(rule, form, weighting)
     assert not gradient[grad == 0].any()
 
 
-@pytest.mark.parametrize("weighting", ["grad", "mean"])
-@pytest.mark.parametrize("form", ["single", "sum"])
-@pytest.mark.parametrize(("lo", "hi"), [(0, 3), (-2, 1), (-1, 1), (-7, 7), (0, 15)])
-@rule_parameters
-def test_int_staircase_gradient_is_autograd_of_the_layer_losses(rule, lo, hi, form, weighting):
-    rule = rule()
+@pytest.mark.parametrize(
+    ("rule", "bounds", "form", "weighting"),
+    combinations(
+        RULE_CLASSES,
+        [(0, 3), (-2, 1), (-1, 1), (-7, 7), (0, 15)],
+        ["single", "sum"],
+        ["grad", "mean"],
+    ),
+)
+def test_int_staircase_gradient_is_autograd_of_the_layer_losses(rule, bounds, form, weighting):
+    rule, (lo, hi) = rule(), bounds
     v, grad = dense(lo - 3, hi + 3)
     bounds = torch.tensor(float(lo)), torch.tensor(float(hi))
     gradient = input_gradient(
@@ -345,10 +351,9 @@ def test_ste_passes_the_gradient_bit_for_bit(op):
     assert torch.equal(input_gradient(every_op("ste")[op], x, grad), grad)
 
 
-@pytest.mark.parametrize("form", ["single", "sum"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("op", OPS)
-@rule_parameters
+@pytest.mark.parametrize(
+    ("rule", "op", "dtype", "form"), combinations(RULE_CLASSES, OPS, DTYPES, ["single", "sum"])
+)
 def test_extreme_inputs_give_finite_values_of_the_input_dtype(rule, op, dtype, form):
     finfo = torch.finfo(dtype)
     magnitudes = [0.0, finfo.smallest_normal, finfo.tiny, finfo.eps, 1.0, 88.0, 1e3, finfo.max]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Annotated
 
 import typer
+
+import brevitas_ftprop
 
 from . import check, export, rules, simulate, verify
 
@@ -30,7 +31,7 @@ app.command("simulate")(simulate.simulate)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(importlib.metadata.version("brevitas-ftprop"))
+        typer.echo(brevitas_ftprop.__version__)
         raise typer.Exit
 
 

@@ -97,13 +97,16 @@ class Step:
     """
 
     name: ClassVar[str]
+    __match_args__: ClassVar[tuple[str, ...]]
     form: str = "single"
     relu: bool = False
 
     @property
     def spec(self) -> str:
         """String that :func:`.parse_step` turns into this step: steps cross operators as such."""
-        return ":".join([self.name, *map(str, vars(self).values())])
+        # Not vars(self): torch 2.11 and older cannot compile that.
+        fields = [str(getattr(self, field)) for field in self.__match_args__]
+        return ":".join([self.name, *fields])
 
     def output(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         """The quantized value of ``x``, written to ``out`` where that is given."""

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
+import brevitas_ftprop
+
 __all__ = ["Epoch", "Result", "device_name", "hash_weights", "versions"]
 
 PACKAGES = (
     "brevitas",
-    "brevitas-ftprop",
     "lightning",
     "numpy",
     "scikit-learn",
@@ -135,8 +136,11 @@ def device_name(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that a run's numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, of this package and of the installed ones that numbers depend on."""
+    found = {
+        "python": platform.python_version(),
+        "brevitas-ftprop": brevitas_ftprop.__version__,
+    }
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)

@@ -21,6 +21,7 @@ from brevitas_ftprop.kernels import (
     eager,
 )
 from brevitas_ftprop.ops import binary_sign, int_quantize
+from tests.combinations import combinations
 from tests.kernels.steps_under_test import CASES, DTYPES, inputs
 
 CPU = torch.device("cpu")
@@ -47,9 +48,7 @@ def backward_of(module, case, grad, kept, rule, weighting, needs):
     return module.backward(case.step, grad, kept, operands, rule, weighting, needs, len(grad))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("rule", RULE_CLASSES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize(("rule", "name", "dtype"), combinations(RULE_CLASSES, CASES, DTYPES))
 def test_blocks_compute_what_eager_does(rule, name, dtype):
     case, rule = CASES[name], rule()
     x, grad = inputs(case, dtype)
@@ -73,9 +72,10 @@ def gradients_to_compare(x, rule, *gradients):
     return [gradient[~x.isnan()] for gradient in gradients]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("rule", ["saturated_ste", "soft_hinge", "hinge", "ste"])
+@pytest.mark.parametrize(
+    ("rule", "name", "dtype"),
+    combinations(["saturated_ste", "soft_hinge", "hinge", "ste"], CASES, DTYPES),
+)
 def test_blocks_sum_to_what_eager_does(rule, name, dtype):
     case, rule = CASES[name], RULES[rule]()
     # Without infinities and NaN, whose sums are no numbers.
@@ -94,9 +94,9 @@ def test_blocks_sum_to_what_eager_does(rule, name, dtype):
             )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("rule", CODABLE, ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    ("rule", "name", "dtype"), combinations(CODABLE, CASES, [torch.float32, torch.bfloat16])
+)
 def test_blocks_code_slopes_as_eager_does(rule, name, dtype):
     case, rule = CASES[name], rule()
     x, grad = inputs(case, dtype)

@@ -12,6 +12,7 @@ from brevitas_ftprop.kernels import Operands, Sign, codable, code_size, error_bo
 from brevitas_ftprop.kernels.codes import pack, unpack
 from brevitas_ftprop.kernels.kept import compact
 from brevitas_ftprop.ops import binary_sign, int_quantize
+from tests.combinations import combinations
 from tests.kernels.steps_under_test import CASES, inputs
 
 RULE_CLASSES = list(RULES.values())
@@ -258,9 +259,14 @@ def test_checkpointing_hooks_and_double_use_give_the_same_gradients(rule, saved)
         assert torch.equal(gradient(network), expected)
 
 
-@pytest.mark.parametrize("saved", ["exact", "compact"])
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("relu")])
-@pytest.mark.parametrize("rule", RULE_CLASSES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    ("rule", "name", "saved"),
+    combinations(
+        RULE_CLASSES,
+        [name for name in CASES if name.startswith("relu")],
+        ["exact", "compact"],
+    ),
+)
 def test_a_relu_in_the_step_is_a_relu_in_front_of_it(rule, name, saved):
     case, rule = CASES[name], rule()
     x, grad = inputs(case, torch.float32)

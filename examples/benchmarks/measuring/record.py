@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-__all__ = ["Record", "environment", "markdown"]
+import brevitas_ftprop
 
-PACKAGES = ("brevitas", "brevitas-ftprop", "torch")
+__all__ = ["Record", "environment", "markdown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,13 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cpu": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "versions": {"Python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "versions": {
+            "Python": platform.python_version(),
+            "brevitas": version("brevitas"),
+            # Of a package that is only on PYTHONPATH, as on many a GPU machine, pip knows nothing.
+            "brevitas-ftprop": brevitas_ftprop.__version__,
+            "torch": version("torch"),
+        },
         "load_average": os.getloadavg()[0],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -56,7 +56,7 @@ def test_a_run_leaves_its_result_weights_recipe_and_logs(tiny, run, tmp_path):
 
 def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
     monkeypatch.setattr("training.result.PACKAGES", ("torch", "no-such-package"))
-    assert versions().keys() == {"python", "torch"}
+    assert versions().keys() == {"python", "brevitas-ftprop", "torch"}
 
 
 def test_a_monitored_run_logs_its_figures_and_computes_the_same(tiny, run, tmp_path):

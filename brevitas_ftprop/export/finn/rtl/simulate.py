@@ -27,7 +27,8 @@ from .execution import execute
 from .partition import check_batch, check_names, check_values, load_partition
 from .report import NodeReport, RtlReport
 from .streams import pack
-from .verilator import Builder, require_tools, stream
+from .tools import require_tools
+from .verilator import Builder, stream
 
 __all__ = ["simulate_rtl"]
 
@@ -80,7 +81,7 @@ def simulate_rtl(
             missing (says the install line) or fails (names the node).
 
     References:
-        FINN's ``finn-rtllib`` and ``generate_hdl`` (finn-plus 1.6.1); Verilator 5.006.
+        FINN's ``finn-rtllib`` and ``generate_hdl`` (finn-plus 1.6.1); Verilator 5.006 and 5.48.
     """
     check_device(fpga_part, clock_ns)
     prepare_finn()

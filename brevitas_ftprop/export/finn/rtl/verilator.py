@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import shutil
 import subprocess
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MissingToolError, VerificationError
+from ...errors import VerificationError
 from .design import TOP, Design
 from .dialect import readable
+from .tools import find_compiler, find_verilator
 
-__all__ = ["Builder", "Recording", "require_tools", "stream"]
+__all__ = ["Builder", "Recording", "stream"]
 
 TESTBENCH = Path(__file__).with_name("testbench.cpp")
-COMPILERS = ("g++", "clang++", "c++")
 # Builds and runs take seconds; a tool that hangs must not hang the caller.
 TOOL_SECONDS = 900
 SHOWN_LINES = 12
@@ -53,18 +53,6 @@ class Recording:
     taken_at: NDArray[np.int64]
     first_input: int
     unstable: int
-
-
-def require_tools() -> None:
-    """Raise unless Verilator and a C++ compiler are there.
-
-    Raises:
-        MissingToolError: says how to install them.
-    """
-    if shutil.which("verilator") is None or _compiler() is None:
-        raise MissingToolError(
-            "RTL simulation needs verilator and a C++ compiler: apt-get install verilator g++"
-        )
 
 
 class Builder:
@@ -110,8 +98,8 @@ class Builder:
         folder.mkdir(parents=True)
         for file, text in sources:
             (folder / file).write_text(text)
-        _run(
-            ["verilator", *VERILATOR_FLAGS, "--Mdir", "cpp", *(file for file, _ in sources)],
+        _verilate(
+            [*VERILATOR_FLAGS, "--Mdir", "cpp", *(file for file, _ in sources)],
             folder,
             f"Verilator cannot build the RTL of {name}",
         )
@@ -192,7 +180,7 @@ def _compile_unit(
 
 
 def _compile(arguments: list[str], include: Path, folder: Path, name: str) -> None:
-    compiler = _compiler()
+    compiler = find_compiler()
     assert compiler is not None
     _run(
         [compiler, *COMPILER_FLAGS, f"-I{include}", f"-I{include / 'vltstd'}", *arguments],
@@ -201,13 +189,16 @@ def _compile(arguments: list[str], include: Path, folder: Path, name: str) -> No
     )
 
 
-def _compiler() -> str | None:
-    return next((name for name in COMPILERS if shutil.which(name) is not None), None)
+def _verilate(arguments: list[str], folder: Path, failure: str) -> str:
+    verilator = find_verilator()
+    assert verilator is not None
+    environment = {**os.environ, **verilator.environment}
+    return _run([verilator.program, *arguments], folder, failure, environment)
 
 
 def _verilator_root(folder: Path) -> Path:
-    command = ["verilator", "--getenv", "VERILATOR_ROOT"]
-    return Path(_run(command, folder, "verilator does not say where it is installed").strip())
+    arguments = ["--getenv", "VERILATOR_ROOT"]
+    return Path(_verilate(arguments, folder, "Verilator does not say where it is").strip())
 
 
 def _runtime_parts(generated: Path) -> list[str]:
@@ -217,11 +208,13 @@ def _runtime_parts(generated: Path) -> list[str]:
     return [part for line in lists for part in line.split()]
 
 
-def _run(command: list[str], folder: Path, failure: str) -> str:
+def _run(
+    command: list[str], folder: Path, failure: str, environment: dict[str, str] | None = None
+) -> str:
     try:
         run = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, errors="replace",
-            timeout=TOOL_SECONDS,
+            command, cwd=folder, env=environment, capture_output=True, text=True,
+            errors="replace", timeout=TOOL_SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise VerificationError(f"{failure}: no result after {TOOL_SECONDS} s") from error

