@@ -1,5 +1,6 @@
 """Quantizer proxies that carry a target rule, readable and changeable on a live model."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -19,13 +20,25 @@ __all__ = [
     "rule_holder",
 ]
 
-
 OPTIONS = ("rule", "weighting", "staircase", "saved")
+# Older compilers can neither trace Brevitas' quantized tensors nor count its steps.
+COMPILABLE = torch.__version__ >= (2, 8)
 
 
 def rule_holder(tensor_quant: Any) -> Any:
     """The module inside a tensor-quant that holds the rule: ``int_quant``, or itself."""
     return getattr(tensor_quant, "int_quant", tensor_quant)
+
+
+# Where fullgraph=True forbids that, torch raises and names this function.
+@torch.compiler.disable
+def compiling_quantizers_needs_torch_2_8(proxy: Any, x: Any) -> Any:
+    """Run a quantizer uncompiled, and say why."""
+    warnings.warn(
+        f"compiling quantizers needs torch 2.8; in {torch.__version__} they run uncompiled",
+        stacklevel=2,
+    )
+    return proxy.forward(x)
 
 
 class TargetPropProxy:
@@ -49,6 +62,8 @@ class TargetPropProxy:
 
     def forward(self, x: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
+            if not COMPILABLE:
+                return compiling_quantizers_needs_torch_2_8(self, x)
             # Brevitas counts the steps of statistics and of a delay in ints, which would otherwise
             # be constants to the compiler: every step compiled again.
             with torch._dynamo.patch_dynamo_config(allow_unspec_int_on_nn_module=True):

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from brevitas_ftprop.export import MissingToolError
+from brevitas_ftprop.export.tracing import DYNAMO_SINCE
+
 REPO = Path(__file__).resolve().parent.parent
 ARCHIVE = "cifar10_jpeg.tar.xz"
 IMAGES_PER_CLASS = 40
@@ -30,6 +33,26 @@ class LabelledImages(NamedTuple):
 
     images: Tensor
     labels: Tensor
+
+
+if torch.__version__ < DYNAMO_SINCE:
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup():
+        return (yield from _skipped_where_torch_is_too_old())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call():
+        return (yield from _skipped_where_torch_is_too_old())
+
+
+def _skipped_where_torch_is_too_old():
+    try:
+        return (yield)
+    except MissingToolError as error:
+        if "the dynamo exporter needs torch 2.8" not in str(error):
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,13 +13,15 @@ from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
-from .errors import ExportError
+from .errors import ExportError, MissingToolError
 from .markers import marking_manager
 from .quiet import silence
 from .state import export_state
 from .tags import tag_nodes
 
 __all__ = ["trace"]
+
+DYNAMO_SINCE = (2, 8)
 
 
 def trace(
@@ -29,7 +31,13 @@ def trace(
 
     Raises:
         ExportError: if the exporter fails; names the layer where that is known.
+        MissingToolError: for the dynamo exporter of a torch that is too old for Brevitas.
     """
+    if dynamo and torch.__version__ < DYNAMO_SINCE:
+        raise MissingToolError(
+            f"the dynamo exporter needs torch 2.8, and this is {torch.__version__}: export with"
+            " dynamo=False"
+        )
     options = {
         "dynamo": dynamo,
         "opset_version": opset_version,

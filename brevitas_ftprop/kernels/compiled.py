@@ -6,6 +6,7 @@ by itself. Exponentials are the compiler's, so that elements equal eager's to a 
 halves, which the compiler would take one by one on a CPU, are left to :mod:`.blocked`.
 """
 
+import inspect
 import os
 import shlex
 import shutil
@@ -25,6 +26,10 @@ from .layout import in_format, memory_format
 from .step import Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]
+
+LIMIT = 1 << 16
+# torch 2.11 and older know the limit as a setting of the whole compiler only.
+TAKES_LIMIT = "recompile_limit" in inspect.signature(torch.compile).parameters
 
 
 def reason_against(device: torch.device, step: Step, operands: Operands, rule: Rule) -> str | None:
@@ -77,7 +82,9 @@ def _is_slow(keep: str, step: Step, rule: Rule, device: torch.device) -> bool:
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     # The compiler counts how often it compiles a piece of code: each function gets one of its own.
     function.__code__ = function.__code__.replace()  # pyright: ignore[reportFunctionMemberAccess]
-    return torch.compile(function, dynamic=True, fullgraph=True, recompile_limit=1 << 16)  # pyright: ignore[reportCallIssue]
+    options = {"recompile_limit": LIMIT} if TAKES_LIMIT else {}
+    compiled = torch.compile(function, dynamic=True, fullgraph=True, **options)  # pyright: ignore[reportCallIssue]
+    return compiled if TAKES_LIMIT else torch._dynamo.config.patch(cache_size_limit=LIMIT)(compiled)
 
 
 @lru_cache(maxsize=512)

