@@ -22,7 +22,7 @@ __all__ = [
 
 OPTIONS = ("rule", "weighting", "staircase", "saved")
 # Older compilers can neither trace Brevitas' quantized tensors nor count its steps.
-COMPILABLE = torch.__version__ >= (2, 8)
+COMPILABLE = torch.__version__ >= "2.8"
 
 
 def rule_holder(tensor_quant: Any) -> Any:
@@ -63,7 +63,7 @@ class TargetPropProxy:
     def forward(self, x: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
             if not COMPILABLE:
-                return compiling_quantizers_needs_torch_2_8(self, x)
+                return compiling_quantizers_needs_torch_2_8(self, x)  # pyright: ignore[reportCallIssue]
             # Brevitas counts the steps of statistics and of a delay in ints, which would otherwise
             # be constants to the compiler: every step compiled again.
             with torch._dynamo.patch_dynamo_config(allow_unspec_int_on_nn_module=True):

@@ -21,7 +21,7 @@ from .tags import tag_nodes
 
 __all__ = ["trace"]
 
-DYNAMO_SINCE = (2, 8)
+DYNAMO_SINCE = "2.8"
 
 
 def trace(
@@ -35,7 +35,7 @@ def trace(
     """
     if dynamo and torch.__version__ < DYNAMO_SINCE:
         raise MissingToolError(
-            f"the dynamo exporter needs torch 2.8, and this is {torch.__version__}: export with"
+            f"the dynamo exporter needs torch {DYNAMO_SINCE}, and this is {torch.__version__}: export with"
             " dynamo=False"
         )
     options = {

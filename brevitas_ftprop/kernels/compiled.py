@@ -82,8 +82,8 @@ def _is_slow(keep: str, step: Step, rule: Rule, device: torch.device) -> bool:
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     # The compiler counts how often it compiles a piece of code: each function gets one of its own.
     function.__code__ = function.__code__.replace()  # pyright: ignore[reportFunctionMemberAccess]
-    options = {"recompile_limit": LIMIT} if TAKES_LIMIT else {}
-    compiled = torch.compile(function, dynamic=True, fullgraph=True, **options)  # pyright: ignore[reportCallIssue]
+    options: dict[str, Any] = {"recompile_limit": LIMIT} if TAKES_LIMIT else {}
+    compiled = torch.compile(function, dynamic=True, fullgraph=True, **options)
     return compiled if TAKES_LIMIT else torch._dynamo.config.patch(cache_size_limit=LIMIT)(compiled)
 
 
