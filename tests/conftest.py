@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-# Before torch reads it, for the processes too that tests start.
+# Before torch reads them, for the processes too that tests start. Workers of inductor's own would
+# each import torch to compile a loop or two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import torch
 from torch import Tensor

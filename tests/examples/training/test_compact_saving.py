@@ -35,6 +35,7 @@ def test_two_valued_slopes_train_to_the_same_bits(run):
     assert compact.final_weights == exact.final_weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("act", "rule"), [("sign", "soft_hinge"), ("int2", "saturated_ste")])
 def test_codes_and_halves_train_along_the_same_curve_within_the_noise_of_the_seeds(run, act, rule):
     curves = {
