@@ -37,6 +37,12 @@ class LabelledImages(NamedTuple):
     labels: Tensor
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Tests that are named one by one run here: a worker would take longer to start."""
+    return 0 if config.args and all("::" in each for each in config.args) else None
+
+
 if torch.__version__ < DYNAMO_SINCE:
 
     @pytest.hookimpl(wrapper=True)
