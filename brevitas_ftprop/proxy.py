@@ -8,6 +8,7 @@ from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInject
 from torch import nn
 
 from .core import fuse_relu
+from .kernels.compiled import COMPILABLE
 from .levels import tensor_quant_of
 from .ops import check_options
 from .rules import get_rule
@@ -21,8 +22,6 @@ __all__ = [
 ]
 
 OPTIONS = ("rule", "weighting", "staircase", "saved")
-# Older compilers can neither trace Brevitas' quantized tensors nor count its steps.
-COMPILABLE = torch.__version__ >= "2.8"
 
 
 def rule_holder(tensor_quant: Any) -> Any:

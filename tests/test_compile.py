@@ -25,10 +25,11 @@ from brevitas_examples.bnn_pynq.models import model_with_cfg
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from brevitas_ftprop import proxy, quant, swap_quantizers
+from brevitas_ftprop import quant, swap_quantizers
+from brevitas_ftprop.kernels.compiled import COMPILABLE
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 
-pytestmark = pytest.mark.skipif(not proxy.COMPILABLE, reason="compiling quantizers needs torch 2.8")
+pytestmark = pytest.mark.skipif(not COMPILABLE, reason="compiling quantizers needs torch 2.8")
 
 # The compiler's graph runs the very operations of the model in the same order; inductor fuses them,
 # which changes sums of float32.

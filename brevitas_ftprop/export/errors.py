@@ -12,4 +12,4 @@ class VerificationError(RuntimeError):
 
 
 class MissingToolError(ExportError, VerificationError):
-    """A package or program that the work needs is not installed; says how to install it."""
+    """A package or program that the work needs is missing or too old; says how to get it."""

@@ -35,8 +35,8 @@ def trace(
     """
     if dynamo and torch.__version__ < DYNAMO_SINCE:
         raise MissingToolError(
-            f"the dynamo exporter needs torch {DYNAMO_SINCE}, and this is {torch.__version__}: export with"
-            " dynamo=False"
+            f"the dynamo exporter needs torch {DYNAMO_SINCE}, and this is {torch.__version__}:"
+            " export with dynamo=False"
         )
     options = {
         "dynamo": dynamo,

@@ -27,13 +27,18 @@ from .step import Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]
 
+# Older compilers can trace neither these formulas nor Brevitas' quantized tensors.
+SINCE = "2.8"
+COMPILABLE = torch.__version__ >= SINCE
 LIMIT = 1 << 16
 # torch 2.11 and older know the limit as a setting of the whole compiler only.
 TAKES_LIMIT = "recompile_limit" in inspect.signature(torch.compile).parameters
 
 
 def reason_against(device: torch.device, step: Step, operands: Operands, rule: Rule) -> str | None:
-    """Why this backend cannot compute a step: a missing compiler."""
+    """Why this backend cannot compute a step: a missing or old compiler."""
+    if not COMPILABLE:
+        return f"compiling needs torch {SINCE}, and this is {torch.__version__}"
     compiler = shlex.split(os.environ.get("CXX") or "g++")[0]
     if device.type == "cpu" and shutil.which(compiler) is None:
         return f"there is no C++ compiler {compiler}: install g++, or name one in the variable CXX"
