@@ -31,10 +31,10 @@ def rule_holder(tensor_quant: Any) -> Any:
 
 # Where fullgraph=True forbids that, torch raises and names this function.
 @torch.compiler.disable
-def compiling_quantizers_needs_torch_2_8(proxy: Any, x: Any) -> Any:
+def compiling_quantizers_needs_torch_2_11(proxy: Any, x: Any) -> Any:
     """Run a quantizer uncompiled, and say why."""
     warnings.warn(
-        f"compiling quantizers needs torch 2.8; in {torch.__version__} they run uncompiled",
+        f"compiling quantizers needs torch 2.11; in {torch.__version__} they run uncompiled",
         stacklevel=2,
     )
     return proxy.forward(x)
@@ -62,7 +62,7 @@ class TargetPropProxy:
     def forward(self, x: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
             if not COMPILABLE:
-                return compiling_quantizers_needs_torch_2_8(self, x)  # pyright: ignore[reportCallIssue]
+                return compiling_quantizers_needs_torch_2_11(self, x)  # pyright: ignore[reportCallIssue]
             # Brevitas counts the steps of statistics and of a delay in ints, which would otherwise
             # be constants to the compiler: every step compiled again.
             with torch._dynamo.patch_dynamo_config(allow_unspec_int_on_nn_module=True):

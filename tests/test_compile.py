@@ -29,7 +29,7 @@ from brevitas_ftprop import quant, swap_quantizers
 from brevitas_ftprop.kernels.compiled import COMPILABLE
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 
-pytestmark = pytest.mark.skipif(not COMPILABLE, reason="compiling quantizers needs torch 2.8")
+pytestmark = pytest.mark.skipif(not COMPILABLE, reason="compiling quantizers needs torch 2.11")
 
 # The compiler's graph runs the very operations of the model in the same order; inductor fuses them,
 # which changes sums of float32.

@@ -28,10 +28,10 @@ from .step import Operands, Step
 __all__ = ["backward", "forward", "reason_against"]
 
 # Older compilers can trace neither these formulas nor Brevitas' quantized tensors.
-SINCE = "2.8"
+SINCE = "2.11"
 COMPILABLE = torch.__version__ >= SINCE
 LIMIT = 1 << 16
-# torch 2.11 and older know the limit as a setting of the whole compiler only.
+# torch 2.11 knows the limit only as a setting of the whole compiler.
 TAKES_LIMIT = "recompile_limit" in inspect.signature(torch.compile).parameters
 
 

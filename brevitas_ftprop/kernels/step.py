@@ -104,7 +104,7 @@ class Step:
     @property
     def spec(self) -> str:
         """String that :func:`.parse_step` turns into this step: steps cross operators as such."""
-        # Not vars(self): torch 2.11 and older cannot compile that.
+        # Not vars(self), which torch 2.11 cannot compile.
         fields = [str(getattr(self, field)) for field in self.__match_args__]
         return ":".join([self.name, *fields])
 
