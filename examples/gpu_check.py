@@ -30,8 +30,8 @@ onnx (which Brevitas' exporters import), take
 
       pip download --no-deps --dest wheels jsonargparse docstring_parser typeshed_client
 
-- CIFAR-10 as JPEG files in ``train/<class>/`` and ``test/<class>/``, as a folder or as a ``.tar.xz``
-  of the two, for ``--data``; without it the trainer takes random images, and nothing is compared.
+- CIFAR-10 as JPEG files in ``train/<class>/`` and ``test/<class>/``, a folder or a ``.tar.xz`` of
+  the two, for ``--data``; without it the trainer takes random images, and nothing is compared.
 
 There::
 

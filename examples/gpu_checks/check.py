@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-__all__ = ["Check", "LostDeviceError", "Unavailable", "variable"]
+__all__ = ["TRAINER", "Check", "LostDeviceError", "Unavailable", "needs", "variable"]
+
+# What the trainer imports that a machine with PyTorch may lack.
+TRAINER = (
+    "docstring_parser",
+    "jsonargparse",
+    "lightning",
+    "rich",
+    "sklearn",
+    "torchmetrics",
+    "typeshed_client",
+    "yaml",
+)
 
 Made = TypeVar("Made")
 
@@ -29,7 +43,6 @@ class Check:
     """One part's run.
 
     Attributes:
-        device: to check.
         small: whether all is done in small, on a CPU.
         data: CIFAR-10, or None.
         out: folder of the report.
@@ -45,12 +58,19 @@ class Check:
         done: set[str],
         tell: Callable[..., None],
     ) -> None:
-        self.device = torch.device(options["device"])
-        self.small = self.device.type == "cpu"
+        self.small = options["device"] == "cpu"
         self.data = Path(options["data"]) if options["data"] else None
         self.out, self.work = Path(options["out"]), Path(options["work"])
         self.soft, self.hard, self.done, self.tell = soft, hard, done, tell
         self.has_begun = False
+
+    @property
+    def device(self) -> torch.device:
+        """What is checked."""
+        # Here, so that a part can say what it lacks before it waits for imports.
+        import torch
+
+        return torch.device("cpu" if self.small else "cuda")
 
     def case(self, name: str, function: Callable[..., Made], *arguments: Any) -> Made | None:
         """Call a function; None where it fails, cannot be here, or there is no time for it.
@@ -73,7 +93,7 @@ class Check:
             self.tell(event="skipped", case=name, why=str(error))
         except Exception as error:
             self.failure(name, error, traceback.format_exc())
-            if self.device.type == "cuda" and _is_lost():
+            if not self.small and _is_lost():
                 raise LostDeviceError from error
         return None
 
@@ -87,6 +107,13 @@ class Check:
 
     def note(self, text: str) -> None:
         self.tell(event="note", text=text)
+
+
+def needs(*modules: str) -> None:
+    """Raise Unavailable unless all of these can be imported."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Unavailable(f"needs {', '.join(missing)}")
 
 
 @contextmanager
@@ -104,6 +131,8 @@ def variable(name: str, value: str | None) -> Iterator[None]:
 
 
 def _is_lost() -> bool:
+    import torch
+
     try:
         torch.cuda.synchronize()
     except RuntimeError:

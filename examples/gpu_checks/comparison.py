@@ -6,7 +6,6 @@ or another, goes on; runs that were cut off go on from their checkpoints in the 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -19,9 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from .check import Check, Unavailable
+from .check import TRAINER, Check, Unavailable, needs
 from .data import data_section
 
 __all__ = ["run"]
@@ -32,7 +29,6 @@ KEPT = "comparison.zip"
 ACTS, RULES = ("sign", "staircase3"), ("saturated_ste", "soft_hinge")
 # What a run takes of a card beside its context: images, weights, activations of a batch.
 BYTES = 2 * 2**30
-NEEDED = ("jsonargparse", "lightning", "torchmetrics", "rich", "sklearn", "scipy", "matplotlib")
 # Seconds of a run until its first step, and how much faster many runs are than one alone, both
 # guessed with care: a run that is cut off tells no accuracy.
 STARTING, SHARED = 35.0, 1.5
@@ -42,9 +38,7 @@ ENDING = 4.0
 
 
 def run(check: Check) -> None:
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise Unavailable(f"needs {', '.join(missing)}")
+    needs(*TRAINER, "matplotlib", "scipy")
     check.case("comparison", compare, check)
 
 
@@ -79,6 +73,8 @@ def compare(check: Check) -> None:
 
 def jobs_at_a_time() -> int:
     """How many runs the card and the host take."""
+    import torch
+
     free, _ = torch.cuda.mem_get_info()
     arms = len(ACTS) * len(RULES)
     jobs = min(free // BYTES, os.cpu_count() or arms)

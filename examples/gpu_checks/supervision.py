@@ -23,6 +23,7 @@ from .report import FAILED, PASSED, SKIPPED, PartReport
 
 __all__ = ["EndedError", "OverdueError", "Supervisor", "Worker", "paths"]
 
+COMMAND = (sys.executable, "-m", "gpu_checks.worker")
 EXAMPLES = Path(__file__).resolve().parents[1]
 # Of all the time, for a worker to import what it needs.
 STARTING = 0.4
@@ -54,7 +55,7 @@ class Worker:
 
     def __init__(self, options: Mapping[str, Any], log: IO[bytes]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gpu_checks.worker", json.dumps(dict(options))],
+            [*COMMAND, json.dumps(dict(options))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .check import Check, Unavailable
+from .check import TRAINER, Check, needs
 from .data import data_section
 
 __all__ = ["run"]
@@ -24,10 +24,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def run(check: Check) -> None:
-    try:
-        import training
-    except ImportError as error:
-        raise Unavailable(f"needs what the trainer imports: {error}") from error
+    needs(*TRAINER)
+    import training
+
     data = check.case("images", data_section, check)
     if data is None:
         return

@@ -74,11 +74,12 @@ def run(part: str, check: Check) -> None:
 
 def give_back() -> None:
     """Leave the next part the memory that this one had."""
-    import torch
-
-    torch._dynamo.reset()
+    # What was never imported has nothing to give.
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
     gc.collect()
-    if torch.cuda.is_initialized():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
