@@ -28,6 +28,8 @@ ON_THE_DEVICE = (
 IN_SMALL = ("tests/test_whole_models.py", "tests/kernels/test_triton_device.py")
 # Of the small form: what takes a second or two, by pytest's -k.
 QUICK = "convnet4 or named or waits"
+# Seconds to read and tell what processes found that had to be ended.
+ENDING = 5.0
 # Without configuration or plugins, of which a bare machine has other ones or none.
 OPTIONS = ("-c", os.devnull, "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider")
 
@@ -61,8 +63,17 @@ def tests(check: Check) -> None:
             )
             for shard, record in enumerate(records)
         ]
-        waited = [process.wait(max(1.0, check.hard - 3 - time.time())) for process in processes]
-        tell(check, [read(record) for record in records], waited)
+        codes = [ended(process, check.hard - ENDING) for process in processes]
+        tell(check, [read(record) for record in records], codes)
+
+
+def ended(process: subprocess.Popen, deadline: float) -> int:
+    """Its exit code; negative if it had to be ended at the deadline."""
+    try:
+        return process.wait(max(0.0, deadline - time.time()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def read(record: Path) -> list[dict[str, str]]:
@@ -97,6 +108,6 @@ def tell(check: Check, records: list[list[dict[str, str]]], codes: list[int]) ->
     # 0: all passed, 1: some failed, which is told above, 5: a share without tests.
     broken = sorted({code for code in codes if code not in (0, 1, 5)})
     if broken:
-        raise RuntimeError(f"pytest ended with {broken}: see the log")
+        raise RuntimeError(f"pytest ended with {broken} (-9: at the time limit): see the log")
     if not any(record for record in records):
         raise RuntimeError("there was no test to run: see the log")
