@@ -45,7 +45,7 @@ def run(check: Check) -> None:
 def compare(check: Check) -> None:
     folder = check.work / "comparison"
     unpack(check.out / KEPT, folder)
-    data = data_section(check)
+    data = data_section(check, IMAGES)
     if data["name"] == "random" and not check.small:
         raise Unavailable("needs CIFAR-10: --data")
     jobs = 1 if check.small else jobs_at_a_time()

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import sys
 import tarfile
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .check import Check
+if TYPE_CHECKING:
+    from .check import Check
 
-__all__ = ["data_section"]
+__all__ = ["data_section", "unpacked"]
 
 
-def data_section(check: Check) -> dict[str, Any]:
-    """The section ``data`` of a recipe.
+def data_section(check: Check, images: int) -> dict[str, Any]:
+    """The section ``data`` of a recipe with so many training images at most.
 
     Raises:
         FileNotFoundError: for data that were named and are not there.
     """
-    count = 64 if check.small else None
+    count = 64 if check.small else images
+    counts = {"train_images": count, "test_images": min(count, 10_000)}
     if check.data is None:
-        return {"name": "random", "train_images": count or 50_000, "test_images": 64}
-    root = check.data
-    if root.is_file():
-        root = check.work / "data"
-        if not (root / "complete").is_file():
-            with tarfile.open(check.data) as archive:
-                archive.extractall(root, filter="data")
-            (root / "complete").touch()
+        return {"name": "random", **counts}
+    root = unpacked(check.data, check.work) if check.data.is_file() else check.data
     if not (root / "train").is_dir():
         raise FileNotFoundError(f"there is no folder train in {root}, which --data names")
-    return {
-        "name": "image_folder",
-        "root": str(root),
-        "train_images": count or 50_000,
-        "test_images": count or 10_000,
-    }
+    return {"name": "image_folder", "root": str(root), **counts}
+
+
+def unpacked(archive: Path, work: Path) -> Path:
+    """The folder of an archive's images; who comes second waits for who came first."""
+    root = work / "data"
+    with (work / "data.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.is_dir():
+            partial = work / f"data.{os.getpid()}"
+            with tarfile.open(archive) as members:
+                members.extractall(partial, filter="data")
+            partial.rename(root)
+    return root
+
+
+if __name__ == "__main__":
+    unpacked(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -88,7 +88,7 @@ def tell(check: Check, records: list[list[dict[str, str]]], codes: list[int]) ->
     reasons: Counter[str] = Counter()
     for result in (result for record in records for result in record):
         if result["outcome"] == "left out":
-            check.tell(event="left_out", case=f"{result['count']} tests")
+            check.tell(event="left_out", case=result["text"])
             continue
         file = result["test"].partition("::")[0]
         counts.setdefault(file, Counter())[result["outcome"]] += 1

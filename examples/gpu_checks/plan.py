@@ -44,9 +44,9 @@ class PartPlan:
 # What tells most in a second comes first; the last takes what time is left.
 PARTS = (
     PartPlan("card", "Card, versions and bandwidth", 0.04),
-    PartPlan("equality", "Equality tests on the device", 0.25),
-    PartPlan("quantizers", "Quantizers", 0.14),
-    PartPlan("steps", "Training steps of whole networks", 0.26),
+    PartPlan("equality", "Equality tests on the device", 0.22),
+    PartPlan("quantizers", "Quantizers", 0.12),
+    PartPlan("steps", "Training steps of whole networks", 0.22),
     PartPlan("waiting", "Steps that never wait for the device", 0.05),
     PartPlan("trainer", "Trainer", 0.1),
     PartPlan("comparison", "Comparison on CIFAR-10", None),

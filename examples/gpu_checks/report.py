@@ -14,6 +14,8 @@ __all__ = ["PartReport", "Report"]
 PASSED, FAILED, SKIPPED, LEFT = "passed", "failed", "skipped", "not reached"
 # Of a traceback in Markdown; JSON has all of it.
 LINES = 12
+# Of the failures that Markdown lists and shows.
+LISTED = 30
 
 
 @dataclass
@@ -99,16 +101,19 @@ class Report:
         """What failed, then every part, then the tracebacks."""
         device = self.around.get("device", self.parameters["device"])
         failures = [(part, failure) for part in self.parts for failure in part.failures]
+        shown = failures[:LISTED]
         sections = [f"# GPU check: {device}", self._summary()]
         if failures:
             sections += [
                 "**Failed**",
-                bullets(f"{part.name}, {f['case']}: {brief(f['error'])}" for part, f in failures),
+                bullets(f"{part.name}, {f['case']}: {brief(f['error'])}" for part, f in shown),
             ]
+        if len(failures) > LISTED:
+            sections.append(f"… and {len(failures) - LISTED} more, which report.json has.")
         sections += [part.markdown() for part in self.parts]
         if failures:
             sections.append("## Tracebacks")
-            for part, failure in failures:
+            for part, failure in shown:
                 last = "\n".join(failure["traceback"].rstrip().splitlines()[-LINES:])
                 sections.append(f"{part.name}, {failure['case']}:\n\n```\n{last}\n```")
         return "\n\n".join(sections)

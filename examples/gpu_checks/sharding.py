@@ -11,6 +11,10 @@ import pytest
 __all__ = ["DEADLINE", "RECORD", "SHARD"]
 
 SHARD, RECORD, DEADLINE = "GPU_CHECK_SHARD", "GPU_CHECK_RECORD", "GPU_CHECK_DEADLINE"
+# Behind it every call to the device fails in this process, whatever it computes.
+LOST = ("CUDA error: an illegal memory access", "CUDA error: misaligned", "CUDA error: unspecified")
+
+lost = False
 
 
 def _tell(**result: object) -> None:
@@ -26,17 +30,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    if time.time() >= float(os.environ[DEADLINE]):
+    is_late = time.time() >= float(os.environ[DEADLINE])
+    if is_late or lost:
         left = len(item.session.items) - item.session.items.index(item)
-        _tell(outcome="left out", count=left)
-        pytest.exit("no time is left", returncode=0)
+        why = "" if is_late else " behind one that took the device from its process"
+        _tell(outcome="left out", text=f"{left} tests{why}")
+        pytest.exit("no time is left, or no device", returncode=0)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    global lost
     if report.when == "call" or report.outcome != "passed":
-        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+        is_told = isinstance(report.longrepr, tuple)
+        text = report.longrepr[2] if is_told else report.longreprtext
         outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
         _tell(test=report.nodeid, outcome=outcome, text=text if outcome != "passed" else "")
+        lost = lost or (report.failed and any(sign in text for sign in LOST))
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:

@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from pathlib import Path
 
 import gpu_check
 import pytest
-from gpu_checks import comparison, equality, plan, sharding, supervision
+from gpu_checks import comparison, data, equality, plan, sharding, supervision
 from gpu_checks.plan import PARTS, PartPlan
 from gpu_checks.report import PartReport, Report
 
@@ -147,7 +148,7 @@ def test_processes_share_tests_out_up_to_a_deadline(tmp_path, seconds):
         )
         results += equality.read(record)
     if seconds < 0:
-        assert [result["count"] for result in results] == [2, 2]
+        assert [result["text"] for result in results] == ["2 tests", "2 tests"]
         return
     found = {result["test"].partition("::")[2]: result for result in results}
     assert {name: result["outcome"] for name, result in found.items()} == {
@@ -180,6 +181,37 @@ def test_a_trainer_that_was_not_measured_leaves_one_epoch(tmp_path):
     part = PartReport("trainer", "Trainer", tables={"ConvNet8": [{"images/s": 5e3}]})
     Report({"device": "cuda", "minutes": 8}, [part]).write(tmp_path)
     assert comparison.trainer_speed(tmp_path / "report.json") == 5e3
+
+
+def test_an_archive_is_unpacked_once(tmp_path):
+    image = tmp_path / "train" / "cat" / "0001.jpg"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"jpeg")
+    archive = tmp_path / "images.tar.xz"
+    with tarfile.open(archive, "w:xz") as members:
+        members.add(tmp_path / "train", "train")
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-m", "gpu_checks.data", str(archive), str(tmp_path)],
+            env=os.environ | {"PYTHONPATH": supervision.paths()},
+        )
+        for _ in range(3)
+    ]
+    assert [process.wait() for process in begun] == [0, 0, 0]
+    root = data.unpacked(archive, tmp_path)
+    assert (root / "train" / "cat" / "0001.jpg").read_bytes() == b"jpeg"
+    assert sorted(path.name for path in tmp_path.glob("data*")) == ["data", "data.lock"]
+
+
+def test_many_failures_do_not_bury_the_report(tmp_path):
+    part = PartReport("equality", "Tests", state="failed")
+    for number in range(100):
+        part.fail(f"test {number}", "AssertionError", "assert False")
+    Report({"device": "cuda", "minutes": 8}, [part]).write(tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert page.count("equality, test ") == 60
+    assert "and 70 more, which report.json has" in page
+    assert "test 99" in (tmp_path / "report.json").read_text()
 
 
 @pytest.mark.slow
