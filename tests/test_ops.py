@@ -1,6 +1,10 @@
-"""The autograd functions against autograd of the layer losses, formulas and written-out numbers."""
+"""The autograd functions against autograd of the layer losses, formulas and written-out numbers.
+
+On a GPU where there is one, else on the CPU.
+"""
 
 import math
+from contextlib import nullcontext
 from fractions import Fraction
 
 import pytest
@@ -19,8 +23,15 @@ from tests.combinations import combinations
 RULE_CLASSES = list(RULES.values())
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}  # float64
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 SECH2_HALF = 1 / math.cosh(0.5) ** 2
 SECH2_ONE = 1 / math.cosh(1.0) ** 2
+
+
+@pytest.fixture(autouse=True)
+def tensors_on_the_device():
+    with nullcontext() if DEVICE.type == "cpu" else DEVICE:
+        yield
 
 
 def int_staircase(v, lo, hi, rule, weighting, form):
@@ -481,9 +492,12 @@ def test_mean_weighting_is_refused_in_half_precision(op):
     x = torch.randn(4, 3, dtype=torch.float16)
     with pytest.raises(ValueError, match="loss scaling"):
         every_op("hinge", "mean")[op](x)
-    with torch.autocast("cpu", torch.float16), pytest.raises(ValueError, match="loss scaling"):
+    with (
+        torch.autocast(DEVICE.type, torch.float16),
+        pytest.raises(ValueError, match="loss scaling"),
+    ):
         every_op("hinge", "mean")[op](x.float())
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE.type, torch.bfloat16):
         every_op("hinge", "mean")[op](x.float())
 
 

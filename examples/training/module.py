@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from brevitas_ftprop import advance_rules
 
 from .failures import TrainingError, first_non_finite
 from .losses import build_loss
+from .metrics import Accuracy
 from .optimization import build_optimizer, lr_factor
 from .quantizer_state import (
     carry_quantizer_state,
@@ -29,6 +29,10 @@ from .recipe import Recipe
 __all__ = ["Classifier"]
 
 
+# Steps between looks at whether all is finite, each of which waits for the device; 1 elsewhere.
+FINITE_EVERY = {"cuda": 100}
+
+
 class Classifier(lightning.LightningModule):
     """A network, its loss and its metrics.
 
@@ -38,7 +42,8 @@ class Classifier(lightning.LightningModule):
         classes: number of logits.
         steps: optimizer steps of an epoch.
         parts: names of the sets that the validation loop evaluates, in its loaders' order.
-        finite_every: steps between looks at whether loss and gradient are finite.
+        finite_every: steps between looks at whether loss and gradient are finite; None for
+            ``FINITE_EVERY`` of the device.
     """
 
     def __init__(
@@ -49,26 +54,21 @@ class Classifier(lightning.LightningModule):
         steps: int,
         parts: list[str],
         *,
-        finite_every: int = 1,
+        finite_every: int | None = None,
     ) -> None:
         super().__init__()
         self.network, self.recipe, self.steps, self.parts = network, recipe, steps, parts
         self.finite_every = finite_every
         self.loss = build_loss(recipe.loss)
         self.batch: tuple[Tensor, Tensor] | None = None
-
-        def accuracy(top_k: int = 1) -> MulticlassAccuracy:
-            return MulticlassAccuracy(
-                classes, top_k=min(top_k, classes), average="micro", validate_args=False
-            )
-
-        self.train_loss, self.train_accuracy = MeanMetric(nan_strategy="disable"), accuracy()
+        self.train_loss, self.train_accuracy = MeanMetric(nan_strategy="disable"), Accuracy()
         # An epoch's loss goes on after a resume in its midst; of several devices, the first one's
         # part of what came before stands for all.
         self.train_loss.persistent(True)
         self.train_accuracy.persistent(True)
-        self.top1 = nn.ModuleDict({part: accuracy() for part in ("validation", "test")})
-        self.top5 = nn.ModuleDict({part: accuracy(5) for part in ("validation", "test")})
+        evaluated, top = ("validation", "test"), min(5, classes)
+        self.top1 = nn.ModuleDict({part: Accuracy() for part in evaluated})
+        self.top5 = nn.ModuleDict({part: Accuracy(top) for part in evaluated})
         self.tested: dict[str, float] = {}
         self.loaded_extra_state: dict[str, Any] = {}
         carry_quantizer_state(self, "network")
@@ -83,6 +83,10 @@ class Classifier(lightning.LightningModule):
         return self.network(images)
 
     def on_train_start(self) -> None:
+        if self.finite_every is None:
+            self.finite_every = FINITE_EVERY.get(self.device.type, 1)
+        # Walking over all modules takes the host as long as a small layer.
+        self.learned = list(self.network.parameters())
         # A run that goes on in the midst of an epoch does not start one.
         self.on_train_epoch_start()
 
@@ -111,7 +115,7 @@ class Classifier(lightning.LightningModule):
         # Under a loss scaler an infinite gradient is skipped, and the scale lowered.
         if not self._is_due() or self.recipe.precision == "fp16":
             return
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.learned if p.grad is not None]
         if not bool(torch.isfinite(nn.utils.get_total_norm(gradients))):
             self._tell_non_finite("gradient")
 

@@ -82,7 +82,7 @@ def build_optimizer(network: nn.Module, options: Optimizer) -> torch.optim.Optim
             del group["weight_decay"]
     try:
         return OPTIMIZERS[options.name](groups, lr=options.lr, **options.options)
-    except TypeError as error:
+    except (RuntimeError, TypeError) as error:
         raise TrainingError(f"optimizer {options.name}: {error}") from error
 
 

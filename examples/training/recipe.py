@@ -17,6 +17,8 @@ from .sections import Data, Loss, Optimizer, Schedule, refuse_below
 __all__ = ["Recipe", "differences", "load_recipe"]
 
 STOCK = "stock"
+# Of ``compile``: the one that is a mode of inductor, not a backend.
+REDUCE_OVERHEAD = "reduce-overhead"
 # Where the images lie does not change what is computed.
 PLACES = ("data.root", "data.download")
 
@@ -47,7 +49,12 @@ class Recipe:
             trainer does.
         gradient_clip: largest norm of the gradient; None for any.
         precision: ``32``, ``bf16`` or ``fp16`` (autocast; fp16 with loss scaling).
-        compile: backend of ``torch.compile``, such as ``inductor``; None for eager mode.
+        channels_last: lay images and the weights of convolutions out with their channels last, as
+            a GPU's convolutions in ``bf16`` and ``fp16`` want them.
+        compile: backend of ``torch.compile``, such as ``inductor``, or ``reduce-overhead``, which
+            also records CUDA graphs, for networks whose layers a GPU ends before the next is sent;
+            None for eager mode.
+        cudnn_benchmark: let cuDNN try which of its convolutions are fastest.
         deterministic: use deterministic algorithms only.
         test: evaluate the test images after each ``epoch``, once at the ``end`` or ``never``.
         seed: of the initial weights, the order of the images and their augmentation.
@@ -76,7 +83,9 @@ class Recipe:
     clip_weights: bool = False
     gradient_clip: float | None = None
     precision: Literal["32", "bf16", "fp16"] = "32"
+    channels_last: bool = False
     compile: str | None = None
+    cudnn_benchmark: bool = False
     deterministic: bool = False
     test: Literal["epoch", "end", "never"] = "epoch"
     seed: int = 0
@@ -97,6 +106,18 @@ class Recipe:
             raise ValueError(
                 "weighting: mean does not follow the loss scale of precision: fp16, which would "
                 "shrink its gradients: use bf16 or 32"
+            )
+        if self.cudnn_benchmark and self.deterministic:
+            raise ValueError(
+                "cudnn_benchmark takes the convolution that was fastest, which is not the same in "
+                "every run: leave out it or deterministic"
+            )
+        if self.compile == REDUCE_OVERHEAD:
+            self._refuse_changing_rules()
+        if self.precision == "fp16" and self.gradient_clip and self.optimizer.options.get("fused"):
+            raise ValueError(
+                "gradient_clip finds gradients with the loss scale of precision: fp16, which a "
+                "fused optimizer takes off by itself: use bf16, or leave out fused"
             )
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema is a decay between 0 and 1, not {self.ema}")
@@ -120,6 +141,15 @@ class Recipe:
                 f"batch_size {self.batch_size} cannot be split into accumulate = "
                 f"{self.accumulate} equal parts"
             )
+
+    def _refuse_changing_rules(self) -> None:
+        for field_name in ("rule", "weight_rule"):
+            spec = getattr(self, field_name)
+            if spec not in (None, STOCK) and get_rule(spec).at(0.5).spec != spec:
+                raise ValueError(
+                    f"compile: {REDUCE_OVERHEAD} records graphs, and {field_name} {spec} changes "
+                    "from epoch to epoch: use compile: inductor"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and dicts, fit for JSON."""
@@ -172,19 +202,27 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
     return _built(parser, values).with_overrides(**overrides)
 
 
-def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Dotted names of the fields in which two recipes, as dictionaries, differ.
 
-    Where their images lie does not count.
+    Where their images lie does not count, and a field that one is too old to have is its default.
 
     >>> differences(Recipe().to_dict(), Recipe(epochs=2, optimizer=Optimizer(lr=1.0)).to_dict())
     ['optimizer.lr', 'epochs']
     """
+    return _differences(one, other, Recipe().to_dict(), "")
+
+
+def _differences(
+    one: dict[str, Any], other: dict[str, Any], defaults: dict[str, Any], prefix: str
+) -> list[str]:
     names = []
     for name in dict.fromkeys((*one, *other)):
-        mine, theirs = one.get(name), other.get(name)
+        default = defaults.get(name)
+        mine, theirs = one.get(name, default), other.get(name, default)
         if isinstance(mine, dict) and isinstance(theirs, dict):
-            names += differences(mine, theirs, f"{prefix}{name}.")
+            inner = default if isinstance(default, dict) else {}
+            names += _differences(mine, theirs, inner, f"{prefix}{name}.")
         elif mine != theirs and f"{prefix}{name}" not in PLACES:
             names.append(f"{prefix}{name}")
     return names

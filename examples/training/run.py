@@ -81,10 +81,12 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
     if run.fast_dev_run:
         recipe = _fast(recipe, devices)
     _check_devices(recipe, trainer)
-    images = Images(recipe, run.workers)
+    images = Images(recipe, run.workers, run.prefetch)
     data_hash = images.fingerprint()
     network, converted = build_network(recipe, images.classes)
     initial = hash_weights(network)
+    if recipe.channels_last:
+        network.to(memory_format=torch.channels_last)
     module = Classifier(
         network,
         recipe,
@@ -94,7 +96,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         finite_every=run.finite_every,
     )
     if recipe.compile is not None:
-        compile_network(network, recipe.compile)
+        compile_network(network, recipe.compile, trainer.strategy.root_device)
     checkpoint = None if run.fast_dev_run else _checkpoint(recipe, folder, run)
     batch = recipe.batch_size // (devices * recipe.accumulate)
     with explained_memory(batch, recipe.accumulate):
@@ -179,6 +181,7 @@ def _torch_settings(run: Run) -> Iterator[None]:
     """What a run sets for the whole process, and sets back."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     threads = torch.get_num_threads()
+    benchmark = torch.backends.cudnn.benchmark
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     rebuild = brevitas.config.REINIT_ON_STATE_DICT_LOAD
@@ -191,6 +194,7 @@ def _torch_settings(run: Run) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(threads)
         logger.setLevel(level)
         brevitas.config.REINIT_ON_STATE_DICT_LOAD = rebuild

@@ -95,7 +95,8 @@ class Optimizer:
         norm_weight_decay: of normalization layers' gains and biases.
         bias_weight_decay: of the other layers' biases.
         quantizer_weight_decay: of learned scales, zero-points and bit widths.
-        options: further arguments of the class, such as ``momentum``.
+        options: further arguments of the class, such as ``momentum``, or ``fused``, with which a
+            GPU takes the step in a few kernels.
     """
 
     name: str = "adam"

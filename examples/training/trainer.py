@@ -36,10 +36,12 @@ class Run:
 
     Args:
         accelerator, devices, strategy: as for Lightning's ``Trainer``.
-        workers: processes that decode ImageNet's images.
+        workers: processes that decode ImageNet's images; they live as long as the run.
+        prefetch: batches that each of them decodes ahead.
         checkpoint_every: steps between checkpoints within an epoch; None for one an epoch.
         finite_every: steps between looks at whether the loss is finite; more than 1 keeps a fast
-            GPU from waiting, but then only tells of a NaN after it has spread.
+            GPU from waiting, but then only tells of a NaN after it has spread. None for 100 on
+            CUDA and 1 elsewhere.
         threads: of torch on the CPU; None leaves its own choice.
         progress: whether to show a progress bar.
         log: whether to write TensorBoard and CSV logs.
@@ -53,8 +55,9 @@ class Run:
     devices: int | str | Sequence[int] = 1
     strategy: str = "auto"
     workers: int = 4
+    prefetch: int = 2
     checkpoint_every: int | None = None
-    finite_every: int = 1
+    finite_every: int | None = None
     threads: int | None = None
     progress: bool = True
     log: bool = True
@@ -67,6 +70,7 @@ class Run:
             1,
             checkpoint_every=self.checkpoint_every,
             finite_every=self.finite_every,
+            prefetch=self.prefetch,
             threads=self.threads,
             monitor=self.monitor,
         )
@@ -105,6 +109,7 @@ def build_trainer(
             accumulate_grad_batches=recipe.accumulate,
             gradient_clip_val=recipe.gradient_clip,
             deterministic=recipe.deterministic or None,
+            benchmark=recipe.cudnn_benchmark or None,
             fast_dev_run=FAST_BATCHES if run.fast_dev_run else False,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 import lightning
@@ -35,6 +36,7 @@ class Images(lightning.LightningDataModule):
     Args:
         recipe: names them.
         workers: processes that decode large images.
+        prefetch: batches that each of them decodes ahead.
 
     Attributes:
         classes: how many there are.
@@ -46,9 +48,10 @@ class Images(lightning.LightningDataModule):
         TrainingError: for data that are not there, and numbers of images that do not fit them.
     """
 
-    def __init__(self, recipe: Recipe, workers: int = 0) -> None:
+    def __init__(self, recipe: Recipe, workers: int = 0, prefetch: int = 2) -> None:
         super().__init__()
-        self.recipe, self.data, self.workers = recipe, recipe.data, workers
+        self.recipe, self.data = recipe, recipe.data
+        self.workers, self.prefetch = workers, prefetch
         data = self.data
         if data.name not in NAMES:
             raise TrainingError(f"unknown data {data.name!r}; valid are {', '.join(NAMES)}")
@@ -157,6 +160,7 @@ class Images(lightning.LightningDataModule):
                 data.image_size,
                 seed=seed,
                 workers=self.workers,
+                prefetch=self.prefetch,
                 pin=device.type == "cuda",
             ).fetch
         if part not in self.resident:
@@ -174,13 +178,22 @@ class Images(lightning.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = batch
-        return normalized(images, self.data), labels
+        mean, std = mean_and_std(self.data.mean, self.data.std, images.device)
+        images = (images - mean) / std
+        if self.recipe.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, labels
 
 
-def normalized(images: Tensor, data: Data) -> Tensor:
-    """Bytes as float32 with the recipe's mean and standard deviation taken off."""
-    mean, std = (
-        torch.tensor(values, dtype=torch.float32, device=images.device).view(-1, 1, 1) * 255
-        for values in (data.mean, data.std)
-    )
-    return (images - mean) / std
+@lru_cache(maxsize=8)
+def mean_and_std(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Of bytes, float32 of shape (C, 1, 1); a GPU is sent them once, not twice a batch."""
+    # They outlive an evaluation, whose tensors training could not take.
+    with torch.inference_mode(False):
+        one, other = (
+            torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1) * 255
+            for values in (mean, std)
+        )
+    return one, other

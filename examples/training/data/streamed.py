@@ -27,8 +27,9 @@ class StreamedImages(Dataset):
             generator.
         size: of what it gives.
         seed: of the transformations.
-        workers: processes.
+        workers: processes, which live as long as this does.
         pin: whether to lay batches in page-locked memory.
+        prefetch: batches that each of them decodes ahead.
     """
 
     def __init__(
@@ -40,9 +41,19 @@ class StreamedImages(Dataset):
         seed: int,
         workers: int,
         pin: bool,
+        prefetch: int = 2,
     ) -> None:
         self.folder, self.transform, self.size, self.seed = folder, transform, size, seed
-        self.workers, self.pin = workers, pin
+        self.batches: list[list[tuple[int, int]]] = []
+        self.loader = DataLoader(
+            self,
+            batch_sampler=self.batches,
+            num_workers=workers,
+            prefetch_factor=prefetch if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=pin,
+            collate_fn=self._collated,
+        )
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | TrainingError:
         epoch, index = key
@@ -63,13 +74,9 @@ class StreamedImages(Dataset):
         Raises:
             TrainingError: names a file that cannot be decoded.
         """
-        for batch in DataLoader(
-            self,
-            batch_sampler=[[(epoch, int(index)) for index in batch] for batch in batches],
-            num_workers=self.workers,
-            pin_memory=self.pin,
-            collate_fn=self._collated,
-        ):
+        # The loader's own list, of which each pass takes what is then in it.
+        self.batches[:] = [[(epoch, int(index)) for index in batch] for batch in batches]
+        for batch in self.loader:
             if isinstance(batch, TrainingError):
                 raise batch
             yield batch

@@ -52,6 +52,15 @@ def test_where_the_images_lie_is_no_difference():
     assert differences(one, other) == []
 
 
+def test_a_field_that_a_recipe_is_too_old_to_have_is_its_default():
+    old = Recipe().to_dict()
+    del old["channels_last"], old["optimizer"]["norm_weight_decay"]
+    assert differences(old, Recipe().to_dict()) == []
+    assert differences(old, Recipe(channels_last=True).to_dict()) == ["channels_last"]
+    decayed = Recipe(optimizer=Optimizer(norm_weight_decay=0.1)).to_dict()
+    assert differences(decayed, old) == ["optimizer.norm_weight_decay"]
+
+
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe().seed = 1
@@ -95,6 +104,16 @@ def test_a_field_that_is_unknown_or_of_another_type_is_named(tmp_path, text, mes
         ({"data__std": [1.0, 0.0, 1.0]}, r"data\.std must be positive"),
         ({"data__name": "imagenet", "data__image_size": 300}, r"data\.resize 256 is less than"),
         ({"loss__label_smoothing": 2.0}, r"loss\.label_smoothing must lie in \[0, 1\]"),
+        ({"cudnn_benchmark": True, "deterministic": True}, "cudnn_benchmark takes the convolution"),
+        ({"compile": "reduce-overhead", "rule": "ede"}, "rule ede changes from epoch to epoch"),
+        (
+            {
+                "precision": "fp16",
+                "gradient_clip": 1.0,
+                "optimizer__options": {"fused": True},
+            },
+            "fused optimizer takes off by itself",
+        ),
         ({"batch_size": 10, "accumulate": 3}, "equal parts"),
         ({"schedule__name": "step"}, "either milestones or every"),
         ({"loss__name": "squared_hinge", "loss__label_smoothing": 0.1}, "squared_hinge has none"),
