@@ -9,9 +9,15 @@ it rounds the result of every operation; :func:`rounded` does so here.
 
 import triton
 import triton.language as tl
-from triton import knobs
 
-INTERPRETED = tl.constexpr(bool(knobs.runtime.interpret))
+
+@triton.jit
+def divided(a, b):
+    """Correctly rounded ``a/b``: a device's own float32 division is not."""
+    return a / b if a.dtype == tl.float64 else tl.math.div_rn(a, b)
+
+
+INTERPRETED = tl.constexpr(not isinstance(divided, triton.JITFunction))
 
 
 @triton.jit
@@ -55,12 +61,6 @@ def rounded(v, dtype: tl.constexpr):
     else:
         result = v.to(dtype).to(v.dtype)
     return result
-
-
-@triton.jit
-def divided(a, b):
-    """Correctly rounded ``a/b``: a device's own float32 division is not."""
-    return a / b if a.dtype == tl.float64 else tl.math.div_rn(a, b)
 
 
 @triton.jit
@@ -119,6 +119,26 @@ def half_to_even(v):
     # A sum of zeros has lost the sign; a product has not.
     signed = tl.where(nearest == 0, v * 0.0, signed)
     return tl.where(size < integers, signed, v)
+
+
+@triton.jit
+def upwards(v):
+    """The ceiling of ``v``, -0 included; Triton's own takes a denormal number for 0."""
+    nearest = half_to_even(v)
+    up = tl.where(nearest < v, nearest + 1, nearest)
+    return tl.where(up == 0, v * 0.0, up)
+
+
+@triton.jit
+def downwards(v):
+    """The floor of ``v``, -0 included."""
+    return -upwards(-v)
+
+
+@triton.jit
+def inverse(v):
+    """``1/v``, finite for the smallest numbers too: their 0-fold is to stay 0."""
+    return saturated(divided(tl.full((), 1.0, v.dtype), v), v.dtype)
 
 
 @triton.jit
