@@ -12,12 +12,34 @@ import triton.language as tl
 
 
 @triton.jit
+def half_to_even(v):
+    """``v`` rounded to an integer, ties to the even one; keeps the sign of zero."""
+    # From this number on all are integers, so that adding it rounds what is smaller.
+    integers = 4503599627370496.0 if v.dtype == tl.float64 else 8388608.0
+    size = tl.abs(v)
+    nearest = (size + integers) - integers
+    signed = tl.where(v < 0, -nearest, nearest)
+    # A sum of zeros has lost the sign; a product has not.
+    signed = tl.where(nearest == 0, v * 0.0, signed)
+    return tl.where(size < integers, signed, v)
+
+
+INTERPRETED = tl.constexpr(not isinstance(half_to_even, triton.JITFunction))
+
+
+@triton.jit
 def divided(a, b):
     """Correctly rounded ``a/b``: a device's own float32 division is not."""
-    return a / b if a.dtype == tl.float64 else tl.math.div_rn(a, b)
-
-
-INTERPRETED = tl.constexpr(not isinstance(divided, triton.JITFunction))
+    if a.dtype == tl.float64:
+        result = a / b
+    elif INTERPRETED:
+        result = tl.math.div_rn(a, b)
+    else:
+        # What Triton made of its own function before version 3.6 takes denormal numbers for 0.
+        result = tl.inline_asm_elementwise(
+            "div.rn.f32 $0, $1, $2;", "=f,f,f", [a, b], dtype=tl.float32, is_pure=True, pack=1
+        )
+    return result
 
 
 @triton.jit
@@ -106,19 +128,6 @@ def sign(v):
     positive = tl.where(v > 0, 1.0, 0.0).to(v.dtype)
     negative = tl.where(v < 0, 1.0, 0.0).to(v.dtype)
     return positive - negative
-
-
-@triton.jit
-def half_to_even(v):
-    """``v`` rounded to an integer, ties to the even one; keeps the sign of zero."""
-    # From this number on all are integers, so that adding it rounds what is smaller.
-    integers = 4503599627370496.0 if v.dtype == tl.float64 else 8388608.0
-    size = tl.abs(v)
-    nearest = (size + integers) - integers
-    signed = tl.where(v < 0, -nearest, nearest)
-    # A sum of zeros has lost the sign; a product has not.
-    signed = tl.where(nearest == 0, v * 0.0, signed)
-    return tl.where(size < integers, signed, v)
 
 
 @triton.jit

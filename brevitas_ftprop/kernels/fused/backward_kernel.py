@@ -14,7 +14,8 @@ from .sums import store_sum
 from .tiles import places
 
 
-@triton.jit
+# Sizes are no part of what is compiled.
+@triton.jit(do_not_specialize=["units", "code_size", "channels", "inner", "outer", "chunks"])
 def backward_pass(
     grad_ptr,
     kept_ptr,

@@ -17,7 +17,8 @@ from .steps import as_operand, level, load_operand, output, round_by, scaled, sl
 from .tiles import places
 
 
-@triton.jit
+# Sizes are no part of what is compiled.
+@triton.jit(do_not_specialize=["units", "code_size", "channels", "inner", "outer", "chunks"])
 def forward_pass(
     x_ptr,
     y_ptr,

@@ -49,7 +49,8 @@ def _add_up_one(
         tl.store(sum_ptr, result, mask=channel == 0)
 
 
-@triton.jit
+# Sizes are no part of what is compiled.
+@triton.jit(do_not_specialize=["channels", "chunks"])
 def add_up(
     partial_ptr,
     scale_ptr,
