@@ -22,8 +22,9 @@ def kept(
 
     A source has changed where it is another tensor, as after ``.to()``, or was written to (but for
     writes through ``.data``, which torch does not count). Nothing
-    is kept of sources that learn, in a compiled, traced or exported graph, nor in inference mode,
-    whose tensors cannot be trained with.
+    is kept of sources that learn, in a compiled, traced or exported graph, while a CUDA graph is
+    captured, which fills tensors at its replay only, nor in inference mode, whose tensors cannot
+    be trained with.
 
     Args:
         owner: the module on which the results are kept; a copy of it keeps its own.
@@ -58,9 +59,13 @@ def kept(
             return results
     results = compute()
     tensors = (*sources, *results)
-    if all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors):
+    if all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors) and not _capturing():
         memory[name] = (tensors, [tensor._version for tensor in tensors], results)
     return results
+
+
+def _capturing() -> bool:
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def forget(owner: nn.Module) -> None:

@@ -232,3 +232,22 @@ def test_hooks_on_a_relu_in_front_of_a_quantizer_are_called(register):
     assert relu in calls
     act(torch.randn(4, requires_grad=True)).sum().backward()
     assert calls.count(relu) == 1
+
+
+def test_nothing_is_kept_of_what_a_cuda_graph_captures_and_fills_later(monkeypatch):
+    owner, source = nn.Identity(), torch.tensor(3.0)
+
+    def double() -> Tensor:
+        (result,) = kept(owner, "double", (source,), lambda: (2 * source,))
+        return result
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    captured = double()
+    assert double() is not captured
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    after = double()
+    assert after is not captured
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    # What was kept before is filled already.
+    assert double() is after

@@ -89,10 +89,11 @@ def choose_backend(
         reason = BACKENDS[name].reason_against(device, step, operands, rule)
         if reason is None:
             return BACKENDS[name]
-        _log_once(name, reason)
+        _log_once(logging.WARNING if device.type == "cuda" else logging.INFO, name, reason)
     raise AssertionError("eager computes everything")
 
 
 @lru_cache(maxsize=256)
-def _log_once(name: str, reason: str) -> None:
-    logger.info("not using the %s backend: %s", name, reason)
+def _log_once(level: int, name: str, reason: str) -> None:
+    # On a GPU eager is several times as slow as kernels, and nobody would know why.
+    logger.log(level, "not using the %s backend: %s", name, reason)

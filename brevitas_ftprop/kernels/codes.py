@@ -64,7 +64,7 @@ def unit_of(step: Step, operands: Operands, rule: Rule) -> tuple[Number, Number]
     smallest = step.share * low * count
     if is_two_valued(step, rule):
         # One for a unit, unless there are more units than a byte can count.
-        stretch = count / LEVELS
+        stretch = count * (1 / LEVELS)
         stretch = stretch.clamp(min=1) if isinstance(stretch, Tensor) else max(1.0, stretch)
         return smallest, step.share * (high - low) * stretch
     return smallest, (step.share * (high - low) / LEVELS) * count
@@ -109,7 +109,9 @@ def encode_slope(step: Step, slope: Tensor, operands: Operands, rule: Rule) -> T
         # One of the two values is 0.
         return pack(slope.to(torch.bool))
     smallest, unit = unit_of(step, operands, rule)
-    code = (slope if is_zero(smallest) else slope.sub_(smallest)).div_(unit).round_()
+    # A product, since devices differ in what they make of a division by a number.
+    inverse = 0.0 if is_zero(unit) else 1 / unit
+    code = (slope if is_zero(smallest) else slope.sub_(smallest)).mul_(inverse).round_()
     # Roundings may lead out of the range, and a byte would not tell 256 from 0. By way of int32,
     # since torch's own way from floats to bytes is several times as slow.
     return code.clamp_(0, LEVELS).to(torch.int32).to(torch.uint8)

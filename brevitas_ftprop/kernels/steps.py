@@ -66,7 +66,8 @@ class Ternary(Step):
         return x.abs().gt_(self.threshold * operands.scale) * torch.sign(x)
 
     def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
-        return self.scaled(x, operands) / 1.5
+        # A CUDA device makes a product of what is divided by a number, a CPU does not.
+        return self.scaled(x, operands) * (1 / 1.5)
 
     def edges(self, operands: Operands, width: float) -> tuple[float, float]:
         end = 1.5 * width * 2 * self.threshold * float(operands.scale)
@@ -131,8 +132,11 @@ class Integers(Step):
 
     def free_unit(self, x: Tensor, operands: Operands) -> Tensor:
         lo, hi = self._bounds(operands)
-        v = self.scaled(x, operands)
-        return v.sub_((lo + hi) / 2).div_((hi - lo + 1) / 2)
+        v, width = self.scaled(x, operands), (hi - lo + 1) / 2
+        if isinstance(width, float) and v.device.type != "cpu":
+            # Divided by a number, it would be multiplied by the number's inverse there.
+            width = v.new_full((), width)
+        return v.sub_((lo + hi) / 2).div_(width)
 
     def edges(self, operands: Operands, width: float) -> tuple[float, float]:
         lo, hi, zero_point = map(float, (operands.lo, operands.hi, operands.zero_point))

@@ -1,15 +1,16 @@
 """Compile the kernels for a GPU that need not be there: ``python compile_kernels.py 90 [all]``.
 
 The interpreter takes what a compiler refuses. This goes all the way to machine code, through
-Triton's own handling of arguments, and prints how many kernels there are.
+Triton's own handling of arguments, looks at the assembly, and prints how many kernels there are.
 """
 
+import re
 import sys
 
 import torch
 
 from brevitas_ftprop.kernels import Integers, Needs, Operands, PaperStaircase, Sign, Ternary, fused
-from brevitas_ftprop.kernels.fused import prepare
+from brevitas_ftprop.kernels.fused import launch, prepare
 from brevitas_ftprop.rules import get_rule
 
 
@@ -29,20 +30,25 @@ class _NoGpu:
         return 0
 
 
-COMPILED = []
+# By hash, what each kernel is kept for or sums.
+COMPILED: dict[str, str] = {}
 
 
-def _compile(kernel, programs, device, given) -> None:
-    # As on a GPU, where a scale is rounded to the dtype of the input.
-    given = given | ({"exact": False, "on_cpu": False} if "exact" in given else {})
-    options = {"num_warps": prepare.WARPS, "enable_fp_fusion": False}
-    compiled = kernel.warmup(**given, grid=(programs,), **options)
+def _compile(self, device, tensors) -> None:
+    compiled = self.kernel.warmup(*tensors, *self.rest, grid=self.grid, **launch.options())
     assert "cubin" in compiled.asm
-    COMPILED.append(compiled.hash)
+    flushed = sorted(set(re.findall(r"[\w.]*\.ftz[\w.]*", compiled.asm["ptx"])))
+    # Where Triton cannot be told to leave them, one remains that gets none, the logarithm's.
+    assert not flushed or "enable_reflect_ftz" not in launch.options(), f"{self.kernel.__name__} takes denormal numbers for 0: {flushed}"
+    kinds = {"forward_pass": "forward ", "backward_pass": "backward ", "add_up": "sums"}
+    names = [name for name in self.kernel.arg_names if not name.endswith("_ptr")]
+    given = dict(zip(names, self.rest, strict=True))
+    kind = given.get("keep", given.get("kept", ""))
+    COMPILED[compiled.hash] = kinds[self.kernel.__name__] + kind
 
 
-def compile_step(step, rule, dtype, shape, weighting="grad") -> None:
-    x = torch.randn(8, 16, 6).to(dtype)
+def compile_step(step, rule, dtype, shape, weighting="grad", size=(8, 16, 6)) -> None:
+    x = torch.randn(size).to(dtype)
     scale = torch.rand(shape) + 0.5
     operands = {
         Sign: Operands(scale),
@@ -53,10 +59,14 @@ def compile_step(step, rule, dtype, shape, weighting="grad") -> None:
     rule = get_rule(rule)
     integers = isinstance(step, Integers)
     needs = Needs(not isinstance(step, PaperStaircase), integers, integers)
-    _, code = fused.forward(step, x, operands, rule, rule.slope_range is not None)
+    keeps = ["code"] if rule.slope_range is not None else ["nothing"]
+    if x.itemsize > 2:
+        keeps.append("half")
+    for keep in keeps:
+        _, kept = fused.forward(step, x, operands, rule, keep)
+        if kept.numel():
+            fused.backward(step, x, kept, operands, rule, weighting, Needs(), 8)
     fused.backward(step, x, x, operands, rule, weighting, needs, 8)
-    if code.numel():
-        fused.backward(step, x, code, operands, rule, weighting, Needs(), 8)
 
 
 def main(capability: str, extent: str = "") -> None:
@@ -66,10 +76,14 @@ def main(capability: str, extent: str = "") -> None:
 
     from brevitas_ftprop.kernels.fused.slopes import SLOPES
 
-    fused.launch = _compile
+    launch.Launch.__call__ = _compile
+    # As on a GPU, where a scale is rounded to the dtype of the input.
+    prepare.on_cpu = lambda device: False
     driver.set_active(_NoGpu(GPUTarget("cuda", int(capability), 32)))
     compile_step(Integers("round", "sum"), "hinge", torch.float32, (16, 1))
+    compile_step(Integers("ceil", "single"), "soft_hinge", torch.float32, ())
     compile_step(Sign(), "soft_hinge", torch.bfloat16, ())
+    compile_step(Sign(), "reste", torch.float32, ())
     compile_step(PaperStaircase(3, 1.0, "single"), "saturated_ste", torch.float64, ())
     compile_step(Ternary(0.5, "sum"), "truncated_hinge(scale=2)", torch.float16, (6,), "mean")
     compile_step(Sign(), "ede", torch.float32, ())
@@ -93,9 +107,13 @@ def main(capability: str, extent: str = "") -> None:
                     for dtype in (torch.float32, torch.bfloat16, torch.float64):
                         compile_step(step, rule, dtype, (16, 1))
         prepare.LARGE = 0
+        fused.PLANS.clear()
         for shape in ((), (16, 1), (6,)):
             compile_step(Integers("round", "sum"), "hinge", torch.float32, shape)
-    print(len(set(COMPILED)))
+    kinds = set(COMPILED.values())
+    for kind in ("forward code", "backward code", "forward half", "backward half", "sums"):
+        assert kind in kinds, f"no kernel for {kind} was compiled"
+    print(len(COMPILED))
 
 
 if __name__ == "__main__":

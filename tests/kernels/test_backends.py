@@ -241,6 +241,16 @@ def test_what_was_asked_for_works_or_raises_and_a_fallback_is_logged_once(monkey
     ]
 
 
+def test_a_fallback_on_a_gpu_is_a_warning_once_with_its_reason(monkeypatch, caplog):
+    monkeypatch.setitem(BACKENDS, "triton", Refusing())
+    backend._log_once.cache_clear()
+    what = torch.device("cuda:0"), Sign(), Operands(torch.tensor(1.0)), RULES["hinge"]()
+    for _ in range(2):
+        assert choose_backend("auto", *what) is eager
+    messages = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert messages == [("WARNING", "not using the triton backend: it is Sunday")]
+
+
 def test_a_rule_of_a_users_own_runs_in_blocks():
     @register
     class Bump(Rule):

@@ -9,9 +9,37 @@ it rounds the result of every operation; :func:`rounded` does so here.
 
 import triton
 import triton.language as tl
-from triton import knobs
 
-INTERPRETED = tl.constexpr(bool(knobs.runtime.interpret))
+
+@triton.jit
+def half_to_even(v):
+    """``v`` rounded to an integer, ties to the even one; keeps the sign of zero."""
+    # From this number on all are integers, so that adding it rounds what is smaller.
+    integers = 4503599627370496.0 if v.dtype == tl.float64 else 8388608.0
+    size = tl.abs(v)
+    nearest = (size + integers) - integers
+    signed = tl.where(v < 0, -nearest, nearest)
+    # A sum of zeros has lost the sign; a product has not.
+    signed = tl.where(nearest == 0, v * 0.0, signed)
+    return tl.where(size < integers, signed, v)
+
+
+INTERPRETED = tl.constexpr(not isinstance(half_to_even, triton.JITFunction))
+
+
+@triton.jit
+def divided(a, b):
+    """Correctly rounded ``a/b``: a device's own float32 division is not."""
+    if a.dtype == tl.float64:
+        result = a / b
+    elif INTERPRETED:
+        result = tl.math.div_rn(a, b)
+    else:
+        # What Triton made of its own function before version 3.6 takes denormal numbers for 0.
+        result = tl.inline_asm_elementwise(
+            "div.rn.f32 $0, $1, $2;", "=f,f,f", [a, b], dtype=tl.float32, is_pure=True, pack=1
+        )
+    return result
 
 
 @triton.jit
@@ -55,12 +83,6 @@ def rounded(v, dtype: tl.constexpr):
     else:
         result = v.to(dtype).to(v.dtype)
     return result
-
-
-@triton.jit
-def divided(a, b):
-    """Correctly rounded ``a/b``: a device's own float32 division is not."""
-    return a / b if a.dtype == tl.float64 else tl.math.div_rn(a, b)
 
 
 @triton.jit
@@ -109,16 +131,23 @@ def sign(v):
 
 
 @triton.jit
-def half_to_even(v):
-    """``v`` rounded to an integer, ties to the even one; keeps the sign of zero."""
-    # From this number on all are integers, so that adding it rounds what is smaller.
-    integers = 4503599627370496.0 if v.dtype == tl.float64 else 8388608.0
-    size = tl.abs(v)
-    nearest = (size + integers) - integers
-    signed = tl.where(v < 0, -nearest, nearest)
-    # A sum of zeros has lost the sign; a product has not.
-    signed = tl.where(nearest == 0, v * 0.0, signed)
-    return tl.where(size < integers, signed, v)
+def upwards(v):
+    """The ceiling of ``v``, -0 included; Triton's own takes a denormal number for 0."""
+    nearest = half_to_even(v)
+    up = tl.where(nearest < v, nearest + 1, nearest)
+    return tl.where(up == 0, v * 0.0, up)
+
+
+@triton.jit
+def downwards(v):
+    """The floor of ``v``, -0 included."""
+    return -upwards(-v)
+
+
+@triton.jit
+def inverse(v):
+    """``1/v``, finite for the smallest numbers too: their 0-fold is to stay 0."""
+    return saturated(divided(tl.full((), 1.0, v.dtype), v), v.dtype)
 
 
 @triton.jit

@@ -6,13 +6,16 @@
 import triton
 import triton.language as tl
 
-from .arithmetic import divided, narrowed, rounded, sign, widened
+from .arithmetic import divided, inverse, narrowed, rounded, sign, widened
 from .coding import code_numbers, decoded
+from .halves import scaled_input
 from .steps import as_operand, level, load_operand, round_by, scaled, slope_of, times_number
 from .sums import store_sum
+from .tiles import places
 
 
-@triton.jit
+# Sizes are no part of what is compiled.
+@triton.jit(do_not_specialize=["units", "code_size", "channels", "inner", "outer", "chunks"])
 def backward_pass(
     grad_ptr,
     kept_ptr,
@@ -23,7 +26,7 @@ def backward_pass(
     lo_ptr,
     hi_ptr,
     rounded_ptr,
-    elements: tl.int64,
+    units: tl.int64,
     code_size: tl.int64,
     channels: tl.int64,
     inner: tl.int64,
@@ -31,7 +34,7 @@ def backward_pass(
     chunks: tl.int64,
     first_number: tl.float64,
     second_number: tl.float64,
-    batch_size: tl.float64,
+    weight: tl.float64,
     rule_0: tl.float64,
     rule_1: tl.float64,
     rule_2: tl.float64,
@@ -60,44 +63,35 @@ def backward_pass(
     quotient: tl.constexpr,
     dtype: tl.constexpr,
     compute: tl.constexpr,
+    smooth: tl.constexpr,
     index: tl.constexpr,
+    by: tl.constexpr,
     layout: tl.constexpr,
     height: tl.constexpr,
     width: tl.constexpr,
 ):
     """Gradient of the input, and partial sums of those of the operands.
 
-    A program has ``height · width`` elements. In the layout ``"flat"`` they follow one another;
-    in ``"rows"`` they are of one channel, in ``height`` runs of ``width`` elements; in
-    ``"columns"``, where neighbours are of different channels, of ``width`` channels.
+    Args:
+        weight: 1/N.
+        smooth: whether slopes and gradients may differ from eager's by a few roundings, so that a
+            multiplication takes the place of a division.
+        units, channels, inner, outer, chunks, by, layout, height, width: see :mod:`.tiles`.
     """
-    program = tl.program_id(0).to(index)
-    elements, code_size, chunks = elements.to(index), code_size.to(index), chunks.to(index)
-    channels, inner, outer = channels.to(index), inner.to(index), outer.to(index)
-    if layout == "flat":
-        at = program * (height * width) + tl.arange(0, height * width)
-        mask = at < elements
-        chunk = program
-        channel = at
-        if scale_varies or zero_point_varies:
-            channel = at // inner % channels
-        of_channel = mask
-    elif layout == "rows":
-        channel = program // chunks
-        chunk = program % chunks
-        across = (inner + width - 1) // width
-        row = chunk // across * height + tl.arange(0, height)[:, None]
-        column = chunk % across * width + tl.arange(0, width)[None, :]
-        mask = (row < outer) & (column < inner)
-        at = (row * channels + channel) * inner + column
-        of_channel = channel < channels
-    else:
-        chunk = program % chunks
-        row = chunk * height + tl.arange(0, height)[:, None]
-        channel = program // chunks * width + tl.arange(0, width)[None, :]
-        of_channel = channel < channels
-        mask = (row < outer) & of_channel
-        at = row * channels + channel
+    at, mask, channel, of_channel, chunk = places(
+        units,
+        channels,
+        inner,
+        outer,
+        chunks,
+        by,
+        scale_varies or zero_point_varies,
+        layout,
+        height,
+        width,
+        index,
+    )
+    channels, chunks = channels.to(index), chunks.to(index)
     grad = widened(tl.load(grad_ptr + at, mask=mask, other=0.0), compute)
     first, second = tl.full((), first_number, compute), tl.full((), second_number, compute)
     raw_scale, scale, zero_point, lo, hi = first, first, first, first, first
@@ -118,10 +112,19 @@ def backward_pass(
     x = tl.full(grad.shape, 0.0, compute)
     if kept == "input":
         x = widened(tl.load(kept_ptr + at, mask=mask, other=0.0), compute)
+    elif kept == "half":
+        x = scaled_input(tl.load(kept_ptr + at, mask=mask, other=0), compute)
+        if step != "staircase":
+            x = rounded(x * as_operand(scale, exact, quotient), quotient)
+        x = rounded(x, grad_ptr.dtype.element_ty)
     gate = tl.where(x <= 0, 0.0, 1.0).to(compute)
     if relu:
         x = tl.where(x < 0, 0.0, x)
-    v = scaled(x, scale, zero_point, second, step, exact, quotient, dtype)
+    # An integer that is compared has to be eager's.
+    compared: tl.constexpr = step == "integers" and (needs_scale or needs_bounds)
+    quick: tl.constexpr = smooth and not compared
+    within: tl.constexpr = compute if quick else dtype
+    v = scaled(x, scale, zero_point, second, step, exact, quotient, within, quick)
     integer = v
     if step == "integers":
         if rounded_ptr is not None:
@@ -159,31 +162,34 @@ def backward_pass(
             clips,
             passes_inside,
             on_cpu,
-            dtype,
+            within,
+            quick,
         )
 
     weighted = entered
     if mean:
-        weighted = rounded(divided(sign(entered), tl.full((), batch_size, compute)), dtype)
+        weighted = rounded(sign(entered) * tl.full((), weight, compute), dtype)
         if step == "integers":
             weighted = rounded(weighted * factor, dtype)
     passed = rounded(of_unit * weighted, dtype)
     # The operands stand behind the ReLU; their gradients do not know of it.
-    through = passed * gate if relu and kept == "input" else passed
+    through = passed * gate if relu and (kept == "input" or kept == "half") else passed
     if step == "integers":
-        of_x = divided(through, factor)
+        of_x = through * inverse(factor) if smooth else divided(through, factor)
     elif step == "staircase":
         of_x = through * second
     else:
         of_x = through * factor
     tl.store(of_x_ptr + at, narrowed(of_x, of_x_ptr.dtype.element_ty), mask=mask)
 
-    wide = channels.to(tl.int64) * chunks
+    of_zero_point: tl.constexpr = 1 if needs_scale else 0
+    of_bounds: tl.constexpr = of_zero_point + (1 if needs_zero_point else 0)
     if needs_scale:
         of_level = level(x, integer, raw_scale, lo, hi, first_number, step, dtype)
         if step == "integers":
             terms = grad * (of_level - zero_point)
-            terms = terms - passed * divided(divided(x, factor), factor)
+            # Sums in another order than eager's have other bits in any case.
+            terms = terms - passed * (x * inverse(factor) * inverse(factor))
         else:
             terms = grad * of_level
         if clamps:
@@ -192,12 +198,12 @@ def backward_pass(
             above = tl.where(x > rounded(end, dtype), 1.0, 0.0).to(compute)
             below = tl.where(x < -rounded(end, dtype), 1.0, 0.0).to(compute)
             terms = terms + grad * end * (above - below)
-        store_sum(partial_ptr, terms, mask, 0, channel, chunk, channels, chunks, layout, wide)
+        store_sum(partial_ptr, terms, mask, 0, channel, chunk, channels, chunks, layout)
     if needs_zero_point:
         terms = passed - entered
-        store_sum(partial_ptr, terms, mask, 1, channel, chunk, channels, chunks, layout, wide)
+        store_sum(partial_ptr, terms, mask, of_zero_point, channel, chunk, channels, chunks, layout)
     if needs_bounds:
         terms = tl.where(integer < rounded(lo, dtype), entered, 0.0)
-        store_sum(partial_ptr, terms, mask, 2, channel, chunk, channels, chunks, layout, wide)
+        store_sum(partial_ptr, terms, mask, of_bounds, channel, chunk, channels, chunks, layout)
         terms = tl.where(integer > rounded(hi, dtype), entered, 0.0)
-        store_sum(partial_ptr, terms, mask, 3, channel, chunk, channels, chunks, layout, wide)
+        store_sum(partial_ptr, terms, mask, of_bounds + 1, channel, chunk, channels, chunks, layout)

@@ -6,18 +6,19 @@
 import triton
 import triton.language as tl
 
-from .arithmetic import clamped, divided, half_to_even, rounded, total
+from .arithmetic import clamped, half_to_even, rounded, total
 
 
 @triton.jit
 def code_numbers(base, unit, lo, hi, counted: tl.constexpr, unit_counted: tl.constexpr, like):
-    """Smallest total slope and what a step of the code stands for, as eager's float64 has them."""
+    """Smallest total slope, and what a step of the code stands for, which stays float64."""
     low, step = tl.full((), base, tl.float64), tl.full((), unit, tl.float64)
     if counted:
         count = hi.to(tl.float64) - lo.to(tl.float64)
         low = low * count
-        step = step * (count if unit_counted else tl.maximum(count / 255, 1.0))
-    return low.to(like), step.to(like)
+        share = count * tl.full((), 0.00392156862745098, tl.float64)
+        step = step * (count if unit_counted else tl.maximum(share, 1.0))
+    return low.to(like), step
 
 
 @triton.jit
@@ -28,21 +29,21 @@ def store_code(
     unit,
     at,
     mask,
-    program,
     size,
     bits: tl.constexpr,
     block: tl.constexpr,
     dtype: tl.constexpr,
 ):
     if bits:
-        # One of the two values is 0.
+        # One of the two values is 0; the elements follow one another.
         code = tl.where((slope != 0) & mask, 1, 0)
         place = tl.full((1, 8), 1, tl.int32) << tl.arange(0, 8)[None, :]
         byte = total(tl.reshape(code, (block // 8, 8)) * place, 1)
-        at_byte = program * (block // 8) + tl.arange(0, block // 8)
+        at_byte = tl.program_id(0).to(at.dtype) * (block // 8) + tl.arange(0, block // 8)
         tl.store(pointer + at_byte, byte.to(tl.uint8), mask=at_byte < size)
     else:
-        code = divided(rounded(slope - rounded(low, dtype), dtype), unit)
+        each = (tl.full((), 1.0, tl.float64) / unit).to(slope.dtype)
+        code = rounded(slope - rounded(low, dtype), dtype) * each
         # Roundings may lead out of the slope's range, and a byte would not tell 256 from 0.
         code = clamped(half_to_even(rounded(code, dtype)), 0.0, 255.0)
         # NaN has no code; a converter's own choice would differ from device to device.
@@ -72,4 +73,5 @@ def decoded(
         code = tl.where(target > 0, code, other)
     if bits:
         code = (code >> (at % 8).to(tl.int32)) & 1
-    return rounded(rounded(code.to(compute) * unit, dtype) + rounded(low, dtype), dtype)
+    slope = rounded(code.to(compute) * unit.to(compute), dtype)
+    return rounded(slope + rounded(low, dtype), dtype)

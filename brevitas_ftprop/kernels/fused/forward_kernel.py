@@ -10,25 +10,30 @@ compiled. Nothing here waits for the device: bounds and operands are read where 
 import triton
 import triton.language as tl
 
-from .arithmetic import narrowed, widened
+from .arithmetic import divided, narrowed, rounded, widened
 from .coding import code_numbers, store_code
-from .steps import level, load_operand, output, round_by, scaled, slope_of
+from .halves import half_of
+from .steps import as_operand, level, load_operand, output, round_by, scaled, slope_of
+from .tiles import places
 
 
-@triton.jit
+# Sizes are no part of what is compiled.
+@triton.jit(do_not_specialize=["units", "code_size", "channels", "inner", "outer", "chunks"])
 def forward_pass(
     x_ptr,
     y_ptr,
-    code_ptr,
+    kept_ptr,
     scale_ptr,
     zero_point_ptr,
     lo_ptr,
     hi_ptr,
     rounded_ptr,
-    elements: tl.int64,
+    units: tl.int64,
     code_size: tl.int64,
     channels: tl.int64,
     inner: tl.int64,
+    outer: tl.int64,
+    chunks: tl.int64,
     first_number: tl.float64,
     second_number: tl.float64,
     rule_0: tl.float64,
@@ -36,6 +41,7 @@ def forward_pass(
     rule_2: tl.float64,
     code_base: tl.float64,
     code_unit: tl.float64,
+    keep: tl.constexpr,
     step: tl.constexpr,
     rounding: tl.constexpr,
     summed: tl.constexpr,
@@ -53,33 +59,47 @@ def forward_pass(
     quotient: tl.constexpr,
     dtype: tl.constexpr,
     compute: tl.constexpr,
+    smooth: tl.constexpr,
     index: tl.constexpr,
-    block: tl.constexpr,
+    by: tl.constexpr,
+    layout: tl.constexpr,
+    height: tl.constexpr,
+    width: tl.constexpr,
 ):
-    """Quantize, and where there is a place for it write the code of the slopes."""
-    program = tl.program_id(0).to(index)
-    elements, code_size = elements.to(index), code_size.to(index)
-    channels, inner = channels.to(index), inner.to(index)
-    at = program * block + tl.arange(0, block)
-    mask = at < elements
-    channel = at
-    if scale_varies or zero_point_varies:
-        channel = at // inner % channels
+    """Quantize, and write the code of the slopes or the half of the input where it is kept.
+
+    Args:
+        smooth: whether the slopes' bits may differ from eager's.
+        units, channels, inner, outer, chunks, by, layout, height, width: see :mod:`.tiles`.
+    """
+    at, mask, channel, of_channel, _ = places(
+        units,
+        channels,
+        inner,
+        outer,
+        chunks,
+        by,
+        scale_varies or zero_point_varies,
+        layout,
+        height,
+        width,
+        index,
+    )
     x = widened(tl.load(x_ptr + at, mask=mask, other=0.0), compute)
-    blocked = x <= 0
+    given = x
     if relu:
         x = tl.where(x < 0, 0.0, x)
     first, second = tl.full((), first_number, compute), tl.full((), second_number, compute)
     raw_scale, scale, zero_point, lo, hi = first, first, first, first, first
     if step != "staircase":
-        raw_scale = load_operand(scale_ptr, channel, mask, scale_varies)
+        raw_scale = load_operand(scale_ptr, channel, of_channel, scale_varies)
         scale = widened(raw_scale, compute)
     if step == "integers":
         zero_point = widened(
-            load_operand(zero_point_ptr, channel, mask, zero_point_varies), compute
+            load_operand(zero_point_ptr, channel, of_channel, zero_point_varies), compute
         )
         lo, hi = widened(tl.load(lo_ptr), compute), widened(tl.load(hi_ptr), compute)
-    v = scaled(x, scale, zero_point, second, step, exact, quotient, dtype)
+    v = scaled(x, scale, zero_point, second, step, exact, quotient, dtype, False)
     integer = v
     if step == "integers":
         if rounded_ptr is not None:
@@ -89,7 +109,15 @@ def forward_pass(
     of_level = level(x, integer, raw_scale, lo, hi, first_number, step, dtype)
     y = output(of_level, scale, zero_point, second, step, exact, dtype)
     tl.store(y_ptr + at, narrowed(y, y_ptr.dtype.element_ty), mask=mask)
-    if code_ptr is not None:
+    if keep == "half":
+        v = given
+        if step != "staircase":
+            v = rounded(divided(given, as_operand(scale, exact, quotient)), quotient)
+        tl.store(kept_ptr + at, half_of(v), mask=mask)
+    if keep == "code":
+        within: tl.constexpr = compute if smooth else dtype
+        if smooth:
+            v = scaled(x, scale, zero_point, second, step, exact, quotient, within, True)
         p0, p1, p2 = (
             tl.full((), rule_0, compute),
             tl.full((), rule_1, compute),
@@ -118,20 +146,20 @@ def forward_pass(
                 clips,
                 passes_inside,
                 on_cpu,
-                dtype,
+                within,
+                smooth,
             )
             if relu:
-                of_plane = tl.where(blocked, 0.0, of_plane).to(compute)
+                of_plane = tl.where(given <= 0, 0.0, of_plane).to(compute)
             store_code(
-                code_ptr + plane * code_size,
+                kept_ptr + plane * code_size,
                 of_plane,
                 low,
                 unit,
                 at,
                 mask,
-                program,
                 code_size,
                 bits,
-                block,
+                height * width,
                 dtype,
             )

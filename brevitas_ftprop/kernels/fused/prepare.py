@@ -1,8 +1,7 @@
 """What the kernels are launched with: a step and its operands as their arguments."""
 
-from contextlib import nullcontext
 from functools import lru_cache
-from math import prod
+from math import gcd, prod
 from typing import Any, NamedTuple
 
 import torch
@@ -14,11 +13,10 @@ from ..layout import memory_format
 from ..step import Operands, Step
 from ..steps import Integers, PaperStaircase, Ternary
 
-__all__ = ["BLOCK", "DTYPES", "Channels", "arguments", "channels_of", "launch", "varies"]
+__all__ = ["BLOCK", "DTYPES", "arguments", "channels_of", "numbers_of", "tiles_of", "varies"]
 
 # Elements for each program: 8 for each thread of 8 warps, two wide loads in float32.
 BLOCK = 2048
-WARPS = 8
 # With as many elements, offsets of elements beyond the last could leave 32 bits.
 LARGE = 2**31 - 2**24
 
@@ -59,16 +57,62 @@ def channels_of(x: Tensor, operands: Operands) -> Channels:
     return Channels(1, 1, x.numel())
 
 
+def tiles_of(channels: Channels, *, flat: bool) -> tuple[int, dict[str, Any]]:
+    """How many programs there are, and the arguments that say which elements one has.
+
+    Args:
+        channels: those of a tensor with elements.
+        flat: whether the elements of a program have to follow one another.
+    """
+    outer, count, inner = channels
+    if flat or count == 1:
+        layout, length = "flat", outer * count * inner
+        height, width = 1, BLOCK
+        programs = chunks = -(-length // BLOCK)
+    elif inner > 1:
+        layout, length = "rows", inner
+        width = min(_power_of_two(inner), BLOCK)
+        height = min(_power_of_two(outer), BLOCK // width)
+        chunks = -(-outer // height) * -(-inner // width)
+        programs = count * chunks
+    else:
+        layout, length = "columns", count
+        width = min(_power_of_two(count), 64)
+        height = min(_power_of_two(outer), BLOCK // width)
+        chunks = -(-outer // height)
+        programs = -(-count // width) * chunks
+    by = gcd(length, 16)
+    return programs, {
+        "units": length // by,
+        "by": by,
+        "channels": count,
+        "inner": inner,
+        "outer": outer,
+        "chunks": chunks,
+        "layout": layout,
+        "height": height,
+        "width": width,
+    }
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
+def on_cpu(device: torch.device) -> bool:
+    """Whether torch computes as it does on a CPU, with plain numbers of more digits."""
+    return device.type == "cpu"
+
+
 def arguments(
-    step: Step, operands: Operands, rule: Rule, x: Tensor, dtype: torch.dtype, channels: Channels
+    step: Step, operands: Operands, rule: Rule, x: Tensor, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Those arguments that both passes have.
+    """Those arguments that both passes have, beside the pointers.
 
     Args:
         step, operands, rule: what is computed.
-        x: the input, or a tensor that lies in memory as it does.
+        x: the input, or a tensor of its dtype and size.
         dtype: what eager computes in.
-        channels: those of ``x``.
     """
     from triton import language as tl  # pyright: ignore[reportMissingImports]
 
@@ -77,19 +121,13 @@ def arguments(
     slope = SLOPES[type(rule)]
     p0, p1, p2, *_ = (*slope.parameters(rule), 0.0, 0.0, 0.0)
     code_base, code_unit = _code_numbers(step, rule)
-    summed = step.form == "sum"
-    on_cpu = x.device.type == "cpu"
+    as_on_cpu = on_cpu(x.device)
     scale = operands.scale
     quotient = dtype if scale is None else torch.result_type(x, scale)
+    first, second = numbers_of(step, rule)
     return {
-        "scale_ptr": scale,
-        "zero_point_ptr": operands.zero_point,
-        "lo_ptr": operands.lo,
-        "hi_ptr": operands.hi,
-        "rounded_ptr": operands.rounded,
-        "elements": x.numel(),
-        "channels": channels.count,
-        "inner": channels.inner,
+        "first_number": first,
+        "second_number": second,
         "rule_0": p0,
         "rule_1": p1,
         "rule_2": p2,
@@ -97,27 +135,29 @@ def arguments(
         "code_unit": code_unit,
         "step": step.name,
         "rounding": step.rounding if isinstance(step, Integers) else "round",
-        "summed": summed,
+        "summed": step.form == "sum",
         "relu": step.relu,
-        "slope": slope.function,
+        "slope": slope.shape,
         "even": rule.even,
         "clips": isinstance(step, Integers | PaperStaircase) and bool(rule.kinks),
         "passes_inside": rule.clamp_width == 1,
         "scale_varies": varies(scale),
         "zero_point_varies": varies(operands.zero_point),
-        "exact": on_cpu and scale is not None and scale.dim() == 0,
-        "on_cpu": on_cpu,
+        "exact": as_on_cpu and scale is not None and scale.dim() == 0,
+        "on_cpu": as_on_cpu,
         "bits": is_bits(step, rule),
         "unit_counted": not is_two_valued(step, rule),
         "quotient": _of_triton(quotient, tl),
         "dtype": _of_triton(dtype, tl),
         "compute": tl.float64 if dtype is torch.float64 else tl.float32,
+        # On which side of a kink an input lies must not hang on a rounding.
+        "smooth": slope.smooth and not rule.kinks,
         "index": tl.int64 if x.numel() >= LARGE else tl.int32,
     }
 
 
 def numbers_of(step: Step, rule: Rule) -> tuple[float, float]:
-    """The numbers of a step that both passes have, in the order that their arguments have."""
+    """The numbers of a step, in the order that their arguments have."""
     if isinstance(step, Ternary):
         return step.threshold, 0.5 / step.threshold
     if isinstance(step, PaperStaircase):
@@ -136,10 +176,3 @@ def _code_numbers(step: Step, rule: Rule) -> tuple[float, float]:
 
 def _of_triton(dtype: torch.dtype, tl: Any) -> Any:
     return getattr(tl, str(dtype).removeprefix("torch."))
-
-
-def launch(kernel: Any, programs: int, device: torch.device, given: dict[str, Any]) -> None:
-    """Start a kernel on a device, which need not be the current one."""
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        # A fused multiply-add rounds once where eager rounds twice.
-        kernel[(programs,)](**given, num_warps=WARPS, enable_fp_fusion=False)

@@ -43,7 +43,7 @@ from ...rules import (
 )
 from .arithmetic import clamped, rounded, saturated
 
-__all__ = ["SLOPES", "Slope"]
+__all__ = ["SLOPES", "Slope", "slope_at"]
 
 
 @triton.jit
@@ -123,42 +123,76 @@ def _power(m, power, inner_slope, inner, dtype: tl.constexpr):
     return tl.where(distance <= 1.5, slope, 0.0).to(m.dtype)
 
 
+@triton.jit
+def slope_at(m, p0, p1, p2, shape: tl.constexpr, dtype: tl.constexpr):
+    """Slope at a margin, of the shape and with the parameters that a :class:`Slope` has."""
+    if shape == "constant":
+        slope = _constant(m, p0, p1, p2, dtype)
+    elif shape == "band":
+        slope = _band(m, p0, p1, p2, dtype)
+    elif shape == "log_band":
+        slope = _log_band(m, p0, p1, p2, dtype)
+    elif shape == "line":
+        slope = _line(m, p0, p1, p2, dtype)
+    elif shape == "half_line":
+        slope = _half_line(m, p0, p1, p2, dtype)
+    elif shape == "truncated_line":
+        slope = _truncated_line(m, p0, p1, p2, dtype)
+    elif shape == "logistic":
+        slope = _logistic(m, p0, p1, p2, dtype)
+    elif shape == "trapezoid":
+        slope = _trapezoid(m, p0, p1, p2, dtype)
+    elif shape == "bump":
+        slope = _bump(m, p0, p1, p2, dtype)
+    elif shape == "swish":
+        slope = _swish(m, p0, p1, p2, dtype)
+    else:
+        slope = _power(m, p0, p1, p2, dtype)
+    return slope
+
+
 class Slope(NamedTuple):
     """How the kernels compute a rule's slope.
 
     Attributes:
-        function: of the margin, three parameters and the dtype that eager has the margin in.
+        shape: what :func:`slope_at` knows it by; old versions of Triton take no function for an
+            argument.
         parameters: those of a rule; numbers to the kernels, so that a rule whose shape follows a
             schedule is compiled once.
+        smooth: whether it is made of exponentials or quotients, so that its bits are eager's up to
+            a few roundings in any case.
     """
 
-    function: Any
+    shape: str
     parameters: Callable[[Any], tuple[float, ...]]
+    smooth: bool = False
 
 
 SLOPES: dict[type[Rule], Slope] = {
-    Ste: Slope(_constant, lambda rule: ()),
-    SaturatedSte: Slope(_band, lambda rule: (-rule.width, rule.width, 1.0)),
-    Hinge: Slope(_band, lambda rule: (-inf, 1.0, 1.0)),
-    Perceptron: Slope(_band, lambda rule: (-inf, 0.0, 1.0)),
-    TruncatedHinge: Slope(_band, lambda rule: (*rule.kinks, rule.scale)),
-    TruncatedPerceptron: Slope(_band, lambda rule: (-1.0, 0.0, 1.0)),
-    LogHinge: Slope(_log_band, lambda rule: (-1.0, 1.0, 1.0)),
-    TruncatedLogHinge: Slope(_log_band, lambda rule: (*rule.kinks, 2.0)),
-    SquaredHinge: Slope(_half_line, lambda rule: (1.0,)),
-    Square: Slope(_half_line, lambda rule: (2.0,)),
-    Adaline: Slope(_line, lambda rule: (1.0,)),
-    TruncatedSquaredHinge: Slope(_truncated_line, lambda rule: (1.0,)),
-    TruncatedSquare: Slope(_truncated_line, lambda rule: (2.0,)),
-    Logistic: Slope(_logistic, lambda rule: (-inf, 1.0, 1.0)),
-    TruncatedLogistic: Slope(_logistic, lambda rule: (rule.kinks[0], 1.0, 1.0)),
-    LogSigmoid: Slope(_logistic, lambda rule: (-inf, -rule.x_scale, rule.x_scale)),
-    Ramp: Slope(_trapezoid, lambda rule: (2.0, 1.0, 1.0)),
-    ApproxSign: Slope(_trapezoid, lambda rule: (1.0, inf, 2.0)),
-    Sigmoid: Slope(_bump, lambda rule: (rule.x_scale, rule.x_scale * rule.y_scale)),
-    SoftHinge: Slope(_bump, lambda rule: (2 * rule.x_scale, 4 * rule.x_scale)),
-    LecunTanh: Slope(_bump, lambda rule: (2 * rule.x_scale, 4 * rule.x_scale * rule.y_scale)),
-    Ede: Slope(_bump, lambda rule: (2 * rule.t, 4 * rule.k * rule.t)),
-    SwishSign: Slope(_swish, lambda rule: (rule.beta,)),
-    Reste: Slope(_power, lambda rule: (rule.power, rule.slope_range[1], 0.1)),
+    Ste: Slope("constant", lambda rule: ()),
+    SaturatedSte: Slope("band", lambda rule: (-rule.width, rule.width, 1.0)),
+    Hinge: Slope("band", lambda rule: (-inf, 1.0, 1.0)),
+    Perceptron: Slope("band", lambda rule: (-inf, 0.0, 1.0)),
+    TruncatedHinge: Slope("band", lambda rule: (*rule.kinks, rule.scale)),
+    TruncatedPerceptron: Slope("band", lambda rule: (-1.0, 0.0, 1.0)),
+    LogHinge: Slope("log_band", lambda rule: (-1.0, 1.0, 1.0), smooth=True),
+    TruncatedLogHinge: Slope("log_band", lambda rule: (*rule.kinks, 2.0), smooth=True),
+    SquaredHinge: Slope("half_line", lambda rule: (1.0,)),
+    Square: Slope("half_line", lambda rule: (2.0,)),
+    Adaline: Slope("line", lambda rule: (1.0,)),
+    TruncatedSquaredHinge: Slope("truncated_line", lambda rule: (1.0,)),
+    TruncatedSquare: Slope("truncated_line", lambda rule: (2.0,)),
+    Logistic: Slope("logistic", lambda rule: (-inf, 1.0, 1.0), smooth=True),
+    TruncatedLogistic: Slope("logistic", lambda rule: (rule.kinks[0], 1.0, 1.0), smooth=True),
+    LogSigmoid: Slope("logistic", lambda rule: (-inf, -rule.x_scale, rule.x_scale), smooth=True),
+    Ramp: Slope("trapezoid", lambda rule: (2.0, 1.0, 1.0)),
+    ApproxSign: Slope("trapezoid", lambda rule: (1.0, inf, 2.0)),
+    Sigmoid: Slope("bump", lambda rule: (rule.x_scale, rule.x_scale * rule.y_scale), smooth=True),
+    SoftHinge: Slope("bump", lambda rule: (2 * rule.x_scale, 4 * rule.x_scale), smooth=True),
+    LecunTanh: Slope(
+        "bump", lambda rule: (2 * rule.x_scale, 4 * rule.x_scale * rule.y_scale), smooth=True
+    ),
+    Ede: Slope("bump", lambda rule: (2 * rule.t, 4 * rule.k * rule.t), smooth=True),
+    SwishSign: Slope("swish", lambda rule: (rule.beta,), smooth=True),
+    Reste: Slope("power", lambda rule: (rule.power, rule.slope_range[1], 0.1), smooth=True),
 }

@@ -10,7 +10,20 @@ which :mod:`.prepare` fills in.
 import triton
 import triton.language as tl
 
-from .arithmetic import above_one, clamped, divided, half_to_even, rounded, saturated, sign, widened
+from .arithmetic import (
+    above_one,
+    clamped,
+    divided,
+    downwards,
+    half_to_even,
+    inverse,
+    rounded,
+    saturated,
+    sign,
+    upwards,
+    widened,
+)
+from .slopes import slope_at
 
 
 @triton.jit
@@ -49,12 +62,16 @@ def scaled(
     exact: tl.constexpr,
     quotient: tl.constexpr,
     dtype: tl.constexpr,
+    smooth: tl.constexpr,
 ):
     """``x`` in the units of the thresholds; for a sign, of the scale."""
     if step == "staircase":
         v = x
     else:
-        v = rounded(divided(x, as_operand(scale, exact, quotient)), quotient)
+        if smooth:
+            v = x * inverse(as_operand(scale, exact, quotient))
+        else:
+            v = rounded(divided(x, as_operand(scale, exact, quotient)), quotient)
         if step == "integers":
             v = rounded(v + rounded(zero_point, dtype), dtype)
         if step == "ternary":
@@ -68,11 +85,11 @@ def round_by(v, rounding: tl.constexpr):
     if rounding == "round":
         result = half_to_even(v)
     elif rounding == "ceil":
-        result = tl.ceil(v)
+        result = upwards(v)
     elif rounding == "floor":
-        result = tl.floor(v)
+        result = downwards(v)
     else:
-        result = tl.where(v < 0, tl.ceil(v), tl.floor(v))
+        result = tl.where(v < 0, upwards(v), downwards(v))
     return result
 
 
@@ -88,7 +105,7 @@ def level(x, integer, raw_scale, lo, hi, number, step: tl.constexpr, dtype: tl.c
         result = clamped(integer, rounded(lo, dtype), rounded(hi, dtype))
     else:
         steps = tl.full((), number, x.dtype)
-        result = clamped(tl.ceil(rounded(x * (steps - 1), dtype)), 0.0, steps)
+        result = clamped(upwards(rounded(x * (steps - 1), dtype)), 0.0, steps)
     return result
 
 
@@ -113,16 +130,25 @@ def output(
 
 
 @triton.jit
-def _unit(x, v, lo, hi, step: tl.constexpr, on_cpu: tl.constexpr, dtype: tl.constexpr):
+def _unit(
+    x,
+    v,
+    lo,
+    hi,
+    step: tl.constexpr,
+    on_cpu: tl.constexpr,
+    dtype: tl.constexpr,
+    smooth: tl.constexpr,
+):
     """Pre-activation of the one unit over the whole range, before it is clipped."""
     if step == "sign":
         u = v
     elif step == "ternary":
-        u = rounded(divided(v, 1.5), dtype)
+        u = rounded(v * tl.full((), 0.6666666666666666, v.dtype), dtype)
     elif step == "integers":
         width = as_operand((hi - lo + 1) * 0.5, on_cpu, dtype)
         u = rounded(v - rounded((lo + hi) * 0.5, dtype), dtype)
-        u = rounded(divided(u, width), dtype)
+        u = u * inverse(width) if smooth else rounded(divided(u, width), dtype)
     else:
         u = rounded(rounded(x * 2, dtype) - 1, dtype)
     return u
@@ -132,7 +158,7 @@ def _unit(x, v, lo, hi, step: tl.constexpr, on_cpu: tl.constexpr, dtype: tl.cons
 def _of_unit(z, target, slope: tl.constexpr, p0, p1, p2, even: tl.constexpr, dtype: tl.constexpr):
     # A pre-activation that its scale took beyond the dtype must not meet a target of 0 as inf.
     margin = z if even else saturated(z, dtype) * target
-    return rounded(slope(margin, p0, p1, p2, dtype), dtype)
+    return rounded(slope_at(margin, p0, p1, p2, slope, dtype), dtype)
 
 
 @triton.jit
@@ -155,6 +181,7 @@ def slope_of(
     passes_inside: tl.constexpr,
     on_cpu: tl.constexpr,
     dtype: tl.constexpr,
+    smooth: tl.constexpr,
 ):
     """Total slope at ``x``.
 
@@ -164,11 +191,12 @@ def slope_of(
         target: of each unit; not used where the rule is even.
         p0, p1, p2: parameters of the slope.
         step, summed: the step, and whether its form is the sum.
-        slope, even: the rule's slope.
+        slope, even: the shape of the rule's slope.
         clips: whether the one unit is clipped at the ends of its range.
         passes_inside: whether the gradient passes inside that range and nowhere else.
         on_cpu: whether plain numbers take part in sums as the CPU has it.
-        dtype: what torch computes in.
+        dtype: what torch computes in, or where it need not equal torch's, what the kernel does.
+        smooth: whether it need not, so that a multiplication takes the place of a division.
     """
     if summed:
         if step == "integers":
@@ -204,12 +232,12 @@ def slope_of(
         if passes_inside:
             result = tl.where((where >= low) & (where <= high), 1.0, 0.0).to(v.dtype)
         else:
-            u = _unit(x, v, lo, hi, step, on_cpu, dtype)
+            u = _unit(x, v, lo, hi, step, on_cpu, dtype, smooth)
             side = sign(where - clamped(where, low, high))
             inside = clamped(u, -1.0, 1.0) * (1 - tl.abs(side))
             u = inside + above_one(u, dtype) * side
             result = _of_unit(u, target, slope, p0, p1, p2, even, dtype)
     else:
-        u = _unit(x, v, lo, hi, step, on_cpu, dtype)
+        u = _unit(x, v, lo, hi, step, on_cpu, dtype, smooth)
         result = _of_unit(u, target, slope, p0, p1, p2, even, dtype)
     return result

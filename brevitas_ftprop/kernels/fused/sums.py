@@ -14,31 +14,30 @@ from .arithmetic import narrowed, total
 
 
 @triton.jit
-def store_sum(
-    pointer, terms, mask, kind, channel, chunk, channels, chunks, layout: tl.constexpr, wide
-):
-    """Sum of a program's terms, for each channel that it has terms of."""
+def store_sum(pointer, terms, mask, plane, channel, chunk, channels, chunks, layout: tl.constexpr):
+    """Sum of a program's terms, for each channel that it has terms of, in a plane of its own."""
+    start = channels.to(tl.int64) * chunks * plane
     terms = tl.where(mask, terms, 0.0).to(pointer.dtype.element_ty)
     if layout == "flat":
-        tl.store(pointer + kind * wide + chunk, total(terms, 0))
+        tl.store(pointer + start + chunk, total(terms, 0))
     elif layout == "rows":
-        at = kind * wide + channel.to(tl.int64) * chunks + chunk
+        at = start + channel.to(tl.int64) * chunks + chunk
         tl.store(pointer + at, total(total(terms, 1), 0))
     else:
-        at = kind * wide + channel.to(tl.int64) * chunks + chunk
+        at = start + channel.to(tl.int64) * chunks + chunk
         tl.store(pointer + at, total(terms, 0)[None, :], mask=channel < channels)
 
 
 @triton.jit
 def _add_up_one(
-    partial_ptr, sum_ptr, kind, channel, channels, chunks, varies: tl.constexpr, block: tl.constexpr
+    partial_ptr, sum_ptr, plane, channel, channels, chunks, varies: tl.constexpr, block: tl.constexpr
 ):
     wide = channels * chunks
     if varies:
-        start, count = kind * wide + channel * chunks, chunks
+        start, count = plane * wide + channel * chunks, chunks
     else:
         # The first program does it alone.
-        start, count = kind * wide, tl.where(channel > 0, 0, wide)
+        start, count = plane * wide, tl.where(channel > 0, 0, wide)
     sums = tl.full((block,), 0.0, partial_ptr.dtype.element_ty)
     for offset in range(0, count, block):
         at = offset + tl.arange(0, block)
@@ -50,7 +49,8 @@ def _add_up_one(
         tl.store(sum_ptr, result, mask=channel == 0)
 
 
-@triton.jit
+# Sizes are no part of what is compiled.
+@triton.jit(do_not_specialize=["channels", "chunks"])
 def add_up(
     partial_ptr,
     scale_ptr,
@@ -63,16 +63,24 @@ def add_up(
     zero_point_varies: tl.constexpr,
     block: tl.constexpr,
 ):
-    """Add up the partial sums of those operands whose gradient has a place."""
+    """Add up the partial sums of those operands whose gradient has a place, plane by plane."""
     channel = tl.program_id(0).to(tl.int64)
     channels, chunks = channels.to(tl.int64), chunks.to(tl.int64)
+    of_zero_point: tl.constexpr = 0 if scale_ptr is None else 1
+    of_bounds: tl.constexpr = of_zero_point + (0 if zero_point_ptr is None else 1)
     if scale_ptr is not None:
         _add_up_one(partial_ptr, scale_ptr, 0, channel, channels, chunks, scale_varies, block)
     if zero_point_ptr is not None:
         _add_up_one(
-            partial_ptr, zero_point_ptr, 1, channel, channels, chunks, zero_point_varies, block
+            partial_ptr,
+            zero_point_ptr,
+            of_zero_point,
+            channel,
+            channels,
+            chunks,
+            zero_point_varies,
+            block,
         )
     if lo_ptr is not None:
-        _add_up_one(partial_ptr, lo_ptr, 2, channel, channels, chunks, False, block)
-    if hi_ptr is not None:
-        _add_up_one(partial_ptr, hi_ptr, 3, channel, channels, chunks, False, block)
+        _add_up_one(partial_ptr, lo_ptr, of_bounds, channel, channels, chunks, False, block)
+        _add_up_one(partial_ptr, hi_ptr, of_bounds + 1, channel, channels, chunks, False, block)

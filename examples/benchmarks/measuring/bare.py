@@ -13,40 +13,59 @@ from .quantizers import QUANTIZERS
 
 __all__ = ["BareOp"]
 
-Op = Callable[[Tensor, Tensor, str, str], Tensor]
+Op = Callable[["BareOp", Tensor], Tensor]
 
 
 class BareOp(nn.Module):
     """The function of one of ``QUANTIZERS``, with the scale that its layer has."""
 
-    def __init__(self, quantizer: str, rule: str, saved: str) -> None:
+    scale: Tensor
+    zero_point: Tensor
+    lo: Tensor
+    hi: Tensor
+
+    def __init__(self, quantizer: str, rule: str, saved: str, device: str = "cpu") -> None:
         super().__init__()
         self.op, self.rule, self.saved = OPS[quantizer], rule, saved
-        layer = QUANTIZERS[quantizer].ours(rule, saved)
+        layer = QUANTIZERS[quantizer].ours(rule, saved, device)
         scale = torch.as_tensor(layer.act_quant.scale()).detach()
         if list(layer.parameters()):
             self.scale = nn.Parameter(scale)
         else:
             self.register_buffer("scale", scale)
+        # Made once: a number on its way to a GPU is waited for.
+        for name, value in zip(("zero_point", "lo", "hi"), NUMBERS[quantizer], strict=False):
+            self.register_buffer(name, torch.tensor(value, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x, self.scale, self.rule, self.saved)
+        return self.op(self, x)
 
 
-def _integers(lowest: float, highest: float) -> Op:
-    def op(x: Tensor, scale: Tensor, rule: str, saved: str) -> Tensor:
-        zero_point, lo, hi = (x.new_tensor(value) for value in (0.0, lowest, highest))
-        return ops.int_quantize(x, scale, zero_point, lo, hi, rule, "grad", "single", saved=saved)
+def _sign(of: BareOp, x: Tensor) -> Tensor:
+    return ops.binary_sign(x, of.scale, of.rule, "grad", of.saved)
 
-    return op
+
+def _integers(of: BareOp, x: Tensor) -> Tensor:
+    operands = of.scale, of.zero_point, of.lo, of.hi
+    return ops.int_quantize(x, *operands, of.rule, "grad", "single", saved=of.saved)
+
+
+def _staircase(of: BareOp, x: Tensor) -> Tensor:
+    return ops.paper_staircase(x, 3, 1.0, of.rule, "grad", "single", of.saved)
 
 
 OPS: dict[str, Op] = {
-    "sign": lambda x, scale, rule, saved: ops.binary_sign(x, scale, rule, "grad", saved),
-    "uint2_const": _integers(0, 3),
-    "uint2_learned": _integers(0, 3),
-    "int4_learned": _integers(-8, 7),
-    "staircase3": lambda x, scale, rule, saved: ops.paper_staircase(
-        x, 3, 1.0, rule, "grad", "single", saved
-    ),
+    "sign": _sign,
+    "uint2_const": _integers,
+    "uint2_learned": _integers,
+    "int4_learned": _integers,
+    "staircase3": _staircase,
+}
+# Zero-point, smallest and largest integer.
+NUMBERS = {
+    "sign": (),
+    "uint2_const": (0.0, 0.0, 3.0),
+    "uint2_learned": (0.0, 0.0, 3.0),
+    "int4_learned": (0.0, -8.0, 7.0),
+    "staircase3": (),
 }

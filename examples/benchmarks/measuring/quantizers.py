@@ -48,23 +48,24 @@ class Quantizer:
     options: dict[str, Any] = field(default_factory=dict)
     has_stock: bool = True
 
-    def stock(self) -> nn.Module:
+    def stock(self, device: str = "cpu") -> nn.Module:
         """The layer with Brevitas' own quantizer."""
-        return self._layer()
+        return self._layer(device)
 
-    def ours(self, rule: str, saved: str) -> nn.Module:
+    def ours(self, rule: str, saved: str, device: str = "cpu") -> nn.Module:
         """The layer with a target rule."""
         if not self.has_stock:
-            return self._layer(rule=rule, saved=saved)
-        layer = self._layer()
+            return self._layer(device, rule=rule, saved=saved)
+        layer = self._layer(device)
         swap_quantizers(layer, rule, saved=saved)
         return layer
 
-    def _layer(self, **options: Any) -> nn.Module:
-        layer = self.layer(act_quant=self.act_quant, **self.options, **options)
-        # Scales that start from statistics are learned from the second batch on.
+    def _layer(self, device: str, **options: Any) -> nn.Module:
+        layer = self.layer(act_quant=self.act_quant, **self.options, **options).to(device)
+        # Scales that start from statistics are learned from the second batch on; there, since
+        # the backend that is asked for may compute nowhere else.
         for _ in range(3):
-            layer(torch.linspace(-4, 4, 1000))
+            layer(torch.linspace(-4, 4, 1000, device=device))
         return layer
 
 

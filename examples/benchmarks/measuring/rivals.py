@@ -172,10 +172,13 @@ def _data(setting: Setting) -> tuple[Tensor, Tensor]:
 @cache
 def _layer(rival: Rival, setting: Setting) -> nn.Module:
     if rival.kind == "op":
-        layer = BareOp(setting.quantizer, rival.rule, rival.saved)
+        layer = BareOp(setting.quantizer, rival.rule, rival.saved, setting.device)
         return layer.to(setting.device, getattr(torch, setting.dtype))
     quantizer = QUANTIZERS[setting.quantizer]
-    layer = quantizer.ours(rival.rule, rival.saved) if rival.kind == "ours" else quantizer.stock()
+    if rival.kind == "ours":
+        layer = quantizer.ours(rival.rule, rival.saved, setting.device)
+    else:
+        layer = quantizer.stock(setting.device)
     layer.to(setting.device, getattr(torch, setting.dtype))
     if rival.kind == "stock-compiled":
         compile_stock_quantizer(layer)

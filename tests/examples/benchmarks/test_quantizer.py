@@ -6,9 +6,13 @@ import os
 
 import pytest
 import quantizer
+import torch
+from measuring.bare import BareOp
 from measuring.command import BenchmarkError
-from measuring.quantizers import QUANTIZERS
+from measuring.quantizers import QUANTIZERS, Quantizer
 from measuring.rivals import Rival
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
@@ -108,3 +112,43 @@ def test_rivals_that_compute_something_else_are_refused():
         quantizer.refuse_different({stock: same, ours: (0.5, 10.0, 0.25, 4.1)}, 1e-5)
     with pytest.raises(BenchmarkError, match="hinge eager computes other outputs than stock"):
         quantizer.refuse_different({stock: same, hinge: (0.4, 10.0, 0.25, 4.0)}, 1e-5)
+
+
+class _Computed(TorchDispatchMode):
+    """Names of what was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_layer_computes_nowhere_but_on_its_device_not_even_at_first():
+    places = []
+
+    class Layer(nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            places.append((x.device.type, self.scale.device.type))
+            return x
+
+    quantizer = Quantizer(Layer, None, has_stock=False)
+    quantizer.stock("meta")
+    quantizer.ours("hinge", "exact", "meta")
+    assert set(places) == {("meta", "meta")}
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_a_function_takes_no_number_to_its_device_at_a_step(quantizer):
+    op = BareOp(quantizer, "hinge", "exact")
+    x = torch.randn(8)
+    with _Computed() as computed:
+        op(x)
+    assert "quantize" in computed.names
+    assert not computed.names & {"lift_fresh", "_to_copy", "_local_scalar_dense", "fill_"}
