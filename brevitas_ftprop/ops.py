@@ -97,8 +97,7 @@ def _call(
                 f"a scale or zero-point of shape {tuple(operand.shape)} does not broadcast to an "
                 f"input of shape {tuple(x.shape)}"
             )
-    y, _ = quantize(x, *operands, step, rule, weighting, saved, backend)
-    return y
+    return quantize(x, operands, step, rule, weighting, saved, backend)
 
 
 @_called_from_script

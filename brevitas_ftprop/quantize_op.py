@@ -1,13 +1,16 @@
 """The one operator of torch's that all quantization steps are, and its gradient.
 
 ``brevitas_ftprop::quantize`` takes rule and step as strings, so that compilers, exporters and
-TorchScript have one node for a quantizer; which backend computes it is settled when it runs.
+TorchScript have one node for a quantizer; which backend computes it is settled when it runs. Where
+none of them looks on, :func:`quantize` computes what the operator would without calling it, which
+on a small tensor takes longer than all else.
 """
 
 import torch
 from torch import Tensor
 
 from .kernels import (
+    Gradients,
     Needs,
     Operands,
     choose_backend,
@@ -23,6 +26,7 @@ from .rules import get_rule
 __all__ = ["quantize"]
 
 _below_autograd = torch._C._AutoDispatchBelowAutograd
+PLAIN = (Tensor, torch.nn.Parameter)
 
 # Tensors first, then strings: what a step computes, by which rule, and in which way. ``saved`` is
 # "exact" or "compact" to callers; autograd makes of it what is to be kept (:mod:`.kernels.kept`),
@@ -77,23 +81,10 @@ def _quantize_backward(
     zero_point_learns,
     bounds_learn,
 ):
-    form = _form_of_gradient(grad, kept)
-    if kept is not None and kind_of(kept) != "code":
-        kept = in_format(kept, form)
-        rounded = None if rounded is None else in_format(rounded, form)
     operands = Operands(scale, zero_point, lo, hi, rounded)
-    what = parse_step(step), operands, get_rule(rule)
-    chosen = choose_backend(backend, grad.device, *what)
     needs = Needs(scale_learns, zero_point_learns, bounds_learn)
-    gradients = chosen.backward(
-        what[0], grad, kept, operands, what[2], weighting, needs, batch_size
-    )
-    # In the dtypes that compilers are promised, which otherwise drop the casts behind this.
-    sums = (
-        grad.new_empty(0) if total is None or operand is None else total.to(operand.dtype)
-        for total, operand in zip(gradients[1:], operands, strict=False)
-    )
-    return in_format(gradients.x.to(grad.dtype), form), *sums
+    gradients = _gradients(grad, kept, operands, step, rule, weighting, backend, batch_size, needs)
+    return tuple(grad.new_empty(0) if each is None else each for each in gradients)
 
 
 @torch.library.register_fake("brevitas_ftprop::quantize_backward", lib=_library)
@@ -126,8 +117,51 @@ def _(
     return (grad_x, *(nothing | sums).values())
 
 
+def _gradients(
+    grad: Tensor,
+    kept: Tensor | None,
+    operands: Operands,
+    step: str,
+    rule: str,
+    weighting: str,
+    backend: str,
+    batch_size: int,
+    needs: Needs,
+) -> Gradients:
+    form = _form_of_gradient(grad, kept)
+    if kept is not None and kind_of(kept) != "code":
+        kept = in_format(kept, form)
+        if operands.rounded is not None:
+            operands = operands._replace(rounded=in_format(operands.rounded, form))
+    the_step, the_rule = parse_step(step), get_rule(rule)
+    chosen = choose_backend(backend, grad.device, the_step, operands, the_rule)
+    grad_x, *sums = chosen.backward(
+        the_step, grad, kept, operands, the_rule, weighting, needs, batch_size
+    )
+    # In the dtypes that compilers are promised, which otherwise drop the casts behind this.
+    totals = (
+        None if total is None or operand is None else total.to(operand.dtype)
+        for total, operand in zip(sums, operands, strict=False)
+    )
+    return Gradients(in_format(grad_x.to(grad.dtype), form), *totals)
+
+
 def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
     return memory_format(grad if kept is None or kind_of(kept) == "code" else kept)
+
+
+def _unseen(*tensors: Tensor | None) -> bool:
+    """Whether nothing would see that these tensors meet in an operator: no mode, tracer, compiler
+    or transform, and no tensor of a class of its own.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._len_torch_function_stack()
+        and torch._C._get_tracing_state() is None
+        and not torch._C._are_functorch_transforms_active()
+        and all(tensor is None or type(tensor) in PLAIN for tensor in tensors)
+    )
 
 
 class _Quantize(torch.autograd.Function):
@@ -137,28 +171,35 @@ class _Quantize(torch.autograd.Function):
         # Settled when it runs: a graph may have been made before a scale began to learn.
         learns = any(ctx.needs_input_grad[1:5])
         keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=learns)
+        compute = _quantize if _unseen(x, *operands) else _operator
         with _below_autograd():
-            y, compact = quantize.default(x, *operands, step, rule, weighting, keep, backend)
+            y, compact = compute(x, *operands, step, rule, weighting, keep, backend)
         kept = {"input": x, "half": compact, "code": compact, "nothing": None}[keep]
         rounded = operands[4] if keep in ("input", "half") else None
         ctx.save_for_backward(kept, *operands[:4], rounded)
         ctx.options = step, rule, weighting, backend
         ctx.dtype, ctx.form = x.dtype, memory_format(x)
         ctx.batch_size = x.shape[0] if x.dim() else 1
-        ctx.mark_non_differentiable(compact)
-        return y, compact
+        # Of one output no gradient is ever filled with zeros, and ``compact`` is nobody's.
+        return y
 
     @staticmethod
-    def backward(ctx, grad, _):
+    def backward(ctx, grad):
         kept, *operands = ctx.saved_tensors
         _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
-        sums_to_find = scale_learns, zero_point_learns, lo_learns or hi_learns
+        needs = Needs(scale_learns, zero_point_learns, lo_learns or hi_learns)
         if kind_of(kept) == "code":
             # The code lies in memory as the input did.
             grad = in_format(grad, ctx.form)
-        grad_x, *sums = quantize_backward.default(
-            grad, kept, *operands, *ctx.options, ctx.batch_size, *sums_to_find
-        )
+        if not torch.is_grad_enabled() and _unseen(grad, kept, *operands):
+            with _below_autograd():
+                grad_x, *sums = _gradients(
+                    grad, kept, Operands(*operands), *ctx.options, ctx.batch_size, needs
+                )
+        else:
+            grad_x, *sums = _backward_operator(
+                grad, kept, *operands, *ctx.options, ctx.batch_size, *needs
+            )
         learns = scale_learns, zero_point_learns, lo_learns, hi_learns
         sums = [total if wanted else None for total, wanted in zip(sums, learns, strict=True)]
         return grad_x.to(ctx.dtype), *sums, *(None,) * 6
@@ -168,27 +209,72 @@ class _GradientOnce(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *inputs):
         with _below_autograd():
-            return quantize_backward.default(*inputs)
+            return _backward_operator(*inputs)
 
     @staticmethod
     def backward(ctx, *gradients):
         raise RuntimeError("a target rule's gradient can be differentiated once only")
 
 
+def _learns(inputs) -> bool:
+    return torch.is_grad_enabled() and any(
+        isinstance(each, Tensor) and each.requires_grad for each in inputs
+    )
+
+
 # What torch.library.register_autograd makes of the same functions costs 70 us a call.
-def _register_autograd(name: str, function: type[torch.autograd.Function]) -> None:
-    operator = getattr(torch.ops.brevitas_ftprop, name).default
-
-    @torch.library.impl(_library, name, "Autograd")
-    def _(*inputs):
-        learns = (isinstance(each, Tensor) and each.requires_grad for each in inputs)
-        if torch.is_grad_enabled() and any(learns):
-            return function.apply(*inputs)
-        with _below_autograd():
-            return operator(*inputs)
+@torch.library.impl(_library, "quantize", "Autograd")
+def _(*inputs):
+    if _learns(inputs):
+        y = _Quantize.apply(*inputs)
+        return y, y.new_empty(0, dtype=torch.uint8)
+    with _below_autograd():
+        return _operator(*inputs)
 
 
-quantize = torch.ops.brevitas_ftprop.quantize
-quantize_backward = torch.ops.brevitas_ftprop.quantize_backward
-_register_autograd("quantize", _Quantize)
-_register_autograd("quantize_backward", _GradientOnce)
+@torch.library.impl(_library, "quantize_backward", "Autograd")
+def _(*inputs):
+    if _learns(inputs):
+        return _GradientOnce.apply(*inputs)
+    with _below_autograd():
+        return _backward_operator(*inputs)
+
+
+_operator = torch.ops.brevitas_ftprop.quantize.default
+_backward_operator = torch.ops.brevitas_ftprop.quantize_backward.default
+
+
+def quantize(
+    x: Tensor,
+    operands: Operands,
+    step: str,
+    rule: str,
+    weighting: str,
+    saved: str,
+    backend: str,
+) -> Tensor:
+    """The quantized value: by the operator, or without it where nobody could tell.
+
+    Args:
+        x: pre-activation, any shape and float dtype.
+        operands: of the step.
+        step: spec of the step.
+        rule: spec of a registered rule.
+        weighting: ``"grad"`` or ``"mean"``.
+        saved: ``"exact"`` or ``"compact"``.
+        backend: ``"auto"`` or the name of a backend.
+
+    Raises:
+        ValueError: for a backend that cannot compute this.
+
+    >>> x, scale = torch.tensor([-0.2, 3.0]), torch.tensor(0.5)
+    >>> quantize(x, Operands(scale), "sign", "soft_hinge", "grad", "exact", "auto")
+    tensor([-0.5000,  0.5000])
+    """
+    inputs = (x, *operands, step, rule, weighting, saved, backend)
+    if not _unseen(x, *operands):
+        return _operator(*inputs)[0]
+    if _learns(inputs):
+        return _Quantize.apply(*inputs)
+    with _below_autograd():
+        return _quantize(*inputs)[0]

@@ -2,11 +2,11 @@
 
 A chain of elementwise operations on a large tensor goes to memory and back at every link; block by
 block it does so once. Nothing is compiled, and every rule has this backend, a user's included.
-Elements equal eager's to the bit, or to a few ulps in rules with an exponential; sums are added up
-block by block, in float64.
+Elements equal eager's to the bit, or to a few ulps in rules with an exponential. So do the sums of
+a tensor that is one block; those of more are added up block by block, in float64.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
 
@@ -16,11 +16,11 @@ from torch import Tensor
 from ..rules import Rule
 from . import eager
 from .codes import code_size, encode_slope
-from .eager import Gradients, Needs
+from .eager import Gradients, Needs, sum_to
 from .kept import compact, empty_compact, input_of, kind_of
 from .layout import flat, in_format, memory_format
-from .shortcuts import Shortcut, shortcut
-from .step import Operands, Step
+from .shortcuts import ScaleShortcut, Shortcut, scale_shortcut, shortcut
+from .step import Operands, Step, is_zero
 from .steps import Integers
 
 __all__ = ["backward", "forward", "reason_against"]
@@ -29,6 +29,8 @@ __all__ = ["backward", "forward", "reason_against"]
 # tensors in between no longer fit the cache. A multiple of 8, so that the packed codes of the
 # blocks follow one another.
 BLOCK = 1 << 18
+# What is kept, ∂L/∂y, where ∂L/∂x is to be written, and the operands, block by block.
+Parts = Iterable[tuple[Tensor, Tensor, Tensor, Operands]]
 
 
 def reason_against(device: torch.device, step: Step, operands: Operands, rule: Rule) -> str | None:
@@ -41,9 +43,12 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
     blocks = _Blocks(x, operands)
-    if blocks.are_few or (keep == "code" and not blocks.are_flat):
+    if not blocks.fit or (keep == "code" and not blocks.are_flat):
         return eager.forward(step, x, operands, rule, keep)
     y = torch.empty_like(x, dtype=operands.result_type(x))
+    if blocks.are_one:
+        step.output(x, operands.with_numbers(), y)
+        return y, compact(keep, step, x, operands, rule)
     kept = empty_compact(keep, step, x, rule)
     make = partial(compact, keep, step)
     if keep == "code" and rule.even and y.dtype == x.dtype:
@@ -88,7 +93,7 @@ def backward(
     """As :func:`.eager.backward`."""
     is_code = kind_of(kept) == "code"
     blocks = _Blocks(grad, operands)
-    if blocks.are_few or (is_code and not blocks.are_flat):
+    if not blocks.fit or (is_code and not blocks.are_flat):
         return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
     grad = in_format(grad, memory_format(grad if kept is None or is_code else kept))
     grad_x = torch.empty_like(grad)
@@ -101,6 +106,8 @@ def backward(
         gradients = _by_shortcut(step, blocks, grad, kept, grad_x, operands, rule, needs)
         if gradients is not None:
             return gradients
+    if blocks.are_one:
+        return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
     asked = {"scale": needs.scale, "zero_point": needs.zero_point}
     asked |= {"lo": needs.bounds, "hi": needs.bounds}
     sums = {
@@ -144,38 +151,60 @@ def _by_shortcut(
     rule: Rule,
     needs: Needs,
 ) -> Gradients | None:
-    """Without the slopes, where there is a way; the scale's gradient is then
-    ``∂L/∂s = Σ g·(q - z) - Σ ∂L/∂x·x/s``, which is what eager sums, by way of ∂L/∂x.
-    """
-    with_scale = isinstance(step, Integers) and needs == Needs(scale=True)
-    if any(needs) and not with_scale:
-        return None
-    short = shortcut(step, next(blocks.operands(operands)), rule, grad.dtype)
-    if short is None:
-        return None
-    outer, inner = grad.new_zeros(2, dtype=torch.float64)
-    levels = grad.new_empty(min(blocks.size, grad.numel()))
+    """Without the slopes, where there is a way."""
+    operands = operands.with_numbers()
+    what = next(blocks.operands(operands)), rule, grad.dtype
     parts = zip(
         blocks.of(kept),
         blocks.of(grad),
         blocks.of(grad_x),
-        blocks.operands(operands.with_numbers()),
+        blocks.operands(operands),
         strict=False,
     )
-    for part_kept, part_grad, part_out, part_operands in parts:
-        part_x = input_of(part_kept, part_operands, grad.dtype)
-        short.passage(part_x, part_grad, part_out)
-        if with_scale:
-            level = step.from_zero(part_x, part_operands, levels[: len(part_x)])
-            outer += torch.dot(part_grad, level)
-            inner += torch.dot(part_out, part_x)
-    if not with_scale:
-        return Gradients(grad_x)
-    if not (outer - inner).isfinite():
-        # Infinities behind a ReLU or beyond the range count for nothing in eager's own order.
+    if isinstance(step, Integers) and needs == Needs(scale=True):
+        short = scale_shortcut(step, *what)
+        if short is None:
+            return None
+        sum_up = _scale_as_eager if blocks.are_one and short.has_factors else _scale_by_blocks
+        total = sum_up(step, short, parts)
+        # Infinities behind a ReLU or beyond the range count for nothing in eager's formulas.
+        return Gradients(grad_x, total) if total.isfinite().all() else None
+    short = None if any(needs) else shortcut(step, *what)
+    if short is None:
         return None
+    for part_kept, part_grad, part_out, part_operands in parts:
+        short.passage(input_of(part_kept, part_operands, grad.dtype), part_grad, part_out)
+    return Gradients(grad_x)
+
+
+def _scale_by_blocks(step: Integers, short: ScaleShortcut, parts: Parts) -> Tensor:
+    """``∂L/∂s = Σ g·(q - z) - Σ ∂L/∂x·x/s``, which is what eager sums, by way of ∂L/∂x."""
+    outer = inner = 0.0
+    v = None
+    for kept, grad, out, operands in parts:
+        x = input_of(kept, operands, grad.dtype)
+        v = step.position(x, operands, None if v is None else v[: len(x)])
+        short.passage(x, v, grad, out)
+        if short.has_factors:
+            step.leave(out, operands, out)
+        inner += float(torch.dot(flat(out), flat(x)))
+        outer += float(torch.dot(flat(grad), flat(step.from_zero_at(v, operands, v))))
     scale = operands.scale
-    return Gradients(grad_x, (outer - inner / scale.double().view(())).view(scale.shape))
+    return scale.new_tensor(outer - inner / float(scale), dtype=torch.float64).view_as(scale)
+
+
+def _scale_as_eager(step: Integers, short: ScaleShortcut, parts: Parts) -> Tensor:
+    """The same sum of a single block, in the order of eager and stock Brevitas, to the bit."""
+    ((kept, grad, out, operands),) = parts
+    scale = operands.scale
+    x = input_of(kept, operands, grad.dtype)
+    v, passed = step.position(x, operands), torch.empty_like(grad)
+    short.passage(x, v, grad, passed)
+    outer = sum_to(scale, step.from_zero_at(v, operands, out).mul_(grad))
+    ratio = v if is_zero(operands.zero_point) else torch.div(x, scale, out=v)
+    inner = sum_to(scale, ratio.div_(scale).mul_(passed))
+    step.leave(passed, operands, out)
+    return outer - inner
 
 
 class _Blocks:
@@ -185,18 +214,28 @@ class _Blocks:
 
     def __init__(self, x: Tensor, operands: Operands):
         size = BLOCK * torch.get_num_threads()
-        self.are_few = x.numel() <= size
-        self.are_flat = all(each is None or each.numel() == 1 for each in operands[:-1])
-        rows = 0 if self.are_few else max(1, size // (x.numel() // x.shape[0]))
+        self.are_one = x.numel() <= size
+        self.are_flat = True
+        # A number may be quantized with a scale that has dimensions.
+        self.fit = True
+        for each in operands[:-1]:
+            if each is not None and each.dim():
+                self.are_flat = self.are_flat and each.numel() == 1
+                self.fit = self.fit and each.dim() <= x.dim()
+        rows = 0 if self.are_one else max(1, size // (x.numel() // x.shape[0]))
         self.size = size if self.are_flat else rows
         self.shape = x.shape
 
     def of(self, x: Tensor) -> Sequence[Tensor]:
         """The parts of a tensor that has the shape and layout of the one that is cut."""
+        if self.are_one:
+            return (x,)
         return (flat(x) if self.are_flat else x).split(self.size)
 
     def operands(self, operands: Operands) -> Iterator[Operands]:
         """The operands of each part."""
+        if self.are_one:
+            return iter((operands,))
         *rest, rounded = operands
         return map(
             Operands,

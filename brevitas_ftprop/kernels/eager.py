@@ -12,7 +12,7 @@ from .kept import compact, input_of, kind_of
 from .step import Operands, Step
 from .steps import Integers, Sign, Ternary
 
-__all__ = ["Gradients", "Needs", "backward", "forward", "reason_against"]
+__all__ = ["Gradients", "Needs", "backward", "forward", "reason_against", "sum_to"]
 
 
 class Needs(NamedTuple):
@@ -134,21 +134,22 @@ def _of_integers(
     """The derivatives of ``(q - z)·s`` and of ``x/s + z`` that autograd would find in stock's."""
     scale, zero_point, lo, hi, _ = operands
     if needs.scale:
-        outer = _sum_to(scale, grad * (step.level(x, operands) - zero_point))
+        outer = sum_to(scale, grad * (step.level(x, operands) - zero_point))
         rectified = x.clamp(min=0) if step.relu else x
-        inner = _sum_to(scale, -passed * ((rectified / scale) / scale))
+        inner = sum_to(scale, -passed * ((rectified / scale) / scale))
         gradients = gradients._replace(scale=outer + inner)
     if needs.zero_point:
-        total = _sum_to(zero_point, passed) - _sum_to(zero_point, entered)
+        total = sum_to(zero_point, passed) - sum_to(zero_point, entered)
         gradients = gradients._replace(zero_point=total)
     if needs.bounds:
         rounded = step.rounded(x, operands)
         gradients = gradients._replace(
-            lo=_sum_to(lo, torch.where(rounded < lo, entered, 0.0)),
-            hi=_sum_to(hi, torch.where(rounded > hi, entered, 0.0)),
+            lo=sum_to(lo, torch.where(rounded < lo, entered, 0.0)),
+            hi=sum_to(hi, torch.where(rounded > hi, entered, 0.0)),
         )
     return gradients
 
 
-def _sum_to(operand: Tensor, terms: Tensor) -> Tensor:
+def sum_to(operand: Tensor, terms: Tensor) -> Tensor:
+    """The sum of terms for an operand that was broadcast to them."""
     return terms.sum_to_size(operand.shape).to(operand.dtype)

@@ -6,6 +6,7 @@ sigmoid's for those whose loss is one. Gradients are the eager formulas' to the 
 and to a few ulps for the latter; at NaN torch's clamp passes a gradient or not as it happens.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from ..rules import Ede, LecunTanh, Rule, Sigmoid, SoftHinge
 from .step import Operands, Step
-from .steps import Integers, PaperStaircase, Sign, parse_step, ungated
+from .steps import Integers, PaperStaircase, Sign, ungated
 
-__all__ = ["Shortcut", "shortcut"]
+__all__ = ["ScaleShortcut", "Shortcut", "scale_shortcut", "shortcut"]
 
 aten = torch.ops.aten
 INTEGERS_OF = {torch.float32: torch.int32, torch.float64: torch.int64}
@@ -45,6 +46,19 @@ class Shortcut(NamedTuple):
     slope: Callable[[Tensor, Tensor, Tensor], Any]
 
 
+class ScaleShortcut(NamedTuple):
+    """The fast way back through integers whose scale learns.
+
+    Attributes:
+        passage: of the input, ``v = x/s + z``, ∂L/∂y, and where what passes is to be written,
+            which is ∂L/∂x, or, with the factors in and out of stock Brevitas, s times that.
+        has_factors: whether it is the latter, and then to the bit.
+    """
+
+    passage: Callable[[Tensor, Tensor, Tensor, Tensor], Any]
+    has_factors: bool
+
+
 def shortcut(step: Step, operands: Operands, rule: Rule, dtype: torch.dtype) -> Shortcut | None:
     """The fast way back through a step, where there is one.
 
@@ -65,13 +79,57 @@ def shortcut(step: Step, operands: Operands, rule: Rule, dtype: torch.dtype) -> 
         return None
     if type(rule) in BELLS:
         return _bell(step, operands, *BELLS[type(rule)](rule))
-    width = rule.clamp_width
-    has_band = width is not None and (isinstance(step, Sign) or width == 1)
-    if not has_band or operands.rounded is not None:
+    if not _has_band(step, operands, rule):
         return None
     values = [None if each is None else float(each) for each in operands[:-1]]
-    band = _band(step.spec, rule, dtype, *values)
+    band = _band(step, rule, dtype, *values)
     return None if band is None else _within(step, operands, *band)
+
+
+def scale_shortcut(
+    step: Integers, operands: Operands, rule: Rule, dtype: torch.dtype
+) -> ScaleShortcut | None:
+    """As :func:`shortcut`, by way of ``v``, which the scale's gradient takes anyway; unlike there,
+    nothing is looked for anew when the scale has changed.
+
+    >>> from brevitas_ftprop.rules import get_rule
+    >>> operands = Operands(*map(torch.tensor, (0.5, 0.0, 0.0, 3.0)))
+    >>> step, rule = Integers("round", "single", relu=True), get_rule("saturated_ste")
+    >>> short = scale_shortcut(step, operands, rule, torch.float32)
+    >>> x, passed = torch.tensor([-0.1, 0.1, 1.7, 1.8]), torch.empty(4)
+    >>> short.passage(x, x / 0.5, torch.ones(4), passed)
+    >>> passed, short.has_factors
+    (tensor([0.0000, 0.5000, 0.5000, 0.0000]), True)
+    """
+    if step.form == "sum" or dtype not in INTEGERS_OF or operands.rounded is not None:
+        return None
+    scale, zero_point, lo, hi = map(float, operands[:4])
+    if type(rule) in BELLS:
+        height, steepness = BELLS[type(rule)](rule)
+        return ScaleShortcut(_bell_at(step, operands, height, steepness), has_factors=False)
+    if not _has_band(step, operands, rule):
+        return None
+    band = _band(ungated(step), rule, dtype, 1.0, 0.0, lo, hi)
+    if band is None:
+        return None
+    below, above = band
+    # A large scale may turn a small positive input into 0, and a zero-point swallow it.
+    gate_at_v = step.relu and zero_point == 0 and scale <= 1
+    below = max(below, 0.0) if gate_at_v else below
+
+    def passage(x: Tensor, v: Tensor, grad: Tensor, out: Tensor) -> None:
+        torch.mul(grad, operands.scale, out=out)
+        aten.hardtanh_backward.grad_input(out, v, below, above, grad_input=out)
+        if step.relu and not gate_at_v:
+            aten.threshold_backward.grad_input(out, x, 0, grad_input=out)
+
+    return ScaleShortcut(passage, has_factors=True)
+
+
+def _has_band(step: Step, operands: Operands, rule: Rule) -> bool:
+    width = rule.clamp_width
+    saturates = width is not None and (isinstance(step, Sign) or width == 1)
+    return saturates and operands.rounded is None
 
 
 def _bell(step: Step, operands: Operands, height: float, steepness: float) -> Shortcut:
@@ -79,10 +137,7 @@ def _bell(step: Step, operands: Operands, height: float, steepness: float) -> Sh
     units = ungated(step)
 
     def through(x: Tensor, grad: Tensor, out: Tensor, factor: float) -> None:
-        falling = units.free_unit(x, operands).abs_().mul_(-steepness).sigmoid_()
-        aten.sigmoid_backward.grad_input(grad, falling, grad_input=out)
-        if step.relu:
-            aten.threshold_backward.grad_input(out, x, 0, grad_input=out)
+        _ring(step, x, units.free_unit(x, operands), steepness, grad, out)
         out.mul_(factor)
 
     return Shortcut(
@@ -91,31 +146,56 @@ def _bell(step: Step, operands: Operands, height: float, steepness: float) -> Sh
     )
 
 
+def _bell_at(
+    step: Integers, operands: Operands, height: float, steepness: float
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Any]:
+    middle, half = (operands.lo + operands.hi) / 2, (operands.hi - operands.lo + 1) / 2
+    # The quotient by a power of two can be left to the steepness, to the same bits.
+    is_exact = math.frexp(half)[0] == 0.5
+    steeper = steepness / half if is_exact else steepness
+
+    def passage(x: Tensor, v: Tensor, grad: Tensor, out: Tensor) -> None:
+        unit = v - middle
+        _ring(step, x, unit if is_exact else unit.div_(half), steeper, grad, out)
+        out.mul_(height)
+
+    return passage
+
+
+def _ring(step: Step, x: Tensor, unit: Tensor, steepness: float, grad: Tensor, out: Tensor) -> None:
+    """Gradient times ``σ'(k·u)`` behind the ReLU, where there is one; overwrites the unit."""
+    falling = unit.abs_().mul_(-steepness).sigmoid_()
+    aten.sigmoid_backward.grad_input(grad, falling, grad_input=out)
+    if step.relu:
+        aten.threshold_backward.grad_input(out, x, 0, grad_input=out)
+
+
 def _within(step: Step, operands: Operands, below: float, above: float) -> Shortcut:
     # Integers multiply by the scale and divide by it, to the bits of stock Brevitas.
-    is_factor_one = step.gain(operands) == 1 and not isinstance(step, Integers)
+    factor = operands.scale if isinstance(step, Integers) else step.gain(operands)
+    is_factor_one = float(factor) == 1
 
     def slope(x: Tensor, grad: Tensor, out: Tensor) -> None:
         aten.hardtanh_backward.grad_input(grad, x, below, above, grad_input=out)
 
     def passage(x: Tensor, grad: Tensor, out: Tensor) -> None:
+        if is_factor_one:
+            return slope(x, grad, out)
         slope(x, step.enter(grad, operands, out), out)
-        if not is_factor_one:
-            step.leave(out, operands, out)
+        step.leave(out, operands, out)
 
     return Shortcut(passage, slope)
 
 
 @lru_cache(maxsize=4096)
 def _band(
-    spec: str, rule: Rule, dtype: torch.dtype, *values: float | None
+    step: Step, rule: Rule, dtype: torch.dtype, *values: float | None
 ) -> tuple[float, float] | None:
     """The largest input below those at which a saturated rule passes, and the smallest above.
 
     Found among the neighbours of where they lie in exact arithmetic, by the step's own formula, so
     that its roundings are in it; None where they are not there.
     """
-    step = parse_step(spec)
     operands = Operands(
         *(None if each is None else torch.tensor(each, dtype=dtype) for each in values)
     )

@@ -41,17 +41,16 @@ class Operands(NamedTuple):
         """Dtype of a step's output."""
         dtype = x.dtype
         for operand in (self.scale, self.zero_point):
-            if operand is not None:
+            if operand is not None and operand.dtype != dtype:
                 dtype = torch.promote_types(dtype, torch.result_type(x, operand))
         return dtype
 
     def with_numbers(self) -> "Operands":
         """Zero-point and bounds as :func:`number` has them, read once instead of at each use."""
-        numbers = {
-            name: None if each is None else number(each)
-            for name, each in zip(("zero_point", "lo", "hi"), self[1:4], strict=True)
-        }
-        return self._replace(**numbers)
+        scale, zero_point, lo, hi, rounded = self
+        if zero_point is None:
+            return self
+        return Operands(scale, number(zero_point), number(lo), number(hi), rounded)
 
 
 def number(tensor: Number) -> Number:
@@ -59,7 +58,7 @@ def number(tensor: Number) -> Number:
     if isinstance(tensor, float):
         return tensor
     # Plain numbers are several times as fast on a CPU; elsewhere reading one waits for the device.
-    if tensor.device.type != "cpu" or tensor.dim() or torch.compiler.is_compiling():
+    if tensor.dim() or not tensor.is_cpu or torch.compiler.is_compiling():
         return tensor
     return float(tensor)
 

@@ -104,11 +104,19 @@ class Integers(Step):
         level, zero_point = self.level(x, operands, out), number(operands.zero_point)
         return level if is_zero(zero_point) else level - zero_point
 
+    def from_zero_at(self, v: Tensor, operands: Operands, out: Tensor) -> Tensor:
+        """:meth:`from_zero` of ``v = x/s + z``, written to ``out``, which may be ``v`` itself."""
+        (lo, hi), zero_point = self._bounds(operands), number(operands.zero_point)
+        if self.relu and not (lo >= 0 and is_zero(zero_point)):
+            v = torch.clamp(v, min=zero_point, out=out)
+        level = ROUNDING_FUNCTIONS[self.rounding](v, out=out).clamp_(lo, hi)
+        return level if is_zero(zero_point) else level.sub_(zero_point)
+
     def level(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         lo, hi = self._bounds(operands)
         if isinstance(lo, float) and lo >= 0 and is_zero(number(operands.zero_point)):
             # Clipping does what the ReLU would.
-            return self._round(self._affine(x, operands, out), operands).clamp_(lo, hi)
+            return self._round(self.position(x, operands, out), operands).clamp_(lo, hi)
         return self.rounded(x, operands, out).clamp_(lo, hi)
 
     def rounded(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
@@ -124,9 +132,10 @@ class Integers(Step):
         return number(operands.lo), number(operands.hi)
 
     def scaled(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
-        return self._affine(x.clamp(min=0) if self.relu else x, operands, out)
+        return self.position(x.clamp(min=0) if self.relu else x, operands, out)
 
-    def _affine(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+    def position(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
+        """``v = x/s + z``, the ReLU left aside."""
         v, zero_point = torch.div(x, operands.scale, out=out), number(operands.zero_point)
         return v if is_zero(zero_point) else v + zero_point
 
