@@ -8,6 +8,8 @@ from brevitas.nn import QuantIdentity
 from torch import nn
 
 from brevitas_ftprop import proxy
+from brevitas_ftprop.kernels import compiled
+from brevitas_ftprop.ops import binary_sign
 from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
 
 
@@ -38,3 +40,10 @@ def test_one_graph_for_the_whole_model_is_refused_by_name(model):
     whole = torch.compile(model, fullgraph=True, backend="aot_eager")
     with pytest.raises(torch._dynamo.exc.Unsupported, match="quantizers_needs_torch_2_11"):
         whole(torch.rand(2, 3, 8, 8))
+
+
+def test_the_compiled_backend_says_what_it_needs(monkeypatch):
+    monkeypatch.setattr(compiled, "COMPILABLE", False)
+    x, one = torch.randn(3), torch.tensor(1.0)
+    with pytest.raises(ValueError, match=r"backend=compiled .*: compiling needs torch 2\.11, and"):
+        binary_sign(x, one, "hinge", "grad", backend="compiled")
