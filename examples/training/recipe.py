@@ -145,7 +145,7 @@ class Recipe:
     def _refuse_what_graphs_cannot(self) -> None:
         if self.accumulate > 1:
             raise ValueError(
-                f"compile: {REDUCE_OVERHEAD} writes each gradient to the same place, and accumulate "
+                f"compile: {REDUCE_OVERHEAD} writes all gradients to one place, and accumulate "
                 "keeps those of earlier parts: use compile: inductor"
             )
         for field_name in ("rule", "weight_rule"):
