@@ -57,9 +57,9 @@ def run(check: Check) -> None:
     for size, dtype, pair in [] if check.small else product(sizes, DTYPES, COMPILED_PAIRS):
         setting = Setting(*pair, size, dtype)
         check.case(f"{setting} compiled", measure, check, setting, ["compiled", fastest])
+    clock = "" if check.small else " By the GPU's clock, with calls sent without waiting between."
     check.note(
-        "Forward + backward of one layer, medians; of a copy: two copies of the tensor. The GPU's "
-        "own clock, calls sent without waiting: what the host takes longer for shows too."
+        f"Forward + backward of a layer in times of two copies of its input; medians.{clock}"
     )
 
 

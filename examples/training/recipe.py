@@ -113,7 +113,7 @@ class Recipe:
                 "every run: leave out it or deterministic"
             )
         if self.compile == REDUCE_OVERHEAD:
-            self._refuse_changing_rules()
+            self._refuse_what_graphs_cannot()
         if self.precision == "fp16" and self.gradient_clip and self.optimizer.options.get("fused"):
             raise ValueError(
                 "gradient_clip finds gradients with the loss scale of precision: fp16, which a "
@@ -142,7 +142,12 @@ class Recipe:
                 f"{self.accumulate} equal parts"
             )
 
-    def _refuse_changing_rules(self) -> None:
+    def _refuse_what_graphs_cannot(self) -> None:
+        if self.accumulate > 1:
+            raise ValueError(
+                f"compile: {REDUCE_OVERHEAD} writes all gradients to one place, and accumulate "
+                "keeps those of earlier parts: use compile: inductor"
+            )
         for field_name in ("rule", "weight_rule"):
             spec = getattr(self, field_name)
             if spec not in (None, STOCK) and get_rule(spec).at(0.5).spec != spec:

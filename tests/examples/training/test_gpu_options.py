@@ -115,7 +115,7 @@ def test_a_cpu_looks_at_every_step(tiny, run):
 def test_a_gpu_looks_at_every_hundredth(tiny):
     module = Classifier(torch.nn.Linear(2, 2), tiny, 10, 1, [])
     # As on a GPU: the device is what Lightning tells the module.
-    module._device = torch.device("cuda")
+    module._device = torch.device("cuda:0")
     module.on_train_start()
     assert module.finite_every == 100
 

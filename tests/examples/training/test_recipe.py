@@ -105,6 +105,7 @@ def test_a_field_that_is_unknown_or_of_another_type_is_named(tmp_path, text, mes
         ({"data__name": "imagenet", "data__image_size": 300}, r"data\.resize 256 is less than"),
         ({"loss__label_smoothing": 2.0}, r"loss\.label_smoothing must lie in \[0, 1\]"),
         ({"cudnn_benchmark": True, "deterministic": True}, "cudnn_benchmark takes the convolution"),
+        ({"compile": "reduce-overhead", "accumulate": 2}, "accumulate keeps those of earlier"),
         ({"compile": "reduce-overhead", "rule": "ede"}, "rule ede changes from epoch to epoch"),
         (
             {
