@@ -108,7 +108,10 @@ CHECKPOINTS = {
     "complex": ({"1.weight": torch.zeros(4, 4, dtype=torch.complex64)}, "is complex"),
     "numbers": ({"1.weight": 3, "3.weight": torch.zeros(2, 4)}, "no tensors 1.weight"),
     "lists": ({"1.weight": [1.0], "3.weight": torch.zeros(2, 4)}, "no tensors 1.weight"),
-    "a scalar": ({"1.weight": torch.tensor(1.0)}, "1.weight () instead of (4, 4)"),
+    "a scalar": (
+        {"1.weight": torch.tensor(1.0), "3.weight": torch.zeros(2, 4)},
+        "1.weight () instead of (4, 4)",
+    ),
     "nested": ({"state_dict": {"model": {"a": {}}}}, "holds no state dict"),
     "a tensor": (torch.zeros(3), "holds no state dict"),
 }
@@ -148,7 +151,7 @@ BATCHES = {
     "text": (lambda path: np.save(path, np.array(["a", "b"])), "no array of real numbers"),
     "complex": (lambda path: np.save(path, np.zeros((1, 4), complex)), "no array of real numbers"),
     "an archive": (archive, "no array of real numbers"),
-    "empty": (lambda path: Path(path).touch(), "no array of numbers"),
+    "empty": (lambda path: Path(path).write_bytes(b""), "no array of numbers"),
 }
 
 

@@ -235,17 +235,20 @@ def test_of_processes_that_write_one_folder_one_succeeds_and_the_others_are_refu
     assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
 
 
-def killed_while_writing(start, results, index, folder):
-    start.wait()
+def killed_while_writing(folder):
     with output_folder(folder, overwrite=True) as unfinished:
         (unfinished / "file").write_text("half")
-        results.put("begun")
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_run_leaves_a_folder_that_the_next_one_replaces(tmp_path):
     written(tmp_path / "out", "old")
-    run_at_the_same_time(killed_while_writing, 1, tmp_path / "out")
+    run = multiprocessing.get_context("fork").Process(
+        target=killed_while_writing, args=(tmp_path / "out",)
+    )
+    run.start()
+    run.join()
+    assert run.exitcode == -signal.SIGKILL
     assert (tmp_path / "out" / "file").read_text() == "old"
     assert json.loads((tmp_path / "out.unfinished" / MARK).read_text()) == []
     written(check_folder(tmp_path / "out", overwrite=True))
