@@ -1,9 +1,13 @@
 """Quantizer proxies that carry a target rule, readable and changeable on a live model."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import brevitas.config
 import torch
+from brevitas.inject import DependencyError
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
 from torch import nn
 
@@ -18,6 +22,7 @@ __all__ = [
     "TargetPropProxy",
     "TargetPropWeightQuantProxy",
     "advance_rules",
+    "quant_type_of",
     "rule_holder",
 ]
 
@@ -40,12 +45,26 @@ def compiling_quantizers_needs_torch_2_11(proxy: Any, x: Any) -> Any:
     return proxy.forward(x)
 
 
+def quant_type_of(injector: Any) -> str | None:
+    """The ``quant_type`` that a quantizer's injector asks for, None where it says nothing.
+
+    >>> from brevitas.quant import Int8ActPerTensorFloat
+    >>> quant_type_of(Int8ActPerTensorFloat)
+    'INT'
+    """
+    try:
+        return str(injector.quant_type).upper()
+    except DependencyError:
+        return None
+
+
 class TargetPropProxy:
     """The rule of a quantizer proxy and its options.
 
     ``rule``, ``weighting``, ``staircase`` and ``saved`` can be read and set at any time; a new
     value holds from the next forward pass on and survives the re-initialisation that
-    ``load_state_dict`` does.
+    ``load_state_dict`` does. Where ``quant_injector`` is given a new binding, ``init_tensor_quant``
+    follows it, or raises and leaves the quantizer as it was.
 
     >>> from brevitas.nn import QuantIdentity
     >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
@@ -118,13 +137,54 @@ class TargetPropProxy:
         self._check_weighting(new["weighting"])
         # Not bound to the injector: each binding would make its class hierarchy longer.
         self.chosen_options = new
+        self.options_before = self._bound_options()
         self._apply_options()
 
     def _apply_options(self) -> None:
         tensor_quant = tensor_quant_of(self)
         if tensor_quant is not None:
+            bound = self._bound_options()
+            before = vars(self).get("options_before", bound)
             for name, value in vars(self).get("chosen_options", {}).items():
-                setattr(rule_holder(tensor_quant), name, value)
+                # What has been bound since is the later choice.
+                if before.get(name) == bound.get(name):
+                    setattr(rule_holder(tensor_quant), name, value)
+
+    def _bound_options(self) -> dict[str, str]:
+        injector = self.quant_injector
+        return {name: getattr(injector, name) for name in OPTIONS if name in injector}
+
+    @contextmanager
+    def _initialised(self) -> Iterator[None]:
+        """Around an initialisation: one that raises, or leaves no target rule, is undone."""
+        state, modules = vars(self).copy(), vars(self)["_modules"].copy()
+        config = brevitas.config
+        flags = config.REINIT_ON_STATE_DICT_LOAD, config.IGNORE_MISSING_KEYS
+        try:
+            yield
+            self._check_kind()
+            self._apply_options()
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(state, _modules=modules)
+            config.REINIT_ON_STATE_DICT_LOAD, config.IGNORE_MISSING_KEYS = flags
+            raise
+
+    def _check_kind(self) -> None:
+        tensor_quant = tensor_quant_of(self)
+        if tensor_quant is not None and not hasattr(rule_holder(tensor_quant), "rule"):
+            raise TypeError(
+                f"{type(rule_holder(tensor_quant)).__name__} is bound in place of a target-prop "
+                "quantizer and follows no rule: restore_quantizers before you bind it"
+            )
+        # A target-prop quantizer stays what it is, whatever type the injector asks for.
+        asked = quant_type_of(self.quant_injector)
+        made_for = vars(self).setdefault("made_for", asked)
+        if asked != made_for:
+            raise TypeError(
+                f"quant_type asks for {asked}, but the quantizer was made for {made_for}: "
+                "restore_quantizers before you bind another type, and convert again after"
+            )
 
     def _check_weighting(self, weighting: str) -> None:
         pass
@@ -144,8 +204,8 @@ class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
     """
 
     def init_tensor_quant(self) -> None:
-        super().init_tensor_quant()
-        self._apply_options()
+        with self._initialised():
+            super().init_tensor_quant()
         fuse_relu(self.fused_activation_quant_proxy)
 
 
@@ -168,8 +228,8 @@ class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):
 
     def init_tensor_quant(self, preserve_state_dict: bool = False) -> None:
         self._check_weighting(self.quant_injector.weighting)
-        super().init_tensor_quant(preserve_state_dict)
-        self._apply_options()
+        with self._initialised():
+            super().init_tensor_quant(preserve_state_dict)
 
     def _check_weighting(self, weighting: str) -> None:
         if weighting == "mean":

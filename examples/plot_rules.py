@@ -25,7 +25,7 @@ def gallery() -> list[Rule]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("path", type=Path, help="a .png, .svg or .pdf file, replaced if it exists")
-    draw_rules(gallery(), parser.parse_args(argv).path, dpi=72)
+    draw_rules(gallery(), parser.parse_args(argv).path, overwrite=True, dpi=72)
 
 
 if __name__ == "__main__":

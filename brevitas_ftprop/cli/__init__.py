@@ -4,9 +4,9 @@ Exit codes that scripts can rely on:
 
 ====  ==============================================================================
 0     fine
-1     found wanting: the file differs, is damaged or belongs to another model, or the
-      model does not map to the target
-2     wrong usage or input: arguments, paths, module, checkpoint, batch
+1     found wanting: the file differs or belongs to another model, or the model does
+      not map to the target
+2     wrong usage or input: arguments, paths, module, checkpoint, batch, a damaged file
 3     an extra or a tool is missing; the message says how to install it
 130   interrupted
 ====  ==============================================================================

@@ -27,8 +27,8 @@ def load_checkpoint(model: Module, path: Path) -> None:
 
     Raises:
         FileNotFoundError: if there is no file.
-        ValueError: if the file is damaged, holds pickled code, or belongs to another model (names
-            the first keys that do not fit).
+        ValueError: if the file is damaged, holds pickled code or anything but plain real tensors,
+            or belongs to another model (names the first keys that do not fit).
     """
     state = _without_prefix(_state_dict(_read(path), path), model.state_dict().keys())
     try:
@@ -65,7 +65,25 @@ def _state_dict(content: Any, path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} holds no state dict, neither as it is nor under {' or '.join(WRAPPERS)}"
         )
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{path} holds no state dict: its keys are not all names, see {key!r}")
+        _check_plain(key, value, path)
     return dict(content)
+
+
+def _check_plain(key: str, value: Any, path: Path) -> None:
+    if not isinstance(value, Tensor):
+        return
+    kinds = {
+        "is on the meta device, without values": value.is_meta,
+        "is sparse": value.layout != torch.strided,
+        "is complex": value.is_complex(),
+        "is quantized": value.is_quantized,
+    }
+    for kind, found in kinds.items():
+        if found:
+            raise ValueError(f"{key} of {path} {kind}: save plain tensors of real numbers")
 
 
 def _without_prefix(state: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
@@ -86,13 +104,16 @@ def _differences(model: Module, state: Mapping[str, Any]) -> str:
         for key, value in model.state_dict().items()
         if isinstance(state.get(key), Tensor) and state[key].shape != value.shape
     }
+    others = [key for key, value in state.items() if not isinstance(value, Tensor)]
     # Only loading tells which keys Brevitas' quantizers need.
-    fitting = {key: value for key, value in state.items() if key not in shapes}
+    left_out = {*shapes, *others}
+    fitting = {key: value for key, value in state.items() if key not in left_out}
     keys = model.load_state_dict(fitting, strict=False)
     parts = [
-        _listed("missing", [key for key in keys.missing_keys if key not in shapes]),
+        _listed("missing", [key for key in keys.missing_keys if key not in left_out]),
         _listed("unexpected", keys.unexpected_keys),
         _listed("of another shape", list(shapes.values())),
+        _listed("no tensors", others),
     ]
     return "; ".join(part for part in parts if part)
 

@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["example_for", "parse_numbers", "parse_shape", "random_images", "read_batch"]
+__all__ = [
+    "check_size",
+    "example_for",
+    "parse_numbers",
+    "parse_shape",
+    "random_images",
+    "read_batch",
+]
+
+# 1 GiB of float32.
+MOST_VALUES = 2**28
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -45,16 +55,34 @@ def parse_numbers(text: str) -> tuple[float, ...]:
 
 
 def random_images(shape: Sequence[int], *, count: int) -> Tensor:
-    """Standard normal images, the same in every run, at least ``count`` in batches of the shape."""
-    whole = math.ceil(count / shape[0]) * shape[0]
+    """Standard normal images, the same in every run, at least ``count`` in batches of the shape.
+
+    Raises:
+        ValueError: for more than a GiB of them.
+    """
+    whole = -(-count // shape[0]) * shape[0]
+    check_size((whole, *shape[1:]))
     return torch.randn(whole, *shape[1:], generator=torch.Generator().manual_seed(0))
+
+
+def check_size(shape: Sequence[int]) -> None:
+    """Raise before memory is taken for random images that nobody can have meant.
+
+    Raises:
+        ValueError: for more than a GiB of float32.
+    """
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(
+            f"random images of shape {tuple(shape)} would take {math.prod(shape) / 2**28:.0f} GiB: "
+            "ask for fewer, or for a smaller batch size"
+        )
 
 
 def example_for(model: Module, shape: Sequence[int]) -> Tensor:
     """A random input that the model can take.
 
     Raises:
-        ValueError: if it cannot.
+        ValueError: if it cannot, or the shape is too large.
     """
     example = random_images(shape, count=shape[0])
     try:
@@ -73,16 +101,20 @@ def read_batch(path: Path) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no file.
-        ValueError: if it is no ``.npy`` file, or holds Python objects or no real numbers.
+        ValueError: if it is no ``.npy`` file, is shorter than it says, holds Python objects or no
+            real numbers, or no images.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no batch {path}")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        # Mapped, so that a header that promises more than there is takes no memory.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OverflowError) as error:
         raise ValueError(f"{path} is no array of numbers that numpy.save wrote") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise ValueError(f"{path} is no array of real numbers that numpy.save wrote")
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"{path} has shape {array.shape}, which is no batch of images")
     # torch has neither numpy's long double nor its other byte orders.
     if array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float32))

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console, RenderableType
 
-from ..export.errors import ExportError, MissingToolError, VerificationError
+from ..export.errors import DamagedFileError, ExportError, MissingToolError, VerificationError
 
 __all__ = ["Outcome", "finish", "note"]
 
@@ -24,11 +24,13 @@ FINE, WANTING, WRONG_INPUT, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES: dict[type[Exception], int] = {
     MissingToolError: MISSING,
     ImportError: MISSING,
+    DamagedFileError: WRONG_INPUT,
     ExportError: WANTING,
     VerificationError: WANTING,
     TypeError: WRONG_INPUT,
     ValueError: WRONG_INPUT,
     OSError: WRONG_INPUT,
+    MemoryError: WRONG_INPUT,
 }
 # What the Python functions' messages call by other names than the command line does.
 NAMES = {

@@ -43,7 +43,7 @@ def rules(
             target = check_target(plot, overwrite=overwrite)
             from .rules_figure import draw_rules
 
-            draw_rules(shown, target)
+            draw_rules(shown, target, overwrite=overwrite)
             data["plot"] = str(plot)
         return Outcome(True, data, _table(described))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..export.output_file import output_file
 from ..ops import binary_sign, paper_staircase
 from ..rules import Rule
 
@@ -26,7 +25,9 @@ LIMITS = (-0.6, 2.6)
 STEP_STYLE = {"color": "0.7", "linewidth": 1, "label": "forward"}
 
 
-def draw_rules(rules: Sequence[Rule], path: Path, *, dpi: int = 110) -> None:
+def draw_rules(
+    rules: Sequence[Rule], path: Path, *, overwrite: bool = False, dpi: int = 110
+) -> None:
     """Save three panels a rule: loss and slope, sign with its gradient, a staircase with its own.
 
     Gradients are those that pass for an incoming one of ±1, taken from the quantizers themselves.
@@ -51,7 +52,8 @@ def draw_rules(rules: Sequence[Rule], path: Path, *, dpi: int = 110) -> None:
         axis.legend(fontsize=6)
     for axis in axes.flat[3 * len(rules) :]:
         axis.set_axis_off()
-    _save(figure, path, dpi)
+    with output_file(path, overwrite=overwrite) as stream:
+        figure.savefig(stream, format=path.suffix[1:].lower(), dpi=dpi)
 
 
 def _draw(rule: Rule, panels: Sequence[Any]) -> None:
@@ -91,11 +93,3 @@ def _gradient(at: Tensor, grad: float, function: Any) -> Tensor:
     function(z).backward(torch.full_like(z, grad))
     assert z.grad is not None
     return z.grad
-
-
-def _save(figure: Any, path: Path, dpi: int) -> None:
-    """Whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        partial = Path(folder) / path.name
-        figure.savefig(partial, dpi=dpi)
-        os.replace(partial, path)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..export.finn.rtl import simulate_rtl
 from ..export.finn.rtl.partition import load_partition
 from . import options
-from .inputs import read_batch
+from .inputs import check_size, read_batch
 from .outcome import Outcome, finish, note
 
 __all__ = ["simulate"]
@@ -70,6 +70,7 @@ def _random_values(model: Any, count: int) -> NDArray[np.float32]:
     datatype = model.get_tensor_datatype(name)
     random = np.random.default_rng(0)
     shape = (-(-count // runs) * runs, *image)
+    check_size(shape)
     if not datatype.is_integer():
         return random.standard_normal(shape).astype(np.float32)
     if datatype.name == "BIPOLAR":

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..export import verify_export
+from ..export.errors import VerificationError
 from ..export.verification.graphs import input_shape, load_tagged
 from . import options
 from .inputs import random_images, read_batch
@@ -39,7 +40,14 @@ def verify(
         else:
             compared = read_batch(batch)
         note(f"verifying on {len(compared)} images")
-        report = verify_export(loaded, file, compared)
+        try:
+            report = verify_export(loaded, file, compared)
+        except VerificationError:
+            raise
+        except RuntimeError as error:
+            # Of the model's own code.
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{model} cannot run on these images: {reason}") from error
         return Outcome(report.ok, {"path": str(file), **report.as_dict()}, str(report))
 
     finish(work, as_json=as_json)

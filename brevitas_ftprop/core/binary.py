@@ -11,6 +11,7 @@ from torch._jit_internal import is_scripting
 from torch.nn import Module
 
 from ..ops import binary_sign, check_options
+from .own_parts import check_clamp
 from .scale import QuantOutput, scale_alone
 
 __all__ = ["TargetPropBinaryQuant"]
@@ -38,6 +39,7 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
 
     Raises:
         ValueError: for unknown options or an unsigned quantizer.
+        TypeError: for a clamp of a user's own.
 
     >>> from brevitas.core.scaling import ConstScaling
     >>> quant = TargetPropBinaryQuant(ConstScaling(0.5), rule="soft_hinge")
@@ -62,6 +64,7 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
         super().__init__()
         if not signed:
             raise ValueError("a binary quantizer has levels ±scale: signed has to be True")
+        check_clamp(tensor_clamp_impl)
         self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
         self.weighting = brevitas.jit.Attribute(weighting, str)
         self.staircase = brevitas.jit.Attribute(staircase, str)

@@ -22,6 +22,7 @@ from torch.nn import Module
 
 from ..constants import kept, without_hooks
 from ..ops import check_options, int_quantize
+from .own_parts import check_clamp, check_rounding
 from .scale import QuantOutput, is_plain
 
 __all__ = [
@@ -67,6 +68,7 @@ class TargetPropIntQuant(IntQuant):
 
     Raises:
         ValueError: for unknown options.
+        TypeError: for a rounding that learns, or a clamp of a user's own.
 
     >>> from brevitas.core.function_wrapper import Identity, RoundSte
     >>> quant = TargetPropIntQuant(True, True, Identity(), RoundSte(), rule="hinge")
@@ -91,6 +93,8 @@ class TargetPropIntQuant(IntQuant):
         tensor_clamp_impl: Module | None = None,
         quant_delay_steps: int = 0,
     ):
+        check_rounding(float_to_int_impl)
+        check_clamp(tensor_clamp_impl)
         super().__init__(
             narrow_range,
             signed,
@@ -142,7 +146,10 @@ class TargetPropIntQuant(IntQuant):
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def _rounding(self) -> str:
         # Asked anew each time: Brevitas exchanges roundings of live models.
-        return rounding_of(self) or "own"
+        name = rounding_of(self)
+        if name is None:
+            check_rounding(self.float_to_int_impl)
+        return name or "own"
 
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]
     def _bounds(self, bit_width: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch.jit import ScriptModule
 from torch.nn import Module
 
 from .errors import ExportError
+from .output_file import check_name
 from .quantizers import quantizer_proxies
 
 __all__ = ["check_batch", "check_finite", "check_model", "check_target"]
@@ -99,14 +100,18 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         FileExistsError: if the file exists and may not be overwritten.
         IsADirectoryError: if the path is a folder.
         PermissionError: if the folder, or the file to overwrite, cannot be written.
+        OSError: if the name is too long.
     """
     target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if target.is_symlink():
+        raise FileExistsError(f"{path} is a symbolic link that leads back to itself: remove it")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist: create it first")
+    check_name(target)
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise FileExistsError(f"{target} is not a regular file: give another path")
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder: give the path of a file")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist: create it first")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists: pass overwrite=True to replace it")
     if not os.access(target.parent, os.W_OK | os.X_OK):

@@ -1,6 +1,6 @@
 """The ways in which exporting and verifying refuse to go on."""
 
-__all__ = ["ExportError", "MissingToolError", "VerificationError"]
+__all__ = ["DamagedFileError", "ExportError", "MissingToolError", "VerificationError"]
 
 
 class ExportError(RuntimeError):
@@ -9,6 +9,10 @@ class ExportError(RuntimeError):
 
 class VerificationError(RuntimeError):
     """The file could not be compared with the model, or it computes something else."""
+
+
+class DamagedFileError(VerificationError):
+    """The file cannot be read as one that this package wrote."""
 
 
 class MissingToolError(ExportError, VerificationError):

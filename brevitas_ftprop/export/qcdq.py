@@ -68,7 +68,7 @@ def export_qcdq(
     clean_graph(graph)
     fence_quantizers(graph)
     _check_standard(graph)
-    write_atomically(graph, target)
+    write_atomically(graph, target, overwrite=overwrite)
     return target
 
 

@@ -63,5 +63,5 @@ def export_qonnx(
     graph = clean_qonnx(graph)
     clean_graph(graph)
     check_graph(graph)
-    write_atomically(graph, target)
+    write_atomically(graph, target, overwrite=overwrite)
     return target

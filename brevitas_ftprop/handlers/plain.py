@@ -31,7 +31,11 @@ class PlainActHandler(BaseHandler):
         return self._with_metadata(self.inner_forward(x))
 
     def _with_metadata(self, y: Tensor) -> tuple[Tensor, ...]:
-        return y, self.function.scale, self.function.zero_point, self.bit_width
+        metadata = self.function.scale, self.function.zero_point, self.bit_width
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            # The tracer returns what was computed, and no constant that nothing was done with.
+            metadata = tuple(tensor.clone() for tensor in metadata)
+        return y, *metadata
 
 
 class PlainWeightHandler(PlainActHandler):

@@ -26,10 +26,10 @@ __all__ = [
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file and renames.
+    """Writes beside the file and renames, and then removes what the new checkpoint takes over from.
 
     Lightning's own way writes to the system's temporary folder, and moving a file from there to
-    another file system is a copy, which can be cut off.
+    another file system is a copy, which can be cut off; and it forgets what a killed run has left.
     """
 
     def save_checkpoint(
@@ -43,6 +43,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync(path.parent)
+        for older in (*path.parent.glob("*.ckpt"), *path.parent.glob("*.partial")):
+            if older != path:
+                older.unlink()
 
 
 class WithinEpoch(ModelCheckpoint):
@@ -70,7 +74,7 @@ class RecipeInCheckpoint(Callback):
 
 
 def checkpoint_callbacks(folder: Path, every: int | None) -> list[Callback]:
-    """The newest checkpoint of a whole epoch and, with ``every``, the newest within one."""
+    """A checkpoint after each epoch and, with ``every``, within one; the newest is kept."""
     options = {"dirpath": folder, "auto_insert_metric_name": False, "enable_version_counter": False}
     callbacks: list[Callback] = [
         ModelCheckpoint(filename="{step:08d}-epoch", save_on_train_epoch_end=True, **options)
@@ -111,6 +115,15 @@ def check_recipe(path: Path, saved: dict[str, Any], recipe: Recipe) -> None:
             f"{path} is of another recipe, which differs in {', '.join(fields)}: go on with that "
             "one, or train this one in a folder of its own"
         )
+
+
+def _sync(folder: Path) -> None:
+    """Have a new name on the disk before an old one goes."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_complete(path: Path) -> bool:

@@ -166,8 +166,14 @@ def _checkpoint(recipe: Recipe, folder: RunFolder, run: Run) -> Path | None:
     if last is not None:
         check_recipe(last, load_checkpoint(last)["recipe"], recipe)
     elif rank_zero_only.rank == 0:
-        folder.recipe.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+        _write_recipe(recipe, folder.recipe)
     return last
+
+
+def _write_recipe(recipe: Recipe, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+    partial.replace(path)
 
 
 def _write_weights(network: torch.nn.Module, path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_file_of_other_weights_is_a_difference(run, exported):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("damaged.onnx", "cli_nets:tiny"), 1, "is not an ONNX file, or is damaged"),
+        (("damaged.onnx", "cli_nets:tiny"), 2, "is not an ONNX file, or is damaged"),
         (("none.onnx", "cli_nets:tiny"), 2, "none.onnx does not exist"),
         (("tiny.onnx", "cli_nets:small"), 1, "exported from another architecture"),
         (("tiny.onnx", "cli_nets:tiny", "--batch", "three.npy"), 2, "N a multiple of 2"),

@@ -118,7 +118,7 @@ def export_finn(
     from .builder import build_config
 
     report = FinnReport(fpga_part, clock_ns, target_fps, described(edges, example_input))
-    with output_folder(target) as folder:
+    with output_folder(target, overwrite=overwrite) as folder:
         config = build_config(folder, fpga_part, target_fps, clock_ns)
         flow = _Flow(model, example_input, seen, given, folder, target, edges, config, report)
         try:

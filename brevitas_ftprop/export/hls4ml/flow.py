@@ -117,7 +117,10 @@ def export_hls4ml(
     require_tools()
     options = Options(part, clock_ns, io_type, strategy, reuse_factor)
     report = Hls4mlReport(target)
-    with output_folder(target) as folder, tempfile.TemporaryDirectory() as scratch:
+    with (
+        output_folder(target, overwrite=overwrite) as folder,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         with _timed(report, "export"):
             path = export_qonnx(model, example_input[:1], f"{scratch}/exported.onnx", dynamo=dynamo)
             graph = hardware_graph(ModelWrapper(str(path)))

@@ -9,8 +9,9 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from ..errors import VerificationError
+from ..errors import DamagedFileError, VerificationError
 from ..tags import Site, is_tagged, sites_of
+from .form import check_form
 
 __all__ = ["forced", "input_shape", "is_transposed", "isolated", "load_tagged"]
 
@@ -20,17 +21,19 @@ def load_tagged(path: Path) -> tuple[ModelProto, list[Site]]:
 
     Raises:
         FileNotFoundError: if there is no file.
-        VerificationError: if it is not ONNX, is damaged, or carries no quantizer names.
+        DamagedFileError: if it is not ONNX, or is damaged.
+        VerificationError: if it carries no quantizer names.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file")
     try:
-        model = onnx.load(path)
+        # Whatever its name ends in.
+        model = onnx.load(path, format="protobuf")
         onnx.checker.check_model(model)
         sites = sites_of(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         reason = str(error).partition("\n")[0]
-        raise VerificationError(f"{path} is not an ONNX file, or is damaged: {reason}") from error
+        raise DamagedFileError(f"{path} is not an ONNX file, or is damaged: {reason}") from error
     except ValueError as error:
         raise VerificationError(f"{path} was changed since it was exported: {error}") from error
     if not sites:
@@ -42,8 +45,7 @@ def load_tagged(path: Path) -> tuple[ModelProto, list[Site]]:
             f"{path} has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs; "
             "files with one input and one output can be verified"
         )
-    if not input_shape(model):
-        raise VerificationError(f"{path} is damaged: its input has no shape")
+    check_form(model, path)
     return model, sites
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -15,10 +18,11 @@ import pytest
 
 pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
 
+import torch
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from training import Recipe, Result, Schedule, TrainingError
-from training.checkpoint import last_checkpoint
+from training.checkpoint import AtomicCheckpointIO, last_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -114,6 +118,52 @@ def test_a_checkpoint_that_is_cut_off_or_changed_is_passed_over(tiny, run, tmp_p
     assert last_checkpoint(folder) == good
     (tmp_path / "whole" / "result.json").unlink()
     assert run(tiny, "whole", resume=True).final_weights == whole.final_weights
+
+
+def save_on_and_on(folder: Path, first: int) -> None:
+    contents = {"state_dict": {"weight": torch.zeros(1000)}}
+    for step in itertools.count(first):
+        kind = "epoch" if step % 3 == 0 else "batch"
+        AtomicCheckpointIO().save_checkpoint(contents, folder / f"{step:08d}-{kind}.ckpt")
+
+
+def test_killed_runs_leave_at_most_one_checkpoint_more_than_the_last_good_one(tmp_path):
+    context = multiprocessing.get_context("fork")
+    first = 0
+    for _ in range(30):
+        process = context.Process(target=save_on_and_on, args=(tmp_path, first))
+        process.start()
+        deadline = time.monotonic() + 60
+        while last_checkpoint(tmp_path) is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.02 * random.random())
+        process.kill()
+        process.join()
+        assert len(list(tmp_path.iterdir())) <= 2
+        last = last_checkpoint(tmp_path)
+        assert last is not None
+        first = int(last.stem.partition("-")[0]) + 1
+    assert first > 30
+
+
+def test_a_recipe_is_there_whole_or_not_at_all(tiny, run, tmp_path, monkeypatch):
+    write = Path.write_text
+
+    def cut_off(path, text, *rest):
+        if path.parent.name == "out":
+            write(path, text[: len(text) // 2], *rest)
+            raise KeyboardInterrupt
+        return write(path, text, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny, "out")
+    assert not (tmp_path / "out" / "recipe.yaml").exists()
+    run(tiny, "out")
+    written = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
+    assert written == tiny.to_dict()
+    assert not list((tmp_path / "out").glob("*.partial"))
 
 
 def test_another_recipe_is_refused_by_the_fields_that_differ(tiny, run):

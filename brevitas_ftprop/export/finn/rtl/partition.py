@@ -13,7 +13,7 @@ import torch
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from ...errors import VerificationError
+from ...errors import DamagedFileError, VerificationError
 from ..execution import HARDWARE
 
 __all__ = ["check_batch", "check_names", "check_values", "load_partition"]
@@ -60,6 +60,8 @@ def load_partition(partition: Any) -> Any:
         raise VerificationError(
             f"{label} has {len(_inputs(model))} inputs; partitions with one can be simulated"
         )
+    if min(model.get_tensor_shape(_inputs(model)[0]) or [0]) < 1:
+        raise DamagedFileError(f"the input of {label} has no fixed shape")
     return model
 
 
@@ -130,10 +132,11 @@ def _read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file")
     try:
-        model = onnx.load(path)
+        # Whatever its name ends in.
+        model = onnx.load(path, format="protobuf")
     except (DecodeError, OSError, onnx.checker.ValidationError) as error:
         reason = str(error).partition("\n")[0]
-        raise VerificationError(f"{path} is not an ONNX file, or is damaged: {reason}") from error
+        raise DamagedFileError(f"{path} is not an ONNX file, or is damaged: {reason}") from error
     return model
 
 
