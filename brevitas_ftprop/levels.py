@@ -14,7 +14,11 @@ from brevitas.core.quant import (
     ClampedBinaryQuant,
     TernaryQuant,
 )
-from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+from brevitas.proxy import (
+    ActQuantProxyFromInjector,
+    DecoupledWeightQuantProxyFromInjector,
+    WeightQuantProxyFromInjector,
+)
 from brevitas.proxy.runtime_quant import _TensorQuantDisabledIdentity
 from torch import Tensor
 
@@ -30,6 +34,7 @@ from .kernels import ROUNDING_FUNCTIONS
 
 __all__ = [
     "ROUNDINGS_BY_NAME",
+    "ROUNDING_NAMES",
     "LevelFunction",
     "level_function",
     "tensor_quant_of",
@@ -43,6 +48,7 @@ ROUNDINGS_BY_NAME = {
     "FLOOR": torch.floor,
     "DOWN": torch.trunc,
 }
+ROUNDING_NAMES = {function: name for name, function in ROUNDINGS_BY_NAME.items()}
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,11 @@ def level_function(proxy: Any) -> LevelFunction:
     if not isinstance(proxy, ActQuantProxyFromInjector | WeightQuantProxyFromInjector):
         raise TypeError(
             f"{type(proxy).__name__} is not an integer activation or weight proxy of Brevitas"
+        )
+    if isinstance(proxy, DecoupledWeightQuantProxyFromInjector):
+        raise TypeError(
+            "decoupled weight quantizers (weight normalization, A2Q) round in other steps than "
+            "those of their result, and have no integer levels of their own"
         )
     quant = tensor_quant_of(proxy)
     if quant is None or not proxy.is_quant_enabled:
