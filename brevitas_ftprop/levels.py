@@ -35,6 +35,7 @@ from .kernels import ROUNDING_FUNCTIONS
 __all__ = [
     "ROUNDINGS_BY_NAME",
     "ROUNDING_NAMES",
+    "TRACEABLE_ROUNDINGS",
     "LevelFunction",
     "level_function",
     "tensor_quant_of",
@@ -48,7 +49,16 @@ ROUNDINGS_BY_NAME = {
     "FLOOR": torch.floor,
     "DOWN": torch.trunc,
 }
-ROUNDING_NAMES = {function: name for name, function in ROUNDINGS_BY_NAME.items()}
+
+
+def _toward_zero(x: Tensor) -> Tensor:
+    # TorchScript cannot write torch.trunc to ONNX.
+    return x.sign() * x.abs().floor()
+
+
+# By the names of ``core.ROUNDINGS``: as QONNX names them, and in operators that every exporter has.
+ROUNDING_NAMES = {"round": "ROUND", "ceil": "CEIL", "floor": "FLOOR", "trunc": "DOWN"}
+TRACEABLE_ROUNDINGS = ROUNDING_FUNCTIONS | {"trunc": _toward_zero}
 
 
 @dataclass(frozen=True)
@@ -217,7 +227,7 @@ def level_function(proxy: Any) -> LevelFunction:
                 f"no integer levels are known for the rounding {type(holder.float_to_int_impl)}: "
                 f"only for {', '.join(known.__name__ for known in ROUNDINGS)}"
             )
-        rounding = ROUNDING_FUNCTIONS[name]
+        rounding = TRACEABLE_ROUNDINGS[name]
         lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
         return LevelFunction(
             uniform_step(rounding, scale, zero_point, lo, hi),

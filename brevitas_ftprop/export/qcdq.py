@@ -10,6 +10,7 @@ from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
+from .average_pools import make_average_pools_exact
 from .checks import check_batch, check_finite, check_model, check_target
 from .cleaning import check_graph, clean_graph
 from .errors import ExportError
@@ -79,6 +80,7 @@ def qcdq_graph(model: Module, example_input: Tensor, *, dynamo: bool) -> ModelPr
     def build(dynamo: bool) -> ModelProto:
         manager = StdQCDQONNXDynamoManager if dynamo else StdQCDQONNXManager
         graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
+        make_average_pools_exact(graph)
         clean_graph(graph)
         fence_quantizers(graph)
         _check_standard(graph)

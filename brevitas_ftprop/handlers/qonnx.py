@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..core import rounding_of
-from ..kernels import ROUNDING_FUNCTIONS
 from ..levels import ROUNDING_NAMES, LevelFunction, level_function
 from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
@@ -139,7 +138,7 @@ class QONNXBiasHandler(BrevitasBiasQuantProxyHandler):
                     f"a bias that is rounded by {module.rounding_mode} cannot be exported: use "
                     "ROUND, FLOOR, CEIL or ROUND_TO_ZERO"
                 )
-            self.symbolic_kwargs["rounding_mode"] = ROUNDING_NAMES[ROUNDING_FUNCTIONS[rounding]]
+            self.symbolic_kwargs["rounding_mode"] = ROUNDING_NAMES[rounding]
 
 
 class QONNXWeightHandler(BrevitasWeightQuantProxyHandler):

@@ -1,6 +1,5 @@
 """Truncation behind average pools: what stock handlers leave to a second rounding, or to none."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,34 +10,15 @@ from brevitas.proxy.runtime_quant import TruncQuantProxyFromInjector
 from torch import Tensor
 
 from ..core import rounding_of
-from ..kernels import ROUNDING_FUNCTIONS
-from ..levels import ROUNDING_NAMES
-
-
-@dataclass(frozen=True)
-class _Constants:
-    """The parameters of one call of a truncation, as constants of the graph."""
-
-    scale: Tensor
-    zero_point: Tensor
-    input_bits: Tensor
-    step: float
-    signed: bool
-
-    @property
-    def output_scale(self) -> Tensor:
-        return _constant(self.scale, self.step)
-
-    @property
-    def output_zero_point(self) -> Tensor:
-        return _constant(self.zero_point, 1 / self.step)
+from ..levels import ROUNDING_NAMES, TRACEABLE_ROUNDINGS
 
 
 class _TruncHandler(ONNXBaseHandler):
-    """Truncation to the most significant bits.
+    """Truncation to the most significant bits, ``2**(input bits - bits)`` integers to one.
 
     Raises:
-        ValueError: for another scaling of the truncation, or a rounding of a user's own.
+        ValueError: for another scaling of the truncation, a rounding of a user's own, or several
+            calls under the dynamo exporter.
     """
 
     handled_layer = TruncQuantProxyFromInjector
@@ -58,58 +38,64 @@ class _TruncHandler(ONNXBaseHandler):
                 f"a truncation that rounds by {type(self.quant.float_to_int_impl).__name__} cannot "
                 "be exported: use ROUND, FLOOR, CEIL or ROUND_TO_ZERO"
             )
-        self.rounding = ROUNDING_FUNCTIONS[rounding]
+        self.rounding = rounding
         self.bits = self.quant.msb_clamp_bit_width_impl().detach()
+        self.whole_bits, self.narrow = round(float(self.bits)), bool(self.quant.narrow_range)
+        self.last_signed = bool(module.retrieve_attribute("signed"))
+        self.is_called = False
 
-    def _constants(
-        self, scale: Tensor, zero_point: Tensor, input_bits: Tensor, signed: Any
-    ) -> _Constants:
-        step = 2.0 ** (float(input_bits) - float(self.bits))
-        return _Constants(
-            _constant(scale), _constant(zero_point), _constant(input_bits), step, bool(signed)
-        )
+    def symbolic_execution(
+        self, x: Tensor, scale: Tensor, zero_point: Tensor, input_bits: Tensor, signed: Any
+    ) -> tuple[Tensor, ...]:
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            signed = bool(signed)
+        elif self.is_called:
+            # There the inputs' scales and signs are those of the last call.
+            raise ValueError("the dynamo exporter cannot write a truncation that is called twice")
+        else:
+            signed = self.last_signed
+        self.is_called = True
+        step = 2.0 ** (input_bits - self.bits)
+        y = self.truncated(x, (scale, zero_point, input_bits), step, signed)
+        return y, scale * step, zero_point / step, self.bits
 
-
-def _constant(parameter: Tensor, factor: float = 1.0) -> Tensor:
-    # By way of numbers, so that a tracer sees no operations on what does not change.
-    numbers = torch.tensor(parameter.tolist(), dtype=torch.float64).mul(factor).tolist()
-    return torch.tensor(numbers, dtype=parameter.dtype)
+    def truncated(
+        self, x: Tensor, entering: tuple[Tensor, ...], step: Tensor, signed: bool
+    ) -> Tensor:
+        raise NotImplementedError
 
 
 class QCDQTruncHandler(_TruncHandler):
     """Brevitas' own arithmetic in standard operators: integers are restored, then truncated."""
 
-    def symbolic_execution(
-        self, x: Tensor, scale: Tensor, zero_point: Tensor, input_bits: Tensor, signed: Any
-    ) -> tuple[Tensor, ...]:
-        constants = self._constants(scale, zero_point, input_bits, signed)
-        lowest, highest = (
-            float(end(self.bits, constants.signed))
-            for end in (self.quant.min_int, self.quant.max_int)
-        )
-        y = torch.round(x / constants.scale + constants.zero_point) / constants.step
-        y = self.rounding(y).clamp(lowest, highest)
-        y = (y - constants.output_zero_point) * constants.output_scale
-        return y, constants.output_scale, constants.output_zero_point, self.bits
+    def truncated(
+        self, x: Tensor, entering: tuple[Tensor, ...], step: Tensor, signed: bool
+    ) -> Tensor:
+        scale, zero_point, _ = entering
+        lowest, highest = _range(self.whole_bits, signed, self.narrow)
+        y = torch.round(x / scale + zero_point) / step
+        y = TRACEABLE_ROUNDINGS[self.rounding](y).clamp(lowest, highest)
+        return (y - zero_point / step) * (scale * step)
 
 
 class QONNXTruncHandler(_TruncHandler):
     """A ``Trunc`` node, its rounding by QONNX's name, its scale that of this call."""
 
-    def symbolic_execution(
-        self, x: Tensor, scale: Tensor, zero_point: Tensor, input_bits: Tensor, signed: Any
-    ) -> tuple[Tensor, ...]:
-        constants = self._constants(scale, zero_point, input_bits, signed)
-        y = self.export_op(
+    def truncated(
+        self, x: Tensor, entering: tuple[Tensor, ...], step: Tensor, signed: bool
+    ) -> Tensor:
+        return self.export_op(
             BrevitasTruncOp,
             x,
-            constants.scale,
-            constants.zero_point,
-            constants.input_bits,
-            constants.signed,
-            bool(self.quant.narrow_range),
-            constants.output_scale,
+            *entering,
+            signed,
+            self.narrow,
+            entering[0] * step,
             self.bits,
             ROUNDING_NAMES[self.rounding],
         )
-        return y, constants.output_scale, constants.output_zero_point, self.bits
+
+
+def _range(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
+    half = 1 << bits - 1
+    return (narrow - half, half - 1) if signed else (0, 2 * half - 1 - narrow)
