@@ -14,7 +14,11 @@ from brevitas.core.quant import (
     ClampedBinaryQuant,
     TernaryQuant,
 )
-from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+from brevitas.proxy import (
+    ActQuantProxyFromInjector,
+    DecoupledWeightQuantProxyFromInjector,
+    WeightQuantProxyFromInjector,
+)
 from brevitas.proxy.runtime_quant import _TensorQuantDisabledIdentity
 from torch import Tensor
 
@@ -30,6 +34,8 @@ from .kernels import ROUNDING_FUNCTIONS
 
 __all__ = [
     "ROUNDINGS_BY_NAME",
+    "ROUNDING_NAMES",
+    "TRACEABLE_ROUNDINGS",
     "LevelFunction",
     "level_function",
     "tensor_quant_of",
@@ -43,6 +49,16 @@ ROUNDINGS_BY_NAME = {
     "FLOOR": torch.floor,
     "DOWN": torch.trunc,
 }
+
+
+def _toward_zero(x: Tensor) -> Tensor:
+    # TorchScript cannot write torch.trunc to ONNX.
+    return x.sign() * x.abs().floor()
+
+
+# By the names of ``core.ROUNDINGS``: as QONNX names them, and in operators that every exporter has.
+ROUNDING_NAMES = {"round": "ROUND", "ceil": "CEIL", "floor": "FLOOR", "trunc": "DOWN"}
+TRACEABLE_ROUNDINGS = ROUNDING_FUNCTIONS | {"trunc": _toward_zero}
 
 
 @dataclass(frozen=True)
@@ -171,6 +187,11 @@ def level_function(proxy: Any) -> LevelFunction:
         raise TypeError(
             f"{type(proxy).__name__} is not an integer activation or weight proxy of Brevitas"
         )
+    if isinstance(proxy, DecoupledWeightQuantProxyFromInjector):
+        raise TypeError(
+            "decoupled weight quantizers (weight normalization, A2Q) round in other steps than "
+            "those of their result, and have no integer levels of their own"
+        )
     quant = tensor_quant_of(proxy)
     if quant is None or not proxy.is_quant_enabled:
         raise ValueError(f"{type(proxy).__name__} does not quantize (it is disabled)")
@@ -206,7 +227,7 @@ def level_function(proxy: Any) -> LevelFunction:
                 f"no integer levels are known for the rounding {type(holder.float_to_int_impl)}: "
                 f"only for {', '.join(known.__name__ for known in ROUNDINGS)}"
             )
-        rounding = ROUNDING_FUNCTIONS[name]
+        rounding = TRACEABLE_ROUNDINGS[name]
         lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
         return LevelFunction(
             uniform_step(rounding, scale, zero_point, lo, hi),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx
 from onnx import GraphProto, ModelProto
 
@@ -14,19 +16,19 @@ __all__ = ["check_graph", "clean_graph", "clean_qonnx"]
 PRODUCER = "brevitas_ftprop"
 
 
-def clean_graph(model: ModelProto) -> None:
+def clean_graph(model: ModelProto, notes: Collection[str] = ()) -> None:
     """Clean a graph in place.
 
     Afterwards constants are initializers, no initializer is a graph input or goes unused, every
     operator domain that is used is imported once, and of the exporter's notes (local paths, stack
-    traces, names of its own) only our quantizer tags are left.
+    traces, names of its own) only our quantizer tags are left, and ``notes``, by their keys.
     """
     graph = model.graph
     _lift_constants(graph)
     _drop_unused(graph)
     initializers = {tensor.name for tensor in graph.initializer}
     _keep(graph.input, lambda entry: entry.name not in initializers)
-    _strip_notes(model)
+    _strip_notes(model, {QUANTIZER, CALL, *notes})
     _import_used_domains(model)
     model.producer_name = PRODUCER
     model.producer_version = ""
@@ -87,7 +89,7 @@ def _drop_unused(graph: GraphProto) -> None:
     _keep(graph.value_info, lambda info: info.name in known)
 
 
-def _strip_notes(model: ModelProto) -> None:
+def _strip_notes(model: ModelProto, kept: Collection[str]) -> None:
     graph = model.graph
     model.doc_string = graph.doc_string = ""
     for entry in (
@@ -100,7 +102,7 @@ def _strip_notes(model: ModelProto) -> None:
         *graph.value_info,
     ):
         entry.doc_string = ""
-        _keep(entry.metadata_props, lambda note: note.key in (QUANTIZER, CALL))
+        _keep(entry.metadata_props, lambda note: note.key in kept)
 
 
 def _import_used_domains(model: ModelProto) -> None:

@@ -4,7 +4,13 @@ __all__ = ["DamagedFileError", "ExportError", "MissingToolError", "VerificationE
 
 
 class ExportError(RuntimeError):
-    """The model could not be exported; the model and the file system are as they were."""
+    """The model could not be exported; the model and the file system are as they were.
+
+    Attributes:
+        remedy: what exports it as it is, if anything is known to: ``"dynamo=False"``.
+    """
+
+    remedy = ""
 
 
 class VerificationError(RuntimeError):

@@ -19,9 +19,9 @@ from torch.nn import Module
 
 from ..handlers import handler_for_stock
 from .errors import ExportError
-from .quantizers import ACTIVATION, kind_of, quantizer_proxies
+from .quantizers import ACTIVATION, exported_levels, kind_of, quantizer_proxies
 
-__all__ = ["BEGIN", "DOMAIN", "END", "marking_manager"]
+__all__ = ["BEGIN", "DOMAIN", "END", "count_anew", "marking_manager"]
 
 DOMAIN = "brevitas_ftprop.marker"
 BEGIN = "Begin"
@@ -42,6 +42,11 @@ def marking_manager(manager: type, model: Module) -> type:
             name, kind = names.get(id(module)), kind_of(module)
             if name is None:
                 return
+            if kind is not None:
+                try:
+                    exported_levels(module)
+                except ExportError as error:
+                    raise ExportError(f"{name}: {error}") from error
             exact = handler_for_stock(manager, module)
             if exact is not None:
                 module.export_handler = exact()
@@ -49,12 +54,17 @@ def marking_manager(manager: type, model: Module) -> type:
                 raise ExportError(
                     f"{name}: Brevitas has no export handler for {type(module).__name__}"
                 )
-            if kind is not None:
-                module.export_handler = _Marked(
-                    module.export_handler, name, begins=kind == ACTIVATION
-                )
+            module.export_handler = _Marked(module.export_handler, name, begins=kind == ACTIVATION)
 
     return MarkingManager
+
+
+def count_anew(model: Module) -> None:
+    """Give the next call of each quantizer the number 0, at the start of a forward pass."""
+    for proxy in quantizer_proxies(model).values():
+        handler = proxy.export_handler
+        if isinstance(handler, _Marked):
+            handler.calls = count()
 
 
 class _Marked(ONNXExportOpMixin, Module):
@@ -79,6 +89,9 @@ class _Marked(ONNXExportOpMixin, Module):
         self.handler.attach_debug_info(module)
 
     def forward(self, x: Tensor, *args, **kwargs):
+        if x.dim() == 0:
+            # A question of Brevitas' for the scale, and no call.
+            return self.handler(x, *args, **kwargs)
         call = next(self.calls)
         if self.begins:
             x = self.export_op(_MarkerOp, x, BEGIN, self.name, call)

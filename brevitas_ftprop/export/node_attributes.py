@@ -1,4 +1,4 @@
-"""Attributes of ONNX nodes, as numbers."""
+"""Attributes of ONNX nodes, as numbers, and notes in their metadata."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnx import NodeProto
 
-__all__ = ["integers_in", "is_padded"]
+__all__ = ["integers_in", "is_padded", "note_of"]
 
 
 def integers_in(node: NodeProto, name: str, default: Sequence[int]) -> list[int]:
@@ -20,3 +20,8 @@ def integers_in(node: NodeProto, name: str, default: Sequence[int]) -> list[int]
 def is_padded(node: NodeProto) -> bool:
     """Whether a convolution or pool pads its input."""
     return any(integers_in(node, "pads", [0]))
+
+
+def note_of(node: NodeProto, key: str) -> str | None:
+    """A node's note in its metadata."""
+    return next((entry.value for entry in node.metadata_props if entry.key == key), None)

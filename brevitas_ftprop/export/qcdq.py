@@ -10,14 +10,16 @@ from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
-from .checks import check_batch, check_model, check_target
+from .average_pools import make_average_pools_exact
+from .checks import check_batch, check_finite, check_model, check_target
 from .cleaning import check_graph, clean_graph
 from .errors import ExportError
 from .fences import fence_quantizers
 from .onnx_file import write_atomically
+from .remedy import built_or_remedied
 from .tracing import trace
 
-__all__ = ["export_qcdq"]
+__all__ = ["export_qcdq", "qcdq_graph"]
 
 # What the dynamo exporter gives by itself; converting down from it fails.
 OPSET = 18
@@ -61,15 +63,31 @@ def export_qcdq(
     'model.onnx'
     """
     check_model(model)
+    check_finite(model)
     check_batch(example_input, name="example_input")
     target = check_target(path, overwrite=overwrite)
-    manager = StdQCDQONNXDynamoManager if dynamo else StdQCDQONNXManager
-    graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
-    clean_graph(graph)
-    fence_quantizers(graph)
-    _check_standard(graph)
+    graph = qcdq_graph(model, example_input, dynamo=dynamo)
     write_atomically(graph, target, overwrite=overwrite)
     return target
+
+
+def qcdq_graph(model: Module, example_input: Tensor, *, dynamo: bool) -> ModelProto:
+    """The graph that ``export_qcdq`` writes; its arguments, which are checked there.
+
+    Raises:
+        ExportError: if the exporter fails; with the remedy ``dynamo=False`` where there is one.
+    """
+
+    def build(dynamo: bool) -> ModelProto:
+        manager = StdQCDQONNXDynamoManager if dynamo else StdQCDQONNXManager
+        graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
+        make_average_pools_exact(graph)
+        clean_graph(graph)
+        fence_quantizers(graph)
+        _check_standard(graph)
+        return graph
+
+    return built_or_remedied(build, dynamo=dynamo)
 
 
 def _check_standard(graph: ModelProto) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from brevitas.export.onnx.qonnx.manager import QONNXDynamoManager, QONNXManager
+from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
-from .checks import check_batch, check_model, check_target
+from .checks import check_batch, check_finite, check_model, check_target
 from .cleaning import check_graph, clean_graph, clean_qonnx
 from .onnx_file import write_atomically
+from .remedy import built_or_remedied
 from .tracing import trace
 
-__all__ = ["export_qonnx"]
+__all__ = ["export_qonnx", "qonnx_graph"]
 
 OPSET = 20
 
@@ -55,13 +58,34 @@ def export_qonnx(
     'model.onnx'
     """
     check_model(model)
+    check_finite(model)
     check_batch(example_input, name="example_input")
     target = check_target(path, overwrite=overwrite)
-    manager = QONNXDynamoManager if dynamo else QONNXManager
-    graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
-    clean_graph(graph)
-    graph = clean_qonnx(graph)
-    clean_graph(graph)
+    graph = qonnx_graph(model, example_input, dynamo=dynamo)
     check_graph(graph)
     write_atomically(graph, target, overwrite=overwrite)
     return target
+
+
+def qonnx_graph(
+    model: Module, example_input: Tensor, *, dynamo: bool, notes: Collection[str] = ()
+) -> ModelProto:
+    """The graph that ``export_qonnx`` writes if it is valid.
+
+    Args:
+        model, example_input, dynamo: as for ``export_qonnx``, which checks them.
+        notes: keys of further metadata that its nodes keep.
+
+    Raises:
+        ExportError: if the exporter fails; with the remedy ``dynamo=False`` where there is one.
+    """
+
+    def build(dynamo: bool) -> ModelProto:
+        manager = QONNXDynamoManager if dynamo else QONNXManager
+        graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
+        clean_graph(graph, notes)
+        graph = clean_qonnx(graph)
+        clean_graph(graph, notes)
+        return graph
+
+    return built_or_remedied(build, dynamo=dynamo)

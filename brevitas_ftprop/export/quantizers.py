@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
 from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch.nn import Module
 
-__all__ = ["ACTIVATION", "WEIGHT", "kind_of", "quantizer_proxies"]
+from ..levels import LevelFunction, level_function
+from .errors import ExportError
+
+__all__ = ["ACTIVATION", "WEIGHT", "exported_levels", "kind_of", "quantizer_proxies"]
 
 ACTIVATION = "activation"
 WEIGHT = "weight"
@@ -33,3 +37,19 @@ def kind_of(proxy: Module) -> str | None:
     if isinstance(proxy, WeightQuantProxyFromInjector):
         return WEIGHT
     return None
+
+
+def exported_levels(proxy: Module) -> LevelFunction:
+    """The levels of an activation or weight quantizer, if they can be exported.
+
+    Raises:
+        ExportError: for a quantizer without fixed integer levels (float, groupwise, dynamic,
+            decoupled, still delayed) or with a scale that is not positive and finite.
+    """
+    try:
+        function = level_function(proxy)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise ExportError(str(error) or type(error).__name__) from error
+    if not bool(torch.isfinite(function.scale).all()) or bool((function.scale <= 0).any()):
+        raise ExportError("its scale is not a positive finite number")
+    return function

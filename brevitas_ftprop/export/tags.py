@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto
 
 from .markers import DOMAIN, END
 
-__all__ = ["CALL", "QUANTIZER", "READ_BEHIND_POOL", "Site", "is_tagged", "sites_of", "tag_nodes"]
+__all__ = [
+    "CALL",
+    "QUANTIZER",
+    "READ_BEHIND_POOL",
+    "Site",
+    "is_tagged",
+    "marked_calls",
+    "sites_of",
+    "tag_nodes",
+]
 
 QUANTIZER = "brevitas_ftprop.quantizer"
 CALL = "brevitas_ftprop.call"
@@ -22,7 +32,8 @@ class Site:
 
     Attributes:
         name: the quantizer proxy's name in the PyTorch model.
-        call: 0 for the proxy's first call in a forward pass, 1 for its second, …
+        call: 0 for the proxy's first call in a forward pass, 1 for its second, …; calls whose
+            result nobody uses are counted, though they are in no file.
         nodes: positions of its nodes in the graph.
         source: the tensor that it quantizes; None for weights.
         result: the tensor that it produces.
@@ -35,17 +46,24 @@ class Site:
     result: str
 
 
-def tag_nodes(model: ModelProto) -> None:
-    """Turn the markers of a freshly exported graph into node metadata and remove them, in place."""
+def marked_calls(nodes: Iterable[NodeProto]) -> set[tuple[str, int]]:
+    """Name and number of the quantizer calls that end among the nodes of a fresh graph."""
+    return {(_quantizer(node), _call(node)) for node in nodes if _is_end(node)}
+
+
+def tag_nodes(model: ModelProto, names: Iterable[str]) -> None:
+    """Turn the markers of a freshly exported graph into node metadata and remove them, in place.
+
+    Args:
+        model: the graph.
+        names: of the quantizers whose nodes are tagged.
+    """
     nodes = list(model.graph.node)
     producers = {output: node for node in nodes for output in node.output}
-    ends = [node for node in nodes if node.domain == DOMAIN and node.op_type == END]
-    calls: dict[str, set[int]] = {}
-    for end in ends:
-        calls.setdefault(_quantizer(end), set()).add(_call(end))
-    for end in ends:
-        # A call whose result goes unused leaves no trace, so calls are counted anew.
-        _tag(end, producers, sorted(calls[_quantizer(end)]).index(_call(end)))
+    tagged = set(names)
+    for node in nodes:
+        if _is_end(node) and _quantizer(node) in tagged:
+            _tag(node, producers)
     _remove_markers(model)
 
 
@@ -54,7 +72,7 @@ def is_tagged(node: NodeProto) -> bool:
     return any(entry.key == QUANTIZER for entry in node.metadata_props)
 
 
-def _tag(end: NodeProto, producers: dict[str, NodeProto], call: int) -> None:
+def _tag(end: NodeProto, producers: dict[str, NodeProto]) -> None:
     pending, seen = list(end.input), set()
     while pending:
         node = producers.get(pending.pop())
@@ -65,7 +83,7 @@ def _tag(end: NodeProto, producers: dict[str, NodeProto], call: int) -> None:
         # An exporter may have merged several calls on the same weight: the first one names them.
         if node.op_type != "Constant" and not is_tagged(node):
             node.metadata_props.add(key=QUANTIZER, value=_quantizer(end))
-            node.metadata_props.add(key=CALL, value=str(call))
+            node.metadata_props.add(key=CALL, value=str(_call(end)))
 
 
 def _remove_markers(model: ModelProto) -> None:
@@ -139,6 +157,10 @@ def _constants(model: ModelProto) -> set[str]:
         if all(name in constant for name in node.input if name):
             constant.update(node.output)
     return constant
+
+
+def _is_end(node: NodeProto) -> bool:
+    return node.domain == DOMAIN and node.op_type == END
 
 
 def _quantizer(node: NodeProto) -> str:

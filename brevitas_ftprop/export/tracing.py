@@ -13,8 +13,11 @@ from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
+from .dependence import check_complete, run_traced
 from .errors import ExportError, MissingToolError
-from .markers import marking_manager
+from .layer_names import note_layers
+from .markers import count_anew, marking_manager
+from .quantizers import kind_of, quantizer_proxies
 from .quiet import silence
 from .state import export_state
 from .tags import tag_nodes
@@ -27,10 +30,11 @@ DYNAMO_SINCE = "2.8"
 def trace(
     manager: type, model: Module, example_input: Tensor, *, dynamo: bool, opset_version: int
 ) -> ModelProto:
-    """Export with a Brevitas manager, quietly, and tag the quantizers' nodes.
+    """Export with a Brevitas manager, quietly, and name the quantizers and layers of its nodes.
 
     Raises:
-        ExportError: if the exporter fails; names the layer where that is known.
+        ExportError: if the exporter fails, or leaves out what the output depends on; names the
+            layer where that is known.
         MissingToolError: for the dynamo exporter of a torch that is too old for Brevitas.
     """
     if dynamo and torch.__version__ < DYNAMO_SINCE:
@@ -50,18 +54,20 @@ def trace(
         file = Path(folder) / "model.onnx"
         with export_state(model), torch.no_grad(), torch.autocast("cpu", enabled=False):
             entered: list[str] = []
-            is_tracing = False
             try:
                 with silence(), _recording_entered(model, entered):
-                    _check_output(model.eval()(example_input.detach().clone()))
-                    is_tracing = True
+                    output, needed = run_traced(model.eval(), example_input)
+                    _check_output(output)
                     marking_manager(manager, model).export(
                         model, args=example_input.detach().clone(), export_path=str(file), **options
                     )
                     graph = onnx.load(file)
+                check_complete(graph, needed)
             except Exception as error:
-                raise _explained(error, entered, hints=dynamo and is_tracing) from error
-    tag_nodes(graph)
+                raise _explained(error, entered) from error
+    kinds = {name: kind_of(proxy) for name, proxy in quantizer_proxies(model).items()}
+    note_layers(graph, model)
+    tag_nodes(graph, (name for name, kind in kinds.items() if kind is not None))
     return graph
 
 
@@ -78,7 +84,7 @@ def _check_output(output: object) -> None:
 @contextmanager
 def _recording_entered(model: Module, entered: list[str]) -> Iterator[None]:
     """Keep in ``entered`` the names of the modules whose forward is running."""
-    handles = []
+    handles = [model.register_forward_pre_hook(lambda module, x: count_anew(module))]
     for name, module in model.named_modules():
         if name:
             handles.append(module.register_forward_pre_hook(lambda m, x, n=name: entered.append(n)))
@@ -95,7 +101,7 @@ def _leave(entered: list[str]) -> None:
         entered.pop()
 
 
-def _explained(error: BaseException, entered: list[str], *, hints: bool) -> ExportError:
+def _explained(error: BaseException, entered: list[str]) -> ExportError:
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
@@ -104,5 +110,4 @@ def _explained(error: BaseException, entered: list[str], *, hints: bool) -> Expo
         return ExportError(f"export failed: {known}")
     reason = next((line for line in str(chain[-1]).splitlines() if line.strip()), "")
     where = f" in {entered[-1]}" if entered else ""
-    hint = "; dynamo=False may be able to trace this model" if hints else ""
-    return ExportError(f"export failed{where}: {type(chain[-1]).__name__}: {reason}{hint}")
+    return ExportError(f"export failed{where}: {type(chain[-1]).__name__}: {reason}")

@@ -10,19 +10,28 @@ from brevitas.export.manager import BaseManager
 from brevitas.export.onnx.qonnx.manager import QONNXManager
 from brevitas.export.onnx.standard.qcdq.manager import StdQCDQONNXManager
 from brevitas.export.torch.qcdq.manager import TorchQCDQManager
-from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+from brevitas.proxy import (
+    ActQuantProxyFromInjector,
+    BiasQuantProxyFromInjector,
+    WeightQuantProxyFromInjector,
+)
+from brevitas.proxy.runtime_quant import TruncQuantProxyFromInjector
 
 from ..levels import level_function
 from .plain import PlainActHandler, PlainWeightHandler
 from .qcdq import QCDQActHandler, QCDQWeightHandler
-from .qonnx import QONNXActHandler, QONNXWeightHandler
+from .qonnx import QONNXActHandler, QONNXBiasHandler, QONNXWeightHandler
+from .truncation import QCDQTruncHandler, QONNXTruncHandler
 
 __all__ = [
     "PlainActHandler",
     "PlainWeightHandler",
     "QCDQActHandler",
+    "QCDQTruncHandler",
     "QCDQWeightHandler",
     "QONNXActHandler",
+    "QONNXBiasHandler",
+    "QONNXTruncHandler",
     "QONNXWeightHandler",
     "handler_for_stock",
     "register_handlers",
@@ -34,6 +43,14 @@ HANDLERS: dict[type[BaseManager], tuple[type, type]] = {
     StdQCDQONNXManager: (QCDQActHandler, QCDQWeightHandler),
     TorchQCDQManager: (PlainActHandler, PlainWeightHandler),
     InferenceManager: (PlainActHandler, PlainWeightHandler),
+}
+# Of stock proxies that have no rule.
+STOCK_HANDLERS: dict[type[BaseManager], dict[type, type]] = {
+    QONNXManager: {
+        BiasQuantProxyFromInjector: QONNXBiasHandler,
+        TruncQuantProxyFromInjector: QONNXTruncHandler,
+    },
+    StdQCDQONNXManager: {TruncQuantProxyFromInjector: QCDQTruncHandler},
 }
 
 
@@ -52,8 +69,9 @@ def handler_for_stock(manager: type[BaseManager], proxy: Any) -> type | None:
     """Our handler for a stock Brevitas proxy; None where Brevitas' own has to do.
 
     Stock handlers refuse binary quantizers in QCDQ, add a zero-point after rounding and leave a
-    Quant node's rounding mode to FINN, which ignores it. Ours know each integer and binary
-    quantizer exactly, so our exporters use them for stock proxies too.
+    Quant node's rounding mode to FINN, which ignores it; they truncate without restoring the
+    integers, and write roundings by names that QONNX does not know. Ours are exact, so our
+    exporters use them for stock proxies too.
 
     Args:
         manager: a Brevitas export manager or a subclass of one.
@@ -65,6 +83,10 @@ def handler_for_stock(manager: type[BaseManager], proxy: Any) -> type | None:
     >>> handler_for_stock(StdQCDQONNXManager, act.act_quant).__name__
     'QCDQActHandler'
     """
+    bases = [base for base in manager.__mro__ if base in HANDLERS]
+    own = next((STOCK_HANDLERS[base] for base in bases if base in STOCK_HANDLERS), {})
+    if type(proxy) in own:
+        return own[type(proxy)]
     is_weight = type(proxy) is WeightQuantProxyFromInjector
     if not is_weight and type(proxy) is not ActQuantProxyFromInjector:
         return None
@@ -77,8 +99,7 @@ def handler_for_stock(manager: type[BaseManager], proxy: Any) -> type | None:
     except ValueError:
         # Our handler repeats it when it prepares, with the layer's name around it.
         pass
-    found = next((HANDLERS[base] for base in manager.__mro__ if base in HANDLERS), None)
-    return None if found is None else found[is_weight]
+    return HANDLERS[bases[0]][is_weight] if bases else None
 
 
 register_handlers()

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from brevitas.export.common.handler.base import BaseHandler
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
 
 class PlainActHandler(BaseHandler):
-    """Quantize to an integer type and back, as the frozen quantizer does."""
+    """Quantize to integers and back, as the frozen quantizer does, NaN included."""
 
     handled_layer = TargetPropActQuantProxy
 
@@ -21,11 +20,8 @@ class PlainActHandler(BaseHandler):
             self.bit_width = module.bit_width()
 
     def inner_forward(self, x: Tensor) -> Tensor:
-        # float32 holds every integer of up to 8 bits, so the integer type changes no value.
-        integers = self.function.levels(x)
-        if self.function.bit_width <= 8:
-            integers = integers.to(torch.int8 if self.function.signed else torch.uint8)
-        return self.function.dequantize(integers.to(x.dtype))
+        # Not through an integer type: that has no NaN.
+        return self.function.dequantize(self.function.levels(x))
 
     def forward(self, x: Tensor, unused_scale: Tensor | None = None) -> tuple[Tensor, ...]:
         return self._with_metadata(self.inner_forward(x))

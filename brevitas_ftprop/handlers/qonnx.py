@@ -7,12 +7,14 @@ from brevitas.export.onnx.function import DynamoFn
 from brevitas.export.onnx.qonnx.function import DOMAIN_STRING, DOMAIN_VERSION
 from brevitas.export.onnx.qonnx.handler import (
     BrevitasActQuantProxyHandler,
+    BrevitasBiasQuantProxyHandler,
     BrevitasWeightQuantProxyHandler,
 )
 from torch import Tensor
 from torch.autograd import Function
 
-from ..levels import LevelFunction, level_function
+from ..core import rounding_of
+from ..levels import ROUNDING_NAMES, LevelFunction, level_function
 from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
 
@@ -118,6 +120,25 @@ class QONNXActHandler(BrevitasActQuantProxyHandler):
         scale, zero_point = self.function.scale, self.function.zero_point
         centred = integers - zero_point if self.has_zero_point else integers
         return centred * scale, scale, zero_point, self.symbolic_kwargs["bit_width"]
+
+
+class QONNXBiasHandler(BrevitasBiasQuantProxyHandler):
+    """``Quant`` on the bias, its rounding by QONNX's name.
+
+    Raises:
+        ValueError: for a rounding of a user's own.
+    """
+
+    def prepare_for_export(self, module: Any) -> None:
+        super().prepare_for_export(module)
+        if module.is_quant_enabled:
+            rounding = rounding_of(module.tensor_quant.int_quant)
+            if rounding is None:
+                raise ValueError(
+                    f"a bias that is rounded by {module.rounding_mode} cannot be exported: use "
+                    "ROUND, FLOOR, CEIL or ROUND_TO_ZERO"
+                )
+            self.symbolic_kwargs["rounding_mode"] = ROUNDING_NAMES[rounding]
 
 
 class QONNXWeightHandler(BrevitasWeightQuantProxyHandler):

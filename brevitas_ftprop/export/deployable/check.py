@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..checks import check_batch, check_model
+from ..cleaning import check_graph
+from ..edges import check_edges
 from ..errors import ExportError
-from ..finn.edges import check_edges
 from ..state import export_state
 from .finding import ERROR, DeployReport, Finding
 from .finn_rules import FINN_RULES
@@ -19,7 +20,7 @@ from .qcdq_rules import QCDQ_RULES
 from .rule import Rules
 from .untraced import untraced_findings
 
-__all__ = ["RULES_BY_TARGET", "check_deployable"]
+__all__ = ["RULES_BY_TARGET", "check_deployable", "require_deployable"]
 
 RULES_BY_TARGET: dict[str, Rules] = {
     "finn": FINN_RULES,
@@ -39,10 +40,10 @@ def check_deployable(
 ) -> DeployReport:
     """Tell which layers of a model will not map to a target, why, and what to change.
 
-    The model is traced once, and the graph and the PyTorch quantizers are inspected; neither is
-    changed, and neither FINN nor hls4ml is needed. No errors for ``"finn"`` means that
-    ``export_finn`` with the same exporter and edges ends in a verified partition; each error means
-    that it would fail.
+    The model is traced once, as the export does, and the graph and the PyTorch quantizers are
+    inspected; neither is changed, and neither FINN nor hls4ml is needed. No errors means that the
+    export with the same exporter and edges succeeds, and for ``"finn"`` that it ends in a verified
+    partition; each error means that it would fail.
 
     Args:
         model: float32 model on the CPU with Brevitas layers, any training mode.
@@ -76,25 +77,42 @@ def check_deployable(
     findings = list(untraced_findings(model, example_input, target))
     if not any(finding.severity == ERROR for finding in findings):
         try:
-            view = trace_view(model, example_input, dynamo=dynamo)
+            view = trace_view(model, example_input, target, dynamo=dynamo)
             view = replace(view, images=images, result=result)
-        except ExportError as error:
-            findings.append(_untraceable(error))
-        else:
             with export_state(model):
                 model.eval()
                 for rule in RULES_BY_TARGET[target].values():
                     findings += rule.findings(view)
+            if not any(finding.severity == ERROR for finding in findings):
+                check_graph(view.graph.model)
+        except ExportError as error:
+            findings.append(_untraceable(error))
     findings.sort(key=lambda finding: finding.severity != ERROR)
     return DeployReport(target, tuple(findings))
 
 
+def require_deployable(
+    model: Module, example_input: Tensor, target: str, *, dynamo: bool, **edges: str
+) -> None:
+    """Raise what ``check_deployable`` finds.
+
+    Raises:
+        ExportError: the first error, and how many others there are.
+    """
+    errors = check_deployable(model, example_input, target, dynamo=dynamo, **edges).errors
+    if errors:
+        first, others = errors[0], len(errors) - 1
+        more = f" (and {others} more: check_deployable lists them)" if others else ""
+        raise ExportError(f"{first.layer}: {first.message}. {first.why} Fix: {first.fix}{more}")
+
+
 def _untraceable(error: ExportError) -> Finding:
+    fix = "change what the message names; forward has to be a fixed sequence of tensor operations"
     return Finding(
         ERROR,
         "model",
         "traceable",
         str(error),
         "Loud: the exporter stops there.",
-        "change what the message names; forward has to be a fixed sequence of tensor operations",
+        f"export with {error.remedy}" if error.remedy else fix,
     )

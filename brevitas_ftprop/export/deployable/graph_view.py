@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from brevitas.export.onnx.qonnx.manager import QONNXDynamoManager, QONNXManager
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto
 from torch import Tensor
 from torch.nn import Module
 
-from ..cleaning import clean_graph, clean_qonnx
+from ..layer_names import LAYER
+from ..node_attributes import note_of
+from ..qcdq import qcdq_graph
+from ..qonnx import qonnx_graph
 from ..quantizers import ACTIVATION, WEIGHT, kind_of, quantizer_proxies
 from ..tags import QUANTIZER
-from ..tracing import trace
 
 __all__ = ["GraphView", "trace_view"]
-
-OPSET = 20
-LAYER = "brevitas_ftprop.layer"
-DYNAMO_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 @dataclass(frozen=True)
 class GraphView:
-    """A model and its clean QONNX graph.
+    """A model and the clean graph that would be exported.
 
     Attributes:
         model: the PyTorch model.
@@ -86,7 +82,7 @@ class GraphView:
 
     def quantizer(self, node: NodeProto | None) -> str | None:
         """Name of the quantizer that a node belongs to."""
-        return None if node is None else _note(node, QUANTIZER)
+        return None if node is None else note_of(node, QUANTIZER)
 
     def weight_quantizer(self, node: NodeProto) -> str | None:
         """Name of the quantizer of the second input of a convolution or matrix product."""
@@ -105,7 +101,7 @@ class GraphView:
         name = self.quantizer(node) or self.weight_quantizer(node)
         if name is not None:
             return name.removesuffix(".weight_quant")
-        return _note(node, LAYER) or node.name or "model"
+        return note_of(node, LAYER) or node.name or "model"
 
     def activations(self) -> Iterator[tuple[str, Any]]:
         """Enabled activation quantizers."""
@@ -116,51 +112,16 @@ class GraphView:
         return ((n, p) for n, p in self.proxies.items() if kind_of(p) == WEIGHT)
 
 
-def trace_view(model: Module, example: Tensor, *, dynamo: bool) -> GraphView:
-    """Trace a model once, as ``export_qonnx`` does.
+def trace_view(model: Module, example: Tensor, target: str, *, dynamo: bool) -> GraphView:
+    """Trace a model once, as the export to a target does.
 
     Raises:
         ExportError: if the exporter fails; names the layer where that is known.
     """
     from qonnx.core.modelwrapper import ModelWrapper
 
-    manager = QONNXDynamoManager if dynamo else QONNXManager
-    graph = trace(manager, model, example, dynamo=dynamo, opset_version=OPSET)
-    known = {name for name, _ in model.named_modules()}
-    names = {node.output[0]: _layer_name(node, known) for node in graph.graph.node if node.output}
-    clean_graph(graph)
-    _note_layers(graph, names)
-    return GraphView(
-        model, ModelWrapper(clean_qonnx(graph)), quantizer_proxies(model), example.detach()
-    )
-
-
-def _note_layers(graph: ModelProto, names: dict[str, str]) -> None:
-    for node in graph.graph.node:
-        name = names.get(node.output[0])
-        if name:
-            node.metadata_props.add(key=LAYER, value=name)
-
-
-def _layer_name(node: NodeProto, known: set[str]) -> str:
-    """The innermost module named by an exporter's scopes.
-
-    TorchScript names nodes ``/layer1/layer1.0/conv1/Conv``, where a part that repeats the one
-    before it counts once; dynamo lists the scopes of a node in its notes.
-    """
-    scopes = _note(node, DYNAMO_SCOPES)
-    if scopes is not None:
-        return next((name for name in reversed(ast.literal_eval(scopes)) if name in known), "")
-    found, last = [], ""
-    for part in node.name.split("/")[1:-1]:
-        if last and part.startswith(f"{last}."):
-            found.pop()
-        found.append(part)
-        last = part
-    while found and ".".join(found) not in known:
-        found.pop()
-    return ".".join(found)
-
-
-def _note(node: NodeProto, key: str) -> str | None:
-    return next((entry.value for entry in node.metadata_props if entry.key == key), None)
+    if target == "qcdq":
+        graph = qcdq_graph(model, example, dynamo=dynamo)
+    else:
+        graph = qonnx_graph(model, example[:1], dynamo=dynamo, notes=(LAYER,))
+    return GraphView(model, ModelWrapper(graph), quantizer_proxies(model), example.detach())

@@ -52,7 +52,8 @@ rule(
     HLS4ML_RULES,
     "branches",
     why="Loud: residual and branching models are not exported to hls4ml.",
-    fix="use the FINN flow, or a network of one layer behind the other",
+    fix="use a network of one layer behind the other; sums of two branches (no products, no "
+    'concatenations) may go through FINN, check_deployable(…, target="finn") tells',
 )
 def branches(view: GraphView) -> Found:
     """Sums, products and concatenations of two computed tensors."""

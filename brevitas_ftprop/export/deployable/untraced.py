@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ...levels import level_function
-from ..quantizers import kind_of, quantizer_proxies
+from ..errors import ExportError
+from ..quantizers import WEIGHT, exported_levels, kind_of, quantizer_proxies
 from ..state import export_state
 from .finding import ERROR, Finding
 
 __all__ = ["untraced_findings"]
 
-FLOAT32_BITS = 24
+QCDQ_BITS, FLOAT32_BITS = 8, 24
 STOPS = "Loud: the export stops there."
 
 
@@ -27,9 +27,9 @@ def untraced_findings(model: Module, example: Tensor, target: str) -> Iterator[F
     All are errors, and any makes tracing pointless.
     """
     yield from _inputs(model)
-    yield from _quantizers(model)
+    yield from _quantizers(model, target)
     yield from _not_finite(model)
-    yield from _output(model, example)
+    yield from _output(model, example, target)
     if target == "finn" and example.shape[0] != 1:
         yield Finding(
             ERROR,
@@ -59,52 +59,47 @@ def _inputs(model: Module) -> Iterator[Finding]:
         )
 
 
-def _quantizers(model: Module) -> Iterator[Finding]:
+def _quantizers(model: Module, target: str) -> Iterator[Finding]:
     for name, proxy in quantizer_proxies(model).items():
         if kind_of(proxy) is None:
             continue
-        bits = _bits(proxy)
-        if bits > FLOAT32_BITS:
-            yield Finding(
-                ERROR,
-                name,
-                "bits",
-                f"{bits:g} bits",
-                "Loud: float32 holds integers of 24 bits, and checking their levels takes too much "
-                "memory.",
-                "use bit_width=8 or less",
-            )
-            continue
         try:
-            function = level_function(proxy)
-        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            bits = exported_levels(proxy).bit_width
+        except ExportError as error:
             yield Finding(
                 ERROR,
                 name,
                 "quantizer-levels",
-                str(error) or type(error).__name__,
+                str(error),
                 "Loud: only quantizers with fixed integer levels can be exported and verified.",
                 "use a binary, ternary, staircase or integer quantizer whose scale is a constant "
-                "or a parameter, and train past any delay",
+                "or a parameter, collect its statistics, and train past any delay",
             )
             continue
-        if not bool(torch.isfinite(function.scale).all()) or bool((function.scale <= 0).any()):
+        if bits > (QCDQ_BITS if target == "qcdq" else FLOAT32_BITS):
             yield Finding(
                 ERROR,
                 name,
-                "scale",
-                "its scale is not a positive finite number",
-                STOPS,
-                "collect statistics by a few training passes, or train again",
+                "bits",
+                f"{bits} bits",
+                "Loud: QuantizeLinear holds integers of 8 bits or fewer here, and float32, in "
+                "which all is checked, of 24.",
+                "use bit_width=8 or less" + ", or export to QONNX" * (target == "qcdq"),
+            )
+        if target == "qcdq" and kind_of(proxy) == WEIGHT and len(_shared(proxy)) > 1:
+            yield Finding(
+                ERROR,
+                name,
+                "shared-weight-quantizer",
+                f"{len(_shared(proxy))} layers share this quantizer",
+                "Loud: a file holds the integers of each layer, and a shared quantizer has "
+                "several.",
+                "give each layer a weight quantizer of its own",
             )
 
 
-def _bits(proxy: Any) -> float:
-    """Bit width, 0 where a quantizer has none that is fixed."""
-    try:
-        return float(proxy.bit_width())
-    except (AttributeError, RuntimeError, TypeError, ValueError):
-        return 0.0
+def _shared(proxy: Any) -> list[Tensor]:
+    return proxy.tracked_parameter_list
 
 
 def _not_finite(model: Module) -> Iterator[Finding]:
@@ -120,7 +115,7 @@ def _not_finite(model: Module) -> Iterator[Finding]:
             )
 
 
-def _output(model: Module, example: Tensor) -> Iterator[Finding]:
+def _output(model: Module, example: Tensor, target: str) -> Iterator[Finding]:
     try:
         with export_state(model), torch.no_grad():
             output = model.eval()(example.detach().clone())
@@ -135,4 +130,13 @@ def _output(model: Module, example: Tensor) -> Iterator[Finding]:
             f"the model returns a {type(output).__name__}",
             STOPS,
             "return one plain tensor; return_quant_tensor=False on the last layer",
+        )
+    elif target != "qcdq" and not output.is_floating_point():
+        yield Finding(
+            ERROR,
+            "model",
+            "float-output",
+            f"the model returns {output.dtype}",
+            "Loud: what is compared with PyTorch are logits.",
+            "leave argmax and the like out of it, so that it returns logits",
         )

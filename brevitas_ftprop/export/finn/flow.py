@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..checks import check_batch, check_finite, check_model
+from ..deployable.check import require_deployable
+from ..edges import Edges
 from ..errors import ExportError, VerificationError
 from ..output_folder import check_folder, output_folder
 from ..qonnx import export_qonnx
@@ -24,7 +26,6 @@ from ..quiet import silence
 from ..state import export_state
 from ..verify import verify_export
 from .device import check_device
-from .edges import Edges
 from .environment import prepare_finn
 from .execution import CannotRunError, executable
 from .inputs import checked_edges, described, images_to_compare
@@ -63,7 +64,8 @@ def export_finn(
 ) -> FinnReport:
     """Compile a model to a FINN dataflow partition, every step compared with PyTorch.
 
-    QONNX export, forms that FINN maps exactly, FINN's conversion, streamlining, hardware layers,
+    What ``check_deployable`` finds is raised before anything is written. Then follow QONNX export,
+    forms that FINN maps exactly, FINN's conversion, streamlining, hardware layers,
     partition, folding, estimates. Behind each step the graph runs beside PyTorch on the batch; all
     quantizers' integers and the outputs are compared as by ``verify_export``, and the first step
     that differs stops the flow.
@@ -99,7 +101,8 @@ def export_finn(
         ImportError: if finn-plus is not installed; says how to install it.
         TypeError, ValueError: for a model, batch or option that cannot be used.
         OSError: if the folder exists already or cannot be written.
-        ExportError: if a step fails or leaves layers to software; names step and layer.
+        ExportError: for a model that ``check_deployable`` refuses, in its words; if a step fails
+            or leaves layers to software; names step and layer.
         VerificationError: if a step computes something else; names step and node.
 
     References:
@@ -115,6 +118,7 @@ def export_finn(
     seen, given = images_to_compare(example_input, batch, edges)
     target = check_folder(out_dir, overwrite=overwrite)
     prepare_finn()
+    require_deployable(model, example_input, "finn", dynamo=dynamo, images=images, result=result)
     from .builder import build_config
 
     report = FinnReport(fpga_part, clock_ns, target_fps, described(edges, example_input))

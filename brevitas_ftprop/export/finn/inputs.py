@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_batch
-from .edges import Edges, check_edges
+from ..edges import Edges, check_edges
 
 __all__ = ["checked_edges", "described", "images_to_compare"]
 

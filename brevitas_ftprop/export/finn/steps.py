@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .edges import Edges
+from ..edges import Edges
 from .execution import HARDWARE
 from .orders import has_joins, streamlining
 from .passes import (

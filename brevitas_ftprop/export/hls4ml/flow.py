@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..checks import check_batch, check_finite, check_model
+from ..deployable.check import require_deployable
 from ..output_folder import check_folder, output_folder
 from ..qonnx import export_qonnx
 from ..state import export_state
@@ -83,7 +84,8 @@ def export_hls4ml(
     Raises:
         TypeError, ValueError: for a model, batch or option that cannot be used.
         OSError: if the folder exists already, or cannot be written.
-        ExportError: if hls4ml or g++ is missing, or the model does not fit; names the layer.
+        ExportError: if hls4ml or g++ is missing, or ``check_deployable`` refuses the model, in
+            its words.
         VerificationError: if a pre-activation is not finite; names the layer.
 
     >>> import brevitas.nn as qnn
@@ -115,6 +117,7 @@ def export_hls4ml(
     from .project import Options, Project, require_tools
 
     require_tools()
+    require_deployable(model, example_input, "hls4ml", dynamo=dynamo)
     options = Options(part, clock_ns, io_type, strategy, reuse_factor)
     report = Hls4mlReport(target)
     with (

@@ -83,8 +83,16 @@ def affine_steps(
     unmet = _unmet(relaxed, count, ROUND, first)
     if slack and not unmet:
         return _coarsest(relaxed, count, ROUND, first)
+    who, row = name or "a quantizer", rows[unmet[0]]
+    cut = int((row <= low).sum())
+    if 0 < cut < count and _has_even_rest(row[cut:], low, high, first + cut):
+        raise ExportError(
+            f"{who}: channel {unmet[0]} never falls below level {cut} of {count}, as behind a ReLU "
+            "before a signed quantizer, and hls4ml's quantizers saturate at their lowest level "
+            "only: use an unsigned quantizer (QuantReLU), or leave the ReLU out"
+        )
     raise ExportError(
-        f"{name or 'a quantizer'}: the thresholds of channel {unmet[0]} are not evenly spaced, "
+        f"{who}: the thresholds of channel {unmet[0]} are not evenly spaced, "
         "which hls4ml's quantizers need: use a uniform quantizer or one of the staircases"
     )
 
@@ -94,6 +102,12 @@ def _unmet(channels: list[_Channel], count: int, rounding: str, first: int) -> l
     ends = _ends(count, MOST_FRACTIONAL_BITS, rounding, first)
     found = [channel.on_grid(MOST_FRACTIONAL_BITS, *ends) for channel in channels]
     return [index for index, pair in enumerate(found) if pair is None]
+
+
+def _has_even_rest(row: np.ndarray, low: int, high: int, first: int) -> bool:
+    """Whether the levels behind those that are always reached are those of an affine function."""
+    channel = _Channel(row, low, high, slack=1)
+    return not _unmet([channel], len(row), ROUND, first)
 
 
 def _coarsest(channels: list[_Channel], count: int, rounding: str, first: int) -> AffineSteps:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ...levels import LevelFunction, level_function, tensor_quant_of
+from ..dependence import run_traced
 from ..errors import VerificationError
 from ..quantizers import ACTIVATION, WEIGHT, kind_of
 from ..tags import Site
@@ -96,7 +97,7 @@ class Verification:
         size = input_shape(self.graph)[0]
         chunks = [chunk.contiguous() for chunk in batch.split(size)]
         first = capture(self.model, self.proxies, chunks[0])
-        self._check_calls(first)
+        self._check_calls(first, chunks[0])
         self._compare_declared()
         # One pass for the layers and one for each optimization level, so that few copies of the
         # weights are alive at a time.
@@ -166,18 +167,26 @@ class Verification:
             ]
             compare_free(report, differences, captured.output, output, risk.beyond(output))
 
-    def _check_calls(self, captured: Captured) -> None:
-        """The file's calls of each activation quantizer are the model's."""
-        in_file: dict[str, int] = {}
+    def _check_calls(self, captured: Captured, chunk: Tensor) -> None:
+        """The file has the calls of quantizers that the model's output depends on, and no others.
+
+        Calls whose result nobody uses may be left out; calls on one and the same weight may be
+        merged.
+        """
+        _, needed = run_traced(self.model, chunk)
+        in_file: dict[str, set[int]] = {name: set() for name in self.proxies}
         for site in (*self.activations, *self.weights):
-            in_file[site.name] = max(in_file.get(site.name, 0), site.call + 1)
+            in_file[site.name].add(site.call)
         for name, calls in captured.calls.items():
-            count, is_weight = in_file.get(name, 0), kind_of(self.proxies[name]) == WEIGHT
-            if count != len(calls) and not (is_weight and count and _all_same(calls)):
-                unused = "" if count else ", or the model does not use what this quantizer gives"
+            found = in_file[name]
+            missing = {call for owner, call in needed if owner == name} - found
+            is_weight = kind_of(self.proxies[name]) == WEIGHT
+            if is_weight and found and _all_same(calls):
+                missing = set()
+            if missing or max(found, default=-1) >= len(calls):
                 raise VerificationError(
-                    f"the model calls {name} {len(calls)} times, {self.path} {count} times: "
-                    f"it was exported from another architecture{unused}"
+                    f"the model calls {name} {len(calls)} times, {self.path} {len(found)} times: "
+                    "it was exported from another architecture"
                 )
         for site in self.activations:
             function, call = self.functions[site.name], self._call(captured, site)

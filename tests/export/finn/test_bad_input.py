@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
+import brevitas.nn as qnn
 import pytest
 import torch
 from torch import nn
 
-from brevitas_ftprop.export import ExportError, VerificationError
+from brevitas_ftprop.export import ExportError, check_deployable
 from brevitas_ftprop.export.finn import export_finn
 
 EXAMPLE = torch.randn(1, 3, 8, 8)
@@ -94,16 +95,46 @@ def test_a_model_that_returns_indices_is_told_to_return_logits(network, tmp_path
         def forward(self, x):
             return self.network(x).flatten(1).argmax(1)
 
-    with pytest.raises(VerificationError, match="leave argmax and the like out"):
+    with pytest.raises(ExportError, match=r"returns torch\.int64.*leave argmax and the like out"):
         export_finn(Classes().eval(), EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_layer_without_hardware_is_named(network, tmp_path):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
     model = nn.Sequential(*network, nn.Sigmoid())
-    with pytest.raises(ExportError, match="Sigmoid"):
+    with pytest.raises(ExportError, match=r"^\d+: the operator Sigmoid\..* Fix: build the network"):
         export_finn(model, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
-    assert (tmp_path / "out.unfinished" / "report.json").is_file()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "result", "reason"),
+    [
+        (lambda: conv(), (1, 3, 8, 8), "class", r"shape \[1, 2, 6, 6\], not \(1, classes\)"),
+        (lambda: flat(), (1, 2, 16), "logits", "Conv of 1 spatial dimensions.*1-D"),
+    ],
+    ids=["class of a map", "one dimension"],
+)
+def test_what_the_check_refuses_is_refused_in_its_words(make, shape, result, reason, tmp_path):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+    model, example = make(), torch.randn(shape)
+    model(example)
+    options = {"dynamo": False, "result": result}
+    with pytest.raises(ExportError, match=reason) as caught:
+        export_finn(model.eval(), example, tmp_path / "out", progress=False, **options)
+    assert list(tmp_path.iterdir()) == []
+    first = check_deployable(model, example, **options).errors[0]
+    assert f"{first.layer}: {first.message}. {first.why} Fix: {first.fix}" in str(caught.value)
+
+
+def conv() -> nn.Module:
+    return nn.Sequential(qnn.QuantIdentity(), qnn.QuantConv2d(3, 2, 3, bias=False))
+
+
+def flat() -> nn.Module:
+    layers = [qnn.QuantConv1d(2, 4, 3, bias=False), qnn.QuantConv1d(4, 2, 3, bias=False)]
+    return nn.Sequential(qnn.QuantIdentity(), layers[0], qnn.QuantReLU(bit_width=4), layers[1])
 
 
 def test_a_step_of_finn_that_fails_is_named(network, tmp_path, monkeypatch):

@@ -73,6 +73,14 @@ def test_channels_share_the_bits_that_the_worst_of_them_needs():
     )
 
 
+def test_levels_that_a_relu_cuts_off_are_not_blamed_on_the_thresholds():
+    """Of a signed quantizer of −2 … 2 behind a ReLU, level 0 is the lowest that occurs."""
+    with pytest.raises(ExportError, match=r"act1: channel 0 never falls below level 2 of 4.*ReLU"):
+        affine_steps(np.array([[-8, -8, 3, 5]]), -8, 8, name="act1")
+    steps = affine_steps(np.array([[3, 5]]), -8, 8, name="act1")
+    assert levels(steps, np.array([-8, 2, 3, 4, 5]), 2).ravel().tolist() == [0, 0, 1, 1, 2]
+
+
 def test_uneven_thresholds_are_refused_with_the_name_and_channel():
     with pytest.raises(ExportError, match=r"act1: the thresholds of channel 1 are not evenly"):
         affine_steps(np.array([[0, 4, 8], [0, 1, 8]]), -16, 15, name="act1")

@@ -1,0 +1,89 @@
+"""The check says of each target what its export does, on models of every kind."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from qonnx.core.modelwrapper import ModelWrapper
+from torch import Tensor, nn
+
+from brevitas_ftprop.export import ExportError, check_deployable, export_qcdq, export_qonnx
+from brevitas_ftprop.export.finn import export_finn, steps
+from brevitas_ftprop.export.hls4ml.hardware_graph import hardware_graph
+from tests.export.deployable.mixtures import draw_mixture
+
+SEEDS = range(300)
+QUICK = range(12)
+DYNAMO_SHARE = 1 / 8
+
+
+class CompilerReachedError(Exception):
+    """FINN's own transformations would begin."""
+
+
+def to_qcdq(model: nn.Module, example: Tensor, path: Path, *, dynamo: bool) -> None:
+    export_qcdq(model, example, path / "model.onnx", dynamo=dynamo)
+
+
+def to_hls4ml(model: nn.Module, example: Tensor, path: Path, *, dynamo: bool) -> None:
+    """What ``export_hls4ml`` does before hls4ml begins, without asking the check first."""
+    file = export_qonnx(model, example[:1], path / "model.onnx", dynamo=dynamo)
+    hardware_graph(ModelWrapper(str(file)))
+
+
+def to_finn(model: nn.Module, example: Tensor, path: Path, *, dynamo: bool) -> None:
+    """``export_finn`` up to its first step that is not the export."""
+    with contextlib.suppress(CompilerReachedError):
+        export_finn(model, example, path / "out", dynamo=dynamo, progress=False)
+
+
+EXPORTS = {"qcdq": to_qcdq, "hls4ml": to_hls4ml, "finn": to_finn}
+
+
+@pytest.fixture
+def assert_agreement(tmp_path, monkeypatch) -> Callable[[str, int], bool]:
+    def stop(*args):
+        raise CompilerReachedError
+
+    monkeypatch.setitem(steps.STEPS, next(iter(steps.STEPS)), stop)
+
+    def agree(target: str, seed: int) -> bool:
+        """Whether both accept; fails where they differ."""
+        model, example = draw_mixture(seed)
+        dynamo = random.Random(f"exporter {seed}").random() < DYNAMO_SHARE
+        report = check_deployable(model, example, target, dynamo=dynamo)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        folder = tmp_path / f"{target}{seed}"
+        folder.mkdir()
+        try:
+            EXPORTS[target](model, example, folder, dynamo=dynamo)
+            error = None
+        except (ExportError, ValueError) as caught:
+            error = caught
+        said = f"seed {seed}, dynamo={dynamo}: {report}\n{error}\n{model}"
+        assert report.ok is (error is None), said
+        assert error is None or "IndexError" not in str(error), said
+        for name, value in model.state_dict().items():
+            assert value.equal(before[name]) or value.isnan().any(), name
+        return report.ok
+
+    return agree
+
+
+@pytest.mark.parametrize("target", EXPORTS)
+def test_the_check_and_the_export_agree(target, assert_agreement):
+    accepted = [assert_agreement(target, seed) for seed in QUICK]
+    assert any(accepted)
+    assert not all(accepted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", EXPORTS)
+def test_the_check_and_the_export_agree_on_300_models(target, assert_agreement):
+    accepted = sum(assert_agreement(target, seed) for seed in SEEDS)
+    print(f"{target}: {accepted} of {len(SEEDS)} models are accepted by both, no disagreement")
+    assert accepted >= len(SEEDS) / 20
