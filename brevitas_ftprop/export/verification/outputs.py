@@ -7,14 +7,11 @@ import torch
 from onnx import ModelProto, TensorProto
 from torch import Tensor
 
+from .assumed import tolerance
 from .differences import beyond_bound
 from .rounding import Bounded
 
 __all__ = ["beyond_rounding", "interface_differences"]
-
-# For outputs behind an operator without a rounding bound, such as a softmax; the report names it.
-# The first is of each value, the second of the largest in its image.
-UNBOUNDED_RTOL, UNBOUNDED_ATOL = 1e-5, 1e-6
 
 
 def interface_differences(
@@ -63,15 +60,11 @@ def beyond_rounding(found: Tensor, expected: Tensor, bound: Bounded | None) -> T
     Args:
         found: the file's (N, …).
         expected: PyTorch's.
-        bound: None, behind an operator without one, allows for 1e-5 of each value and 1e-6 of the
-            largest finite one in its image.
+        bound: None, behind an operator without one, allows for a ``tolerance``.
     """
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return torch.ones_like(expected, dtype=torch.bool)
     if bound is not None and bound.value.shape == expected.shape:
         return beyond_bound(found, bound)
-    sizes = torch.where(expected.isfinite(), expected.abs().double(), 0.0)
-    largest = sizes.reshape(len(sizes), -1).amax(1).reshape(-1, *(1,) * (sizes.dim() - 1))
-    tolerance = UNBOUNDED_RTOL * sizes + UNBOUNDED_ATOL * largest
-    is_near = (found.double() - expected.double()).abs() <= tolerance
+    is_near = (found.double() - expected.double()).abs() <= tolerance(expected)
     return ~((found == expected) | is_near)

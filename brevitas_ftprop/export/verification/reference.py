@@ -60,6 +60,8 @@ class Reference:
     ) -> tuple[Mapping[tuple[str, int], Bounded], Bounded | None]:
         """What each activation quantizer reads, by name and call, and the output; each if bounded.
 
+        The output is given a tolerance behind operators without a bound, if they can be evaluated.
+
         Args:
             chunk: the model's input.
             captured: what its quantizers gave; every layer is fed with it.
@@ -78,7 +80,10 @@ class Reference:
             (site.name, site.call): bounded.get(behind.get(str(site.source), str(site.source)))
             for site in self._activations
         }
-        return {key: z for key, z in found.items() if z is not None}, bounded.get(FORCED_OUTPUT)
+        output = bounded.get(FORCED_OUTPUT)
+        if output is None:
+            output = evaluate(self._graph, known, assume=True).get(FORCED_OUTPUT)
+        return {key: z for key, z in found.items() if z is not None}, output
 
 
 def _traced(model: Module, example: Tensor) -> ModelProto | None:
