@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +16,15 @@ from ..errors import VerificationError
 from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
 from ..verification.capture import capture
 from ..verification.differences import integers
+from ..verification.outputs import beyond_rounding
 from ..verification.reference import Reference
 from ..verification.rounding import Bounded, outward
 from .execution import run
+from .pre_activations import Interval, Lines
 from .report import Excused, StepReport
 from .tracking import Unit, units_of
 
 __all__ = ["Oracle"]
-
-# For outputs behind an operator without a rounding bound.
-UNBOUNDED_RTOL, UNBOUNDED_ATOL = 1e-5, 1e-6
 
 Key = tuple[str, int]
 
@@ -38,20 +38,26 @@ class _Image:
         bound: of the logits; None if unknown.
         levels: of each quantizer call, from 0 for the lowest to 1 for the highest level.
         at_risk: of each quantizer call, the units whose threshold lies within the rounding bound.
+        intervals: of each quantizer call with a bound, where its pre-activations may lie.
     """
 
     output: Tensor
     bound: Bounded | None
     levels: dict[Key, np.ndarray]
     at_risk: dict[Key, np.ndarray]
+    intervals: dict[Key, Interval]
 
 
 class Oracle:
     """PyTorch's integers and logits on a batch, image by image.
 
     As in ``verify_export``, a unit may differ only where its pre-activation, in float64, lies
-    within the float32 rounding bound of a threshold. It is then set right, and what is behind it
-    is computed again; without an excuse all behind it follows from it and is not judged.
+    within the float32 rounding bound of a threshold, and the graph's own lies where PyTorch's does:
+    within twice the bound or, once scales have moved into the thresholds, both it and the threshold
+    on the channel's line from the graph's numbers to PyTorch's (see ``pre_activations``). Where the
+    graph has a quantizer on another side of a pool this is not known. An excused unit is set right,
+    and what is behind it is computed again; without an excuse all behind it follows from it and is
+    not judged.
 
     Args:
         model: in evaluation mode.
@@ -70,10 +76,11 @@ class Oracle:
         self._thresholds = {n: f.thresholds().numpy() for n, f in functions.items()}
         reference = Reference(model, batch[:1], set(proxies))
         self.images: list[_Image] = []
+        self._lines: defaultdict[tuple[str, Key], Lines] = defaultdict(Lines)
         for image in batch.split(1):
             captured = capture(model, every, image)
             bounds, output_bound = reference.bounds(image, captured)
-            levels, at_risk = {}, {}
+            levels, at_risk, intervals = {}, {}, {}
             for name, function in functions.items():
                 lowest = function.level_values[0]
                 for call, seen in enumerate(captured.calls[name]):
@@ -84,8 +91,11 @@ class Oracle:
                     if z is not None and z.value.shape == seen.result.shape:
                         low, high = (function.levels(end) for end in outward(z))
                         risky = low != high
+                        ends = (end.double().numpy() for end in outward(z))
+                        intervals[name, call] = Interval.around(*ends)
                     at_risk[name, call] = risky.numpy()
-            self.images.append(_Image(captured.output, output_bound, levels, at_risk))
+            image = _Image(captured.output, output_bound, levels, at_risk, intervals)
+            self.images.append(image)
 
     def compare_thresholds(self, report: StepReport, graph: Any) -> None:
         """Compare thresholds on pre-activations with the quantizers' own, to the last bit.
@@ -101,15 +111,20 @@ class Oracle:
             if is_pixels or (behind is not None and behind.op_type == "MaxPool"):
                 continue
             found = graph.get_initializer(unit.thresholds)
-            expected = self._thresholds[unit.name]
-            # A sign of two bits has its one threshold twice.
-            expected = expected.repeat(found.shape[1] // expected.shape[1], axis=1)
-            largest = np.finfo(np.float32).max
-            wrong = found != np.clip(expected, -largest, largest)
+            wrong = found != self._own_thresholds(unit, graph)
             report.thresholds += wrong.size
             report.mismatches += int(wrong.sum())
             if wrong.any() and report.first_difference is None:
                 report.first_difference = f"{unit.node} ({unit.name})"
+
+    def _own_thresholds(self, unit: Unit, graph: Any) -> np.ndarray:
+        """The quantizer's own thresholds as a graph would have them, (1 or C, n)."""
+        expected = self._thresholds[unit.name]
+        count = graph.get_initializer(unit.thresholds).shape[1]
+        largest = np.finfo(np.float32).max
+        # A sign of two bits has its one threshold twice.
+        repeated = expected.repeat(count // expected.shape[1], axis=1)
+        return np.clip(repeated, -largest, largest)
 
     def compare(self, report: StepReport, index: int, graph: Any, entry: np.ndarray) -> None:
         """Compare one image's tensors in a step's graph, and add to the report.
@@ -131,11 +146,15 @@ class Oracle:
         for unit in units:
             found = unit.levels(tensors[unit.tensor])
             wrong = self._wrong(unit, found, image)
-            if not self._is_excused(report, index, unit, found.reshape(wrong.shape), wrong):
+            found = found.reshape(wrong.shape)
+            excused = wrong & image.at_risk[unit.name, unit.call]
+            excused &= self._explained(report, image, graph, unit, tensors[unit.source], found)
+            if not self._is_excused(report, index, unit, found, wrong, excused):
                 return
             if wrong.any():
-                expected = image.levels[unit.name, unit.call].reshape(found.shape)
-                tensors[unit.tensor] = unit.values(expected).astype(np.float32)
+                expected = image.levels[unit.name, unit.call]
+                right = expected.reshape(unit.levels(tensors[unit.tensor]).shape)
+                tensors[unit.tensor] = unit.values(right).astype(np.float32)
                 tensors = run(graph, tensors, behind=unit.tensor)
         report.images += 1
         report.same_class += _has_class_of(given, image.output)
@@ -150,11 +169,54 @@ class Oracle:
         # Quotients of small integers by the same number: equal integers give equal quotients.
         return found.reshape(expected.shape) != expected
 
+    def _explained(
+        self,
+        report: StepReport,
+        image: _Image,
+        graph: Any,
+        unit: Unit,
+        source: np.ndarray,
+        found: np.ndarray,
+    ) -> np.ndarray:
+        """The units whose own pre-activation lies where PyTorch's does, as far as is known."""
+        key = unit.name, unit.call
+        interval = image.intervals.get(key)
+        explained = np.ones(found.shape, dtype=bool)
+        behind = graph.find_producer(unit.source)
+        if interval is None or unit.behind_pool or (behind is not None and "Pool" in behind.op_type):
+            return explained
+        source = np.moveaxis(source, -1, 1) if unit.channels_last else source
+        source = source.reshape(found.shape).astype(np.float64)
+        own, theirs = self._own_thresholds(unit, graph), graph.get_initializer(unit.thresholds)
+        if np.all(own == theirs):
+            return interval.holds(source)
+        lines = self._lines[report.file, key]
+        lines.add(source, interval)
+        counts = np.stack([found, image.levels[key]]) * theirs.shape[1]
+        first, last = np.rint(counts.min(0)), np.rint(counts.max(0))
+        whole = graph.get_tensor_datatype(unit.source).is_integer()
+        for level in range(own.shape[1]):
+            where = np.nonzero((first <= level) & (level < last))
+            channels = where[1]
+            explained[where] &= lines.agree(
+                source[where],
+                channels,
+                Interval(interval.low[where], interval.high[where]),
+                (_of(own, channels, level), _of(theirs, channels, level)),
+                whole=whole,
+            )
+        return explained
+
     def _is_excused(
-        self, report: StepReport, index: int, unit: Unit, found: np.ndarray, wrong: np.ndarray
+        self,
+        report: StepReport,
+        index: int,
+        unit: Unit,
+        found: np.ndarray,
+        wrong: np.ndarray,
+        excused: np.ndarray,
     ) -> bool:
         image, key = self.images[index], (unit.name, unit.call)
-        excused = wrong & image.at_risk[key]
         mismatches = int((wrong & ~excused).sum())
         report.compared += wrong.size
         report.excused += int(excused.sum())
@@ -181,11 +243,7 @@ class Oracle:
         else:
             difference = float((values - logits).abs().max())
             report.max_difference = max(report.max_difference, difference)
-            if image.bound is None:
-                wrong = ~torch.isclose(values, logits, rtol=UNBOUNDED_RTOL, atol=UNBOUNDED_ATOL)
-            else:
-                error = (values.double() - image.bound.value.reshape(-1)).abs()
-                wrong = ~(error <= image.bound.error.reshape(-1))
+            wrong = beyond_rounding(values.reshape(image.output.shape), image.output, image.bound)
         report.wrong_outputs += int(wrong.sum())
         if bool(wrong.any()) and report.first_difference is None:
             report.first_difference = "output"
@@ -196,3 +254,8 @@ def _has_class_of(found: np.ndarray, output: Tensor) -> bool:
     logits = output.reshape(-1)
     index = int(found.reshape(-1)[0]) if found.size != logits.numel() else int(found.argmax())
     return bool(logits[index] == logits.max())
+
+
+def _of(thresholds: np.ndarray, channels: np.ndarray, level: int) -> np.ndarray:
+    """A level's threshold of each unit; one row is that of all channels."""
+    return thresholds[channels if len(thresholds) > 1 else np.zeros_like(channels), level]

@@ -33,6 +33,7 @@ class Unit:
         lowest: the integer of the lowest level in this graph.
         span: distance of the integers of the lowest and the highest level.
         channels_last: whether the tensor is (N, H, W, C).
+        behind_pool: whether its integers are read behind the pool that follows it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Unit:
     lowest: int
     span: int
     channels_last: bool
+    behind_pool: bool
 
     def levels(self, values: np.ndarray) -> np.ndarray:
         """Levels from 0 (the lowest) to 1 (the highest), with channels on axis 1."""
@@ -114,6 +116,7 @@ def units_of(model: Any) -> list[Unit]:
                     lowest,
                     span,
                     channels_last,
+                    READ_BEHIND_POOL in notes,
                 )
             )
     return found

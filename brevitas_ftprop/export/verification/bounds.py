@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from ..tags import is_tagged
+from .assumed import assumed
 from .bound_steps import STEPS
 from .bound_sums import SUMS
 from .rounding import Bounded, UnboundedError, exactly
@@ -20,7 +22,9 @@ __all__ = ["evaluate", "unbounded_operators"]
 OPERATORS: dict[str, Callable[..., Bounded]] = {**SUMS, **STEPS}
 
 
-def evaluate(model: ModelProto, known: Mapping[str, Tensor]) -> dict[str, Bounded]:
+def evaluate(
+    model: ModelProto, known: Mapping[str, Tensor], *, assume: bool = False
+) -> dict[str, Bounded]:
     """Every tensor of a graph that can be computed, in float64 with its float32 error bound.
 
     Tensors in ``known`` are taken as they are (float32, without error) and not computed. For a sum
@@ -32,6 +36,7 @@ def evaluate(model: ModelProto, known: Mapping[str, Tensor]) -> dict[str, Bounde
     Args:
         model: a graph in topological order.
         known: graph inputs, and outputs of nodes that are not to be computed, by name.
+        assume: go on behind operators without a bound, with a tolerance instead (see ``assumed``).
 
     >>> node = onnx.helper.make_node("Relu", ["x"], ["y"])
     >>> graph = onnx.helper.make_graph([node], "relu", [], [])
@@ -55,7 +60,9 @@ def evaluate(model: ModelProto, known: Mapping[str, Tensor]) -> dict[str, Bounde
                     raise UnboundedError(node.op_type)
                 tensors[node.output[0]] = OPERATORS[node.op_type](attributes, *inputs)
             except (KeyError, UnboundedError):
-                continue
+                if assume:
+                    with suppress(UnboundedError):
+                        tensors[node.output[0]] = assumed(model, node, inputs)
     return tensors
 
 

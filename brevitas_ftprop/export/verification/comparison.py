@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..tags import Site
 from .capture import Call, Captured, capture
 from .declared import declares_otherwise
 from .differences import (
+    Risk,
     adversarial_inputs,
     compare_alone,
     compare_free,
@@ -28,6 +29,7 @@ from .differences import (
 )
 from .free_run import FreeRun
 from .graphs import (
+    FORCED_OUTPUT,
     forced,
     forced_name,
     input_shape,
@@ -35,6 +37,7 @@ from .graphs import (
     isolated,
     source_name,
 )
+from .outputs import beyond_rounding, interface_differences
 from .reference import Reference
 from .report import OutputReport, QuantizerReport, VerifyReport
 from .rounding import Bounded
@@ -42,16 +45,13 @@ from .runners import runner_for
 
 __all__ = ["Verification"]
 
-# For outputs behind an operator without a rounding bound, such as a softmax; the report names it.
-UNBOUNDED_RTOL, UNBOUNDED_ATOL = 1e-5, 1e-6
-
 
 @dataclass(frozen=True)
-class _Risk:
-    """Where one chunk's results may differ: units by quantizer, and outputs beyond their bound."""
+class _Reach:
+    """How far one chunk's results may differ: units by quantizer, and the output."""
 
-    at_risk: dict[Site, Tensor]
-    beyond: Callable[[Tensor], Tensor]
+    risks: dict[Site, Risk]
+    output: Bounded | None
 
 
 class Verification:
@@ -89,7 +89,6 @@ class Verification:
         }
         self.runner = runner_for(graph)
         self.input = graph.graph.input[0].name
-        self.output = graph.graph.output[0].name
         self.report = VerifyReport(quantizers=list(self.reports.values()))
 
     def run(self, batch: Tensor) -> VerifyReport:
@@ -99,16 +98,19 @@ class Verification:
         first = capture(self.model, self.proxies, chunks[0])
         self._check_calls(first, chunks[0])
         self._compare_declared()
+        self.report.interface = interface_differences(
+            self.graph, self.runner.names, chunks[0], first.output
+        )
         # One pass for the layers and one for each optimization level, so that few copies of the
         # weights are alive at a time.
-        risks = self._compare_layers(chunks, first, size)
+        reaches = self._compare_layers(chunks, first, size)
         for level in self.runner.levels:
             report = OutputReport(level)
             self.report.outputs.append(report)
-            self._compare_free(report, chunks, risks)
+            self._compare_free(report, chunks, reaches)
         return self.report
 
-    def _compare_layers(self, chunks: Sequence[Tensor], first: Captured, size: int) -> list[_Risk]:
+    def _compare_layers(self, chunks: Sequence[Tensor], first: Captured, size: int) -> list[_Reach]:
         """Quantizers alone, and layers fed PyTorch's integers; what may differ behind them."""
         alone = None
         with self._running():
@@ -119,7 +121,7 @@ class Verification:
             self._compare_weights(first)
             self._compare_adversarial(first)
         reference = Reference(self.model, chunks[0], {site.name for site in self.activations})
-        risks = []
+        reaches = []
         for position, chunk in enumerate(chunks):
             captured = capture(self.model, self.proxies, chunk) if position else first
             expected = {site: self._call(captured, site).result for site in self.activations}
@@ -128,44 +130,47 @@ class Verification:
             with self._running():
                 by_quantizer = alone.run(self._sources(captured)) if alone else {}
                 by_layer = layers.run(inside)
-            bounds, output_bound = reference.bounds(chunk, captured)
-            at_risk = {}
+            read = by_layer | inside | {s.result: inside[forced_name(s)] for s in expected}
+            bounds, bound = reference.bounds(chunk, captured)
+            risks = {}
             for site, values in expected.items():
                 compare_alone(self.reports[site], values, by_quantizer[site.result])
-                at_risk[site] = compare_in_layer(
+                risks[site] = compare_in_layer(
                     self.reports[site],
                     self.functions[site.name],
                     values,
                     by_layer[site.result],
                     bounds.get((site.name, site.call)),
                     first_image=position * size,
+                    sources=(self._call(captured, site).source, read[str(site.source)]),
                 )
-            beyond = self._beyond(captured.output, output_bound)
-            wrong = beyond(by_layer[self.output]) | beyond(captured.output)
+            wrong = beyond_rounding(by_layer[FORCED_OUTPUT], captured.output, bound)
+            wrong |= beyond_rounding(captured.output, captured.output, bound)
             self.report.output_mismatches += int(wrong.sum())
-            risks.append(_Risk(at_risk, beyond))
+            reaches.append(_Reach(risks, bound))
         self.report.unbounded = reference.unbounded
-        return risks
+        return reaches
 
     def _compare_free(
-        self, report: OutputReport, chunks: Sequence[Tensor], risks: Sequence[_Risk]
+        self, report: OutputReport, chunks: Sequence[Tensor], reaches: Sequence[_Reach]
     ) -> None:
         """The file as it is, at one optimization level."""
         with self._running():
             free = FreeRun(self.graph, self.activations, runner=self.runner, level=report.level)
-        for chunk, risk in zip(chunks, risks, strict=True):
+        for chunk, reach in zip(chunks, reaches, strict=True):
             captured = capture(self.model, self.proxies, chunk)
             with self._running():
-                output, quantized = free({self.input: chunk})
+                output, results, sources = free({self.input: chunk})
             differences = [
                 (
                     _label(site),
                     different(self._call(captured, site).result, found),
-                    risk.at_risk[site],
+                    reach.risks[site].excuses(sources.get(site)),
                 )
-                for site, found in quantized.items()
+                for site, found in results.items()
             ]
-            compare_free(report, differences, captured.output, output, risk.beyond(output))
+            beyond = beyond_rounding(output, captured.output, reach.output)
+            compare_free(report, differences, captured.output, output, beyond)
 
     def _check_calls(self, captured: Captured, chunk: Tensor) -> None:
         """The file has the calls of quantizers that the model's output depends on, and no others.
@@ -231,21 +236,6 @@ class Verification:
             report = self.reports[site]
             report.adversarial += values.numel()
             report.adversarial_mismatches += int(different(expected, found[site.result]).sum())
-
-    def _beyond(self, expected: Tensor, bound: Bounded | None) -> Callable[[Tensor], Tensor]:
-        """A function that tells which outputs lie beyond the float32 rounding bound."""
-        # A quantized output is compared among the quantizers, with their excuses.
-        if any(site.result == self.output for site in self.activations):
-            return lambda found: torch.zeros_like(expected, dtype=torch.bool)
-
-        def beyond(found: Tensor) -> Tensor:
-            if found.shape != expected.shape:
-                return torch.ones_like(expected, dtype=torch.bool)
-            if bound is None or bound.value.shape != expected.shape:
-                return ~torch.isclose(found, expected, rtol=UNBOUNDED_RTOL, atol=UNBOUNDED_ATOL)
-            return ~((found.double() - bound.value).abs() <= bound.error)
-
-        return beyond
 
     def _isolated(self, sources: dict[str, Tensor]) -> ModelProto:
         shapes = {name: tuple(value.shape) for name, value in sources.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,9 +12,44 @@ from ...levels import LevelFunction
 from .report import LISTED, OUTPUT, Excused, OutputReport, QuantizerReport
 from .rounding import Bounded, outward
 
-__all__ = ["adversarial_inputs", "compare_alone", "compare_free", "compare_in_layer", "different"]
+__all__ = [
+    "Risk",
+    "adversarial_inputs",
+    "beyond_bound",
+    "compare_alone",
+    "compare_free",
+    "compare_in_layer",
+    "different",
+]
 
 LARGE = (1e4, 1e30, torch.finfo(torch.float32).max)
+# An exporter or runtime may fold factors that the bound knows apart: beyond the bound nothing is
+# excused, beyond this many of it the file computes something else.
+BOUNDS_OF_ANOTHER_FORM = 2
+
+
+@dataclass(frozen=True)
+class Risk:
+    """The units of a quantizer that rounding may move over a threshold.
+
+    Attributes:
+        at_risk: boolean tensor of the units whose threshold lies within the bound.
+        low: float64 tensor, for each of these the least that a float32 pre-activation may be.
+        high: as ``low``, the most.
+    """
+
+    at_risk: Tensor
+    low: Tensor
+    high: Tensor
+
+    def excuses(self, source: Tensor | None) -> Tensor:
+        """Units at risk whose pre-activation, where it is known, lies within the bound."""
+        if source is None or source.shape != self.at_risk.shape:
+            return self.at_risk
+        values = source[self.at_risk].double()
+        excused = self.at_risk.clone()
+        excused[self.at_risk] = (self.low <= values) & (values <= self.high)
+        return excused
 
 
 def different(expected: Tensor, found: Tensor) -> Tensor:
@@ -37,8 +73,13 @@ def compare_in_layer(
     z: Bounded | None,
     *,
     first_image: int,
-) -> Tensor:
+    sources: Sequence[Tensor] = (),
+) -> Risk:
     """Level two: the layer's inputs are the same, so differences need a threshold within the bound.
+
+    A pre-activation beyond the bound is no excuse. Beyond twice the bound it is a difference of its
+    own, whatever the integer behind it: the layer computes something else, and on other inputs the
+    integers would differ.
 
     Args:
         report: is added to.
@@ -47,23 +88,27 @@ def compare_in_layer(
         found: the file's.
         z: the pre-activation with its bound; None excuses nothing.
         first_image: position of this chunk in the batch.
-
-    Returns:
-        Boolean tensor of the units whose threshold lies within the bound.
+        sources: the pre-activations themselves, PyTorch's and the file's.
     """
     wrong = different(expected, found)
     if z is None or z.value.shape != expected.shape or found.shape != expected.shape:
         report.layer_mismatches += int(wrong.sum())
-        return torch.zeros_like(wrong)
+        nothing = torch.empty(0, dtype=torch.float64)
+        return Risk(torch.zeros_like(wrong), nothing, nothing)
     low, high = (function.levels(end) for end in outward(z))
     at_risk = low != high
     report.at_risk += int(at_risk.sum())
+    unexcused = wrong.clone()
+    for source in sources:
+        unexcused |= beyond_bound(source, z, times=BOUNDS_OF_ANOTHER_FORM)
     if bool(wrong.any()):
         ours, theirs = integers(function, expected), integers(function, found)
         is_level = function.dequantize(theirs) == found
         attainable = (low <= ours) & (ours <= high) & (low <= theirs) & (theirs <= high)
         excused = wrong & is_level & attainable
-        report.layer_mismatches += int((wrong & ~excused).sum())
+        for source in sources:
+            excused &= ~beyond_bound(source, z)
+        unexcused &= ~excused
         report.excused += int(excused.sum())
         report.list_excused(
             [
@@ -77,7 +122,16 @@ def compare_in_layer(
                 for where in map(tuple, excused.nonzero()[:LISTED].tolist())
             ]
         )
-    return at_risk
+    report.layer_mismatches += int(unexcused.sum())
+    value, error = z.value[at_risk], z.error[at_risk]
+    return Risk(at_risk, value - error, value + error)
+
+
+def beyond_bound(found: Tensor, bound: Bounded, *, times: int = 1) -> Tensor:
+    """Where values lie outside (some times) a bound; everywhere if the shapes differ."""
+    if found.shape != bound.value.shape:
+        return torch.ones_like(bound.value, dtype=torch.bool)
+    return ~((found.double() - bound.value).abs() <= times * bound.error)
 
 
 def compare_free(
@@ -91,16 +145,16 @@ def compare_free(
 
     Args:
         report: is added to.
-        quantizers: in graph order, the name, the units that differ and the units at risk.
+        quantizers: in graph order, the name, the units that differ and those that may.
         expected: PyTorch's output (N, …).
         found: the file's.
         beyond: which outputs differ by more than rounding.
     """
     images = len(expected)
     settled = torch.zeros(images, dtype=torch.bool)
-    for name, wrong, at_risk in (*quantizers, (OUTPUT, beyond, torch.zeros_like(beyond))):
+    for name, wrong, may_differ in (*quantizers, (OUTPUT, beyond, torch.zeros_like(beyond))):
         begins = wrong.reshape(images, -1).any(1) & ~settled
-        without_excuse = (wrong & ~at_risk).reshape(images, -1).any(1) & begins
+        without_excuse = (wrong & ~may_differ).reshape(images, -1).any(1) & begins
         report.mismatches += int(without_excuse.sum())
         report.excused += int((begins & ~without_excuse).sum())
         if report.first_difference is None and bool(without_excuse.any()):
@@ -108,9 +162,9 @@ def compare_free(
         settled |= begins
     report.images += images
     if found.shape == expected.shape:
-        difference = float((found - expected).abs().nan_to_num(nan=torch.inf).max())
+        difference = float((found.double() - expected).abs().nan_to_num(nan=torch.inf).max())
         report.max_difference = max(report.max_difference, difference)
-        classes = [output.reshape(images, -1).argmax(1) for output in (found, expected)]
+        classes = [output.double().reshape(images, -1).argmax(1) for output in (found, expected)]
         report.same_class += int((classes[0] == classes[1]).sum())
     else:
         report.max_difference = torch.inf

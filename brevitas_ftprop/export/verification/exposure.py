@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import onnx
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from ..tags import Site
 
-__all__ = ["Exposure", "expose", "exposures", "results"]
+__all__ = ["Exposure", "expose", "exposures", "results", "sources"]
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """A tensor that tells what a quantizer gave.
+    """A tensor that tells what a quantizer gave, or read.
 
     Attributes:
         site: the quantizer.
@@ -79,14 +80,21 @@ def exposures(model: ModelProto, sites: Sequence[Site]) -> list[Exposure]:
     return found
 
 
-def expose(model: ModelProto, wanted: Sequence[Exposure]) -> tuple[ModelProto, list[Exposure]]:
+def sources(sites: Sequence[Site]) -> list[Exposure]:
+    """What each quantizer reads."""
+    return [Exposure(s, s.source, TensorProto.FLOAT) for s in sites if s.source is not None]
+
+
+def expose(
+    model: ModelProto, *wanted: Sequence[Exposure]
+) -> tuple[ModelProto, list[list[Exposure]]]:
     """A copy of a graph whose exposed tensors are outputs, and the exposures that it still has."""
     present = {output for node in model.graph.node for output in node.output}
     outputs = {output.name for output in model.graph.output}
     copy = ModelProto()
     copy.CopyFrom(model)
-    kept = [exposure for exposure in wanted if exposure.tensor in present]
-    for exposure in kept:
+    kept = [[exposure for exposure in group if exposure.tensor in present] for group in wanted]
+    for exposure in chain.from_iterable(kept):
         if exposure.tensor not in outputs:
             outputs.add(exposure.tensor)
             copy.graph.output.append(
@@ -100,5 +108,5 @@ def expose(model: ModelProto, wanted: Sequence[Exposure]) -> tuple[ModelProto, l
 
 
 def results(kept: Sequence[Exposure], values: Mapping[str, Tensor]) -> dict[Site, Tensor]:
-    """What each exposed quantizer gave."""
+    """What each exposed quantizer gave, or read."""
     return {exposure.site: exposure.result(values[exposure.tensor]) for exposure in kept}

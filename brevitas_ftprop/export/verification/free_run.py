@@ -8,7 +8,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from ..tags import Site
-from .exposure import expose, exposures, results
+from .exposure import expose, exposures, results, sources
 from .runners import OrtRunner, QonnxRunner
 
 __all__ = ["FreeRun"]
@@ -36,9 +36,14 @@ class FreeRun:
         self._run = runner(graph, level=level)
         # Made after the optimizations, so that looking does not change what is looked at.
         optimized = runner.optimized(graph, level=level)
-        exposed, self._kept = expose(optimized, exposures(graph, activations))
+        wanted = [exposures(graph, activations), sources(activations)]
+        exposed, (self._results, self._sources) = expose(optimized, *wanted)
         self._exposed = runner(exposed)
 
-    def __call__(self, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[Site, Tensor]]:
-        """The output, and what each quantizer gave."""
-        return self._run.run(inputs)[self._output], results(self._kept, self._exposed.run(inputs))
+    def __call__(
+        self, inputs: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[Site, Tensor], dict[Site, Tensor]]:
+        """The output, what each quantizer gave, and what it read where the graph still has it."""
+        output = self._run.run(inputs)[self._output]
+        values = self._exposed.run(inputs)
+        return output, results(self._results, values), results(self._sources, values)

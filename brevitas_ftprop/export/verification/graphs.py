@@ -13,7 +13,9 @@ from ..errors import DamagedFileError, VerificationError
 from ..tags import Site, is_tagged, sites_of
 from .form import check_form
 
-__all__ = ["forced", "input_shape", "is_transposed", "isolated", "load_tagged"]
+__all__ = ["FORCED_OUTPUT", "forced", "input_shape", "is_transposed", "isolated", "load_tagged"]
+
+FORCED_OUTPUT = "output.forced"
 
 
 def load_tagged(path: Path) -> tuple[ModelProto, list[Site]]:
@@ -85,28 +87,34 @@ def isolated(model: ModelProto, sites: Sequence[Site], shapes: Mapping[str, Sequ
 def forced(model: ModelProto, sites: Sequence[Site], shapes: Mapping[str, Sequence[int]]):
     """The whole graph, in which everything behind a quantizer reads from an input instead.
 
+    The graph's output, ``FORCED_OUTPUT`` here, is behind a quantizer even where it is its result.
+
     Args:
         model: the exported graph.
-        sites: the quantizers to cut behind; the new inputs are named by ``forced_name``, and the
-            quantizers' own results are outputs, after the graph's.
+        sites: the quantizers to cut behind; the new inputs are named by ``forced_name``. Their own
+            results, and what they read where it is computed, are outputs, after the graph's.
         shapes: of the quantizers' results, by input name.
     """
     cut = _copy_without_nodes(model)
-    outputs = [output.name for output in model.graph.output]
     replaced = {site.result: forced_name(site) for site in sites}
     own = {index: site.result for site in sites for index in site.nodes}
     for index, node in enumerate(model.graph.node):
         copied = cut.graph.node.add()
         copied.CopyFrom(node)
         _rename(copied.input, {k: v for k, v in replaced.items() if k != own.get(index)})
+    (output,) = model.graph.output
+    last = replaced.get(output.name, output.name)
+    cut.graph.node.append(onnx.helper.make_node("Identity", [last], [FORCED_OUTPUT]))
     cut.graph.input.extend(model.graph.input)
     cut.graph.input.extend(
         _float_tensor(forced_name(site), shapes[forced_name(site)]) for site in sites
     )
-    cut.graph.output.extend(model.graph.output)
-    cut.graph.output.extend(
-        _float_tensor(site.result, None) for site in sites if site.result not in outputs
-    )
+    cut.graph.output.append(output)
+    cut.graph.output[0].name = FORCED_OUTPUT
+    computed = {name for node in model.graph.node for name in node.output} - set(replaced)
+    looked_at = [site.result for site in sites]
+    looked_at += [site.source for site in sites if site.source in computed]
+    cut.graph.output.extend(_float_tensor(name, None) for name in dict.fromkeys(looked_at))
     return cut
 
 

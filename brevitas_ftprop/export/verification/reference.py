@@ -20,7 +20,7 @@ from ..tags import sites_of
 from ..tracing import trace
 from .bounds import evaluate, unbounded_operators
 from .capture import Captured
-from .graphs import forced, forced_name
+from .graphs import FORCED_OUTPUT, forced, forced_name
 from .rounding import Bounded
 
 __all__ = ["Reference"]
@@ -53,12 +53,14 @@ class Reference:
         self._activations = [site for site in sites if site.name in activations]
         self._weights = [site for site in sites if site.name not in activations]
         self._graph = forced(graph, self._activations, dict.fromkeys(map(forced_name, sites), ()))
-        self._input, self._output = graph.graph.input[0].name, graph.graph.output[0].name
+        self._input = graph.graph.input[0].name
 
     def bounds(
         self, chunk: Tensor, captured: Captured
     ) -> tuple[Mapping[tuple[str, int], Bounded], Bounded | None]:
         """What each activation quantizer reads, by name and call, and the output; each if bounded.
+
+        The output is given a tolerance behind operators without a bound, if they can be evaluated.
 
         Args:
             chunk: the model's input.
@@ -78,7 +80,10 @@ class Reference:
             (site.name, site.call): bounded.get(behind.get(str(site.source), str(site.source)))
             for site in self._activations
         }
-        return {key: z for key, z in found.items() if z is not None}, bounded.get(self._output)
+        output = bounded.get(FORCED_OUTPUT)
+        if output is None:
+            output = evaluate(self._graph, known, assume=True).get(FORCED_OUTPUT)
+        return {key: z for key, z in found.items() if z is not None}, output
 
 
 def _traced(model: Module, example: Tensor) -> ModelProto | None:

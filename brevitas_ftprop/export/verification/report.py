@@ -45,8 +45,9 @@ class QuantizerReport:
         adversarial: number of further inputs at and beside each threshold, zeros and large values.
         adversarial_mismatches: how many of them differ.
         layer_mismatches: units that differ with PyTorch's own integers as the layer's input,
-            without excuse.
-        excused: units that differ there within the float32 rounding bound.
+            without excuse, or whose pre-activation there lies beyond twice the float32 rounding
+            bound.
+        excused: units that differ there, with a pre-activation within the bound.
         at_risk: units whose threshold lies within the bound, whether they differ or not.
         declared_mismatches: 1 if its QONNX node declares another integer type than the quantizer
             has, from which a compiler would build other hardware.
@@ -89,7 +90,8 @@ class OutputReport:
         images: number of images compared.
         max_difference: largest absolute difference.
         same_class: images with the same index of the largest output.
-        excused: images in which the first quantizer that differs does so only in units at risk;
+        excused: images in which the first quantizer that differs does so only in units at risk,
+            with a pre-activation within the bound (where optimizations have left the tensor);
             what follows from that is not compared.
         mismatches: other images in which a quantizer differs, or an output by more than the
             float32 rounding bound.
@@ -115,12 +117,15 @@ class VerifyReport:
         output_mismatches: outputs beyond the float32 rounding bound, the last layer being fed
             PyTorch's own integers.
         unbounded: operators without an error bound; nothing behind them is excused.
+        interface: what the file says of its input and output (name, type, shape), where that is
+            not what the exporter writes for this model.
     """
 
     quantizers: list[QuantizerReport] = field(default_factory=list)
     outputs: list[OutputReport] = field(default_factory=list)
     output_mismatches: int = 0
     unbounded: list[str] = field(default_factory=list)
+    interface: list[str] = field(default_factory=list)
 
     @property
     def mismatches(self) -> int:
@@ -128,6 +133,7 @@ class VerifyReport:
         return (
             sum(quantizer.mismatches for quantizer in self.quantizers)
             + self.output_mismatches
+            + len(self.interface)
             + sum(output.mismatches for output in self.outputs)
         )
 
@@ -150,7 +156,7 @@ class VerifyReport:
         for quantizer in self.quantizers:
             if quantizer.mismatches:
                 return quantizer.name
-        if self.output_mismatches:
+        if self.output_mismatches or self.interface:
             return OUTPUT
         return next((o.first_difference for o in self.outputs if o.mismatches), None)
 
@@ -195,6 +201,7 @@ class VerifyReport:
                 f"same class {o.same_class} of {o.images}, different images {o.mismatches}, "
                 f"excused {o.excused}"
             )
+        lines += self.interface
         if self.unbounded:
             lines.append(f"operators without an error bound: {', '.join(self.unbounded)}")
         first = self.first_difference

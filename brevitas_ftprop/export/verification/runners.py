@@ -24,6 +24,8 @@ class OrtRunner:
     """ONNX Runtime on the CPU, one session per graph and optimization level."""
 
     levels = LEVELS
+    # Of input and output, as ``export_qcdq`` gives them.
+    names = ("input", "output")
 
     def __init__(self, model: ModelProto, *, level: str = UNOPTIMIZED) -> None:
         self._session = _session(model, level)
@@ -74,6 +76,8 @@ class QonnxRunner:
     """QONNX's node-by-node executor."""
 
     levels = (UNOPTIMIZED,)
+    # As QONNX's cleanup in ``export_qonnx`` gives them.
+    names = ("global_in", "global_out")
 
     def __init__(self, model: ModelProto, *, level: str = UNOPTIMIZED) -> None:
         from qonnx.core.modelwrapper import ModelWrapper
