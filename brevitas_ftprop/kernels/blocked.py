@@ -103,10 +103,10 @@ def backward(
         and blocks.are_flat
         and kept is not None
         and (kept.dtype == grad.dtype or kind_of(kept) == "half")
-        # In eager's order a sum depends on how the gradient lies in memory.
-        and not (blocks.are_one and any(needs) and in_order is not grad)
     ):
-        gradients = _by_shortcut(step, blocks, in_order, kept, grad_x, operands, rule, needs)
+        gradients = _by_shortcut(
+            step, blocks, in_order, kept, grad_x, operands, rule, needs, as_eager=in_order is grad
+        )
         if gradients is not None:
             return gradients
     if blocks.are_one:
@@ -153,6 +153,8 @@ def _by_shortcut(
     operands: Operands,
     rule: Rule,
     needs: Needs,
+    *,
+    as_eager: bool,
 ) -> Gradients | None:
     """Without the slopes, where there is a way."""
     operands = operands.with_numbers()
@@ -168,8 +170,13 @@ def _by_shortcut(
         short = scale_shortcut(step, *what)
         if short is None:
             return None
-        sum_up = _scale_as_eager if blocks.are_one and short.has_factors else _scale_by_blocks
-        total = sum_up(step, short, parts)
+        if not (blocks.are_one and short.has_factors):
+            total = _scale_by_blocks(step, short, parts)
+        elif as_eager:
+            total = _scale_as_eager(step, short, parts)
+        else:
+            # The order depends on how the gradient lies in memory.
+            return None
         # Infinities behind a ReLU or beyond the range count for nothing in eager's formulas.
         return Gradients(grad_x, total) if math.isfinite(total) else None
     short = None if any(needs) else shortcut(step, *what)
