@@ -1,6 +1,7 @@
 """What a quantizer computes from constants alone, kept from one step to the next."""
 
 from collections.abc import Callable, Hashable
+from operator import is_
 from typing import Any
 
 import torch
@@ -45,17 +46,17 @@ def kept(
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         or torch.is_inference_mode_enabled()
-        or any(source.requires_grad or source.is_inference() for source in sources)
     ):
         return compute()
+    for source in sources:
+        if source.requires_grad or source.is_inference():
+            return compute()
     memory: dict[Hashable, Any] = vars(owner).setdefault(MEMORY, {})
     found = memory.get(name)
     if found is not None:
         tensors, versions, results = found
         # The results too: whoever is given one may write to it.
-        if all(old is new for old, new in zip(tensors, sources, strict=False)) and versions == [
-            tensor._version for tensor in tensors
-        ]:
+        if all(map(is_, tensors, sources)) and versions == [each._version for each in tensors]:
             return results
     results = compute()
     tensors = (*sources, *results)

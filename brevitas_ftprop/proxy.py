@@ -9,12 +9,14 @@ import brevitas.config
 import torch
 from brevitas.inject import DependencyError
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+from brevitas.quant_tensor import IntQuantTensor
 from torch import nn
 
 from .core import fuse_relu
 from .kernels.compiled import COMPILABLE
 from .levels import tensor_quant_of
 from .ops import check_options
+from .quantize_op import is_unseen
 from .rules import get_rule
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 OPTIONS = ("rule", "weighting", "staircase", "saved")
+TRUTH = {truth: torch.tensor(truth) for truth in (False, True)}
 
 
 def rule_holder(tensor_quant: Any) -> Any:
@@ -207,6 +210,12 @@ class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
         with self._initialised():
             super().init_tensor_quant()
         fuse_relu(self.fused_activation_quant_proxy)
+
+    def create_quant_tensor(self, qt_args: Any, x: Any) -> Any:
+        if isinstance(qt_args, tuple) and is_unseen(*qt_args):
+            # Brevitas would make two tensors of these at every step.
+            return IntQuantTensor(*qt_args, TRUTH[self.is_signed], TRUTH[self.training])  # pyright: ignore[reportArgumentType]
+        return super().create_quant_tensor(qt_args, x)
 
 
 class TargetPropWeightQuantProxy(TargetPropProxy, WeightQuantProxyFromInjector):

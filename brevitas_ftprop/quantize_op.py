@@ -23,10 +23,10 @@ from .kernels import (
 )
 from .rules import get_rule
 
-__all__ = ["quantize"]
+__all__ = ["is_unseen", "quantize"]
 
 _below_autograd = torch._C._AutoDispatchBelowAutograd
-PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = {Tensor, torch.nn.Parameter, type(None)}
 
 # Tensors first, then strings: what a step computes, by which rule, and in which way. ``saved`` is
 # "exact" or "compact" to callers; autograd makes of it what is to be kept (:mod:`.kernels.kept`),
@@ -150,28 +150,32 @@ def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
     return memory_format(grad if kept is None or kind_of(kept) == "code" else kept)
 
 
-def _unseen(*tensors: Tensor | None) -> bool:
+def is_unseen(*tensors: Tensor | None) -> bool:
     """Whether nothing would see that these tensors meet in an operator: no mode, tracer, compiler
     or transform, and no tensor of a class of its own.
+
+    >>> is_unseen(torch.zeros(2), None)
+    True
     """
-    return (
-        not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._len_torch_function_stack()
-        and torch._C._get_tracing_state() is None
-        and not torch._C._are_functorch_transforms_active()
-        and all(tensor is None or type(tensor) in PLAIN for tensor in tensors)
-    )
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+    ):
+        return False
+    return PLAIN.issuperset(map(type, tensors))
 
 
 class _Quantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, *rest):
-        *operands, step, rule, weighting, saved, backend = rest
+        *operands, step, rule, weighting, saved, backend, as_operator = rest
         # Settled when it runs: a graph may have been made before a scale began to learn.
         learns = any(ctx.needs_input_grad[1:5])
         keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=learns)
-        compute = _quantize if _unseen(x, *operands) else _operator
+        compute = _operator if as_operator else _quantize
         with _below_autograd():
             y, compact = compute(x, *operands, step, rule, weighting, keep, backend)
         kept = {"input": x, "half": compact, "code": compact, "nothing": None}[keep]
@@ -180,18 +184,24 @@ class _Quantize(torch.autograd.Function):
         ctx.options = step, rule, weighting, backend
         ctx.dtype, ctx.form = x.dtype, memory_format(x)
         ctx.batch_size = x.shape[0] if x.dim() else 1
-        # Of one output no gradient is ever filled with zeros, and ``compact`` is nobody's.
-        return y
+        if not as_operator:
+            return y
+        ctx.mark_non_differentiable(compact)
+        # Else a tensor as large as the code would be filled with zeros.
+        ctx.set_materialize_grads(False)
+        return y, compact
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad, *_):
+        if grad is None:
+            return (None,) * 12
         kept, *operands = ctx.saved_tensors
         _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
         needs = Needs(scale_learns, zero_point_learns, lo_learns or hi_learns)
         if kind_of(kept) == "code":
             # The code lies in memory as the input did.
             grad = in_format(grad, ctx.form)
-        if not torch.is_grad_enabled() and _unseen(grad, kept, *operands):
+        if not torch.is_grad_enabled() and is_unseen(grad, kept):
             with _below_autograd():
                 grad_x, *sums = _gradients(
                     grad, kept, Operands(*operands), *ctx.options, ctx.batch_size, needs
@@ -202,7 +212,7 @@ class _Quantize(torch.autograd.Function):
             )
         learns = scale_learns, zero_point_learns, lo_learns, hi_learns
         sums = [total if wanted else None for total, wanted in zip(sums, learns, strict=True)]
-        return grad_x.to(ctx.dtype), *sums, *(None,) * 6
+        return grad_x.to(ctx.dtype), *sums, *(None,) * 7
 
 
 class _GradientOnce(torch.autograd.Function):
@@ -226,8 +236,7 @@ def _learns(inputs) -> bool:
 @torch.library.impl(_library, "quantize", "Autograd")
 def _(*inputs):
     if _learns(inputs):
-        y = _Quantize.apply(*inputs)
-        return y, y.new_empty(0, dtype=torch.uint8)
+        return _Quantize.apply(*inputs, True)
     with _below_autograd():
         return _operator(*inputs)
 
@@ -272,9 +281,9 @@ def quantize(
     tensor([-0.5000,  0.5000])
     """
     inputs = (x, *operands, step, rule, weighting, saved, backend)
-    if not _unseen(x, *operands):
+    if not is_unseen(x, *operands):
         return _operator(*inputs)[0]
     if _learns(inputs):
-        return _Quantize.apply(*inputs)
+        return _Quantize.apply(*inputs, False)
     with _below_autograd():
         return _quantize(*inputs)[0]

@@ -22,8 +22,9 @@ from torch.nn import Module
 
 from ..constants import kept, without_hooks
 from ..ops import check_options, int_quantize
+from .learned_scale import learned_scale
 from .own_parts import check_clamp, check_rounding
-from .scale import QuantOutput, is_plain
+from .scale import QuantOutput
 
 __all__ = [
     "ROUNDINGS",
@@ -193,7 +194,7 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
             scale = self.scaling_impl(x, int_threshold)
             zero_point = self.zero_point_impl(x, scale, bit_width)
         else:
-            scale, zero_point, bit_width = self._metadata(x)
+            scale, zero_point, bit_width = self._metadata(x, relu)
         y = x if self.observer_only else self.int_quant(scale, zero_point, bit_width, x, relu)
         return y, scale, zero_point, bit_width
 
@@ -211,13 +212,13 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
             not collects
             and not self.observer_only
             and without_hooks(self)
-            and is_plain(self.zero_point_impl, ZeroZeroPoint)
+            and type(self.zero_point_impl) is ZeroZeroPoint
             and isinstance(quant.delay_wrapper.delay_impl, _NoDelay)
             and rounding_of(quant) is not None
         )
 
     @torch.jit.ignore  # pyright: ignore[reportArgumentType]
-    def _metadata(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _metadata(self, x: Tensor, relu: bool) -> tuple[Tensor, Tensor, Tensor]:
         bits: Any = self.msb_clamp_bit_width_impl
         scaling: Any = self.scaling_impl
         zero: Any = self.zero_point_impl
@@ -230,21 +231,34 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
             scale = scaling(x, int_threshold)
             return scale, zero(x, scale, bit_width)
 
-        has_constant_bits = is_plain(bits, BitWidthConst) and is_plain(
-            self.int_scaling_impl, IntScaling, PowerOfTwoIntScaling
+        # Who takes a ReLU over has looked for hooks.
+        has_no_hooks = relu or without_hooks(self)
+        has_constant_bits = (
+            has_no_hooks
+            and type(bits) is BitWidthConst
+            and type(self.int_scaling_impl) in (IntScaling, PowerOfTwoIntScaling)
         )
-        if has_constant_bits:
-            width, scaling_of_int = bits.bit_width.value, self.int_scaling_impl
-            options = (getattr(scaling_of_int, name, None) for name in ("signed", "narrow_range"))
-            name = ("threshold", *options)
-            bit_width, int_threshold = kept(self, name, (width,), compute_threshold)
-        else:
+        if not has_constant_bits:
             bit_width, int_threshold = compute_threshold()
-        if has_constant_bits and is_plain(scaling, ConstScaling) and is_plain(zero, ZeroZeroPoint):
+            return *compute_scale(), bit_width
+        scaling_of_int: Any = self.int_scaling_impl
+        name = (
+            "threshold",
+            getattr(scaling_of_int, "signed", None),
+            getattr(scaling_of_int, "narrow_range", None),
+        )
+        bit_width, int_threshold = kept(self, name, (bits.bit_width.value,), compute_threshold)
+        if type(zero) is not ZeroZeroPoint:
+            return *compute_scale(), bit_width
+        if type(scaling) is ConstScaling:
             sources = (int_threshold, scaling.value.value, zero.zero_point.value)
-            scale, zero_point = kept(self, "scale", sources, compute_scale)
-        else:
-            scale, zero_point = compute_scale()
+            return *kept(self, "scale", sources, compute_scale), bit_width
+        scale = learned_scale(scaling, int_threshold)
+        if scale is None:
+            return *compute_scale(), bit_width
+        (zero_point,) = kept(
+            self, "zero", (zero.zero_point.value,), lambda: (zero(x, scale, bit_width),)
+        )
         return scale, zero_point, bit_width
 
 

@@ -6,6 +6,7 @@ Elements equal eager's to the bit, or to a few ulps in rules with an exponential
 a tensor that is one block; those of more are added up block by block, in float64.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
@@ -95,15 +96,17 @@ def backward(
     blocks = _Blocks(grad, operands)
     if not blocks.fit or (is_code and not blocks.are_flat):
         return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
-    grad = in_format(grad, memory_format(grad if kept is None or is_code else kept))
-    grad_x = torch.empty_like(grad)
+    in_order = in_format(grad, memory_format(grad if kept is None or is_code else kept))
+    grad_x = torch.empty_like(in_order)
     if (
         weighting == "grad"
         and blocks.are_flat
         and kept is not None
         and (kept.dtype == grad.dtype or kind_of(kept) == "half")
     ):
-        gradients = _by_shortcut(step, blocks, grad, kept, grad_x, operands, rule, needs)
+        gradients = _by_shortcut(
+            step, blocks, in_order, kept, grad_x, operands, rule, needs, as_eager=in_order is grad
+        )
         if gradients is not None:
             return gradients
     if blocks.are_one:
@@ -116,7 +119,7 @@ def backward(
         if wanted
     }
     parts = zip(
-        blocks.of(grad),
+        blocks.of(in_order),
         blocks.kept(kept, step, rule),
         blocks.of(grad_x),
         blocks.operands(operands),
@@ -150,6 +153,8 @@ def _by_shortcut(
     operands: Operands,
     rule: Rule,
     needs: Needs,
+    *,
+    as_eager: bool,
 ) -> Gradients | None:
     """Without the slopes, where there is a way."""
     operands = operands.with_numbers()
@@ -165,10 +170,15 @@ def _by_shortcut(
         short = scale_shortcut(step, *what)
         if short is None:
             return None
-        sum_up = _scale_as_eager if blocks.are_one and short.has_factors else _scale_by_blocks
-        total = sum_up(step, short, parts)
+        if not (blocks.are_one and short.has_factors):
+            total = _scale_by_blocks(step, short, parts)
+        elif as_eager:
+            total = _scale_as_eager(step, short, parts)
+        else:
+            # The order depends on how the gradient lies in memory.
+            return None
         # Infinities behind a ReLU or beyond the range count for nothing in eager's formulas.
-        return Gradients(grad_x, total) if total.isfinite().all() else None
+        return Gradients(grad_x, total) if math.isfinite(total) else None
     short = None if any(needs) else shortcut(step, *what)
     if short is None:
         return None

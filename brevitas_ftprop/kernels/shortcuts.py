@@ -179,10 +179,9 @@ def _within(step: Step, operands: Operands, below: float, above: float) -> Short
         aten.hardtanh_backward.grad_input(grad, x, below, above, grad_input=out)
 
     def passage(x: Tensor, grad: Tensor, out: Tensor) -> None:
-        if is_factor_one:
-            return slope(x, grad, out)
-        slope(x, step.enter(grad, operands, out), out)
-        step.leave(out, operands, out)
+        slope(x, grad if is_factor_one else step.enter(grad, operands, out), out)
+        if not is_factor_one:
+            step.leave(out, operands, out)
 
     return Shortcut(passage, slope)
 

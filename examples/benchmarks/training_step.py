@@ -1,12 +1,12 @@
 """A training step of whole networks: with stock quantizers, with ours, compiled, and with ReLU.
 
     python examples/benchmarks/training_step.py --image-size 96
-    python examples/benchmarks/training_step.py --device cuda --precision bf16 --batch-size 256
+    python examples/benchmarks/training_step.py --device cuda --precision bf16 --batch-size 64 256
 
 A step is forward, loss, backward and SGD with momentum. The rivals with quantizers start from the
 same weights; all see the same random images, and take turns. The ReLU network is the floor: the
-same layers without quantizers. The memory is the peak of a step above the weights and the
-optimizer's state.
+same layers without quantizers, and what a step takes longer is the quantizers' overhead. The
+memory is the peak of a step above the weights and the optimizer's state.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def arguments_parser() -> Any:
     parser = build_parser("training_step", __doc__, repetitions=7)
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--acts", nargs="+", choices=ACTS, default=["sign", "int2"])
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", nargs="+", type=int, default=[16])
     parser.add_argument("--image-size", type=int, help="of AlexNet and ResNet-18, instead of 224")
     parser.add_argument("--precision", choices=["32", "bf16"], default="32")
     parser.add_argument("--saved", nargs="+", choices=SAVED_FORMS, default=list(SAVED_FORMS))
@@ -100,10 +100,12 @@ def networks(options: Namespace, model: str, act: str) -> dict[str, Callable[[],
     return built | compiled
 
 
-def measure(options: Namespace, model: str, act: str, device: torch.device) -> list[dict[str, Any]]:
+def measure(
+    options: Namespace, model: str, act: str, batch_size: int, device: torch.device
+) -> list[dict[str, Any]]:
     """One row for each rival."""
     size = NETWORKS[model].chosen_size(options.image_size)
-    images, labels = NETWORKS[model].batch(size, options.batch_size)
+    images, labels = NETWORKS[model].batch(size, batch_size)
     steps = {}
     for name, build in networks(options, model, act).items():
         print(model, act, name, file=sys.stderr, flush=True)
@@ -121,7 +123,7 @@ def measure(options: Namespace, model: str, act: str, device: torch.device) -> l
     gc.collect()
     torch._dynamo.reset()
     return rows_of(
-        {"model": model, "act": act, "image_size": size, "batch_size": options.batch_size},
+        {"model": model, "act": act, "image_size": size, "batch_size": batch_size},
         samples,
         peaks,
     )
@@ -155,6 +157,11 @@ def rows_of(
                 "step": row["seconds"]["step"]["median"] / other["seconds"]["step"]["median"],
                 "peak": row["peak_bytes"] / other["peak_bytes"],
             }
+    overheads = {name: row["times_relu"]["step"] - 1 for name, row in by_name.items()}
+    for name, row in by_name.items():
+        # What the quantizers add to the ReLU network's step, and how much of stock's that is.
+        row["overhead"] = overheads[name]
+        row["overhead_times_stock"] = overheads[name] / (overheads["stock"] or float("nan"))
     return rows
 
 
@@ -169,6 +176,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "images/s",
         "time, times ReLU",
         "times stock",
+        "overhead over ReLU",
+        "times stock's",
         "peak MB",
         "times stock",
     )
@@ -184,6 +193,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
                 f"{row['images_per_second']:.4g}",
                 f"{row['times_relu']['step']:.2f}",
                 f"{row['times_stock']['step']:.2f}",
+                f"{100 * row['overhead']:.1f} %",
+                f"{row['overhead_times_stock']:.2f}",
                 f"{row['peak_bytes'] / 1e6:.1f}",
                 f"{row['times_stock']['peak']:.2f}",
             )
@@ -194,12 +205,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def figure(rows: Sequence[dict[str, Any]]) -> Any:
     """Bars of images a second."""
-    names = list(dict.fromkeys((row["model"], row["act"]) for row in rows))
-    drawing, axes = panels(len(names), len({row["rival"] for row in rows}))
-    for panel, (model, act) in zip(axes, names, strict=True):
-        of_panel = [row for row in rows if (row["model"], row["act"]) == (model, act)]
-        speeds = {row["rival"]: row["images_per_second"] for row in of_panel}
-        bars(panel, f"{model} {act}", speeds, ".4g", "training images a second")
+    by_panel: dict[tuple, dict[str, float]] = {}
+    for row in rows:
+        name = row["model"], row["act"], row["batch_size"]
+        by_panel.setdefault(name, {})[row["rival"]] = row["images_per_second"]
+    drawing, axes = panels(len(by_panel), len({row["rival"] for row in rows}))
+    for panel, ((model, act, batch_size), speeds) in zip(axes, by_panel.items(), strict=True):
+        name = f"{model} {act}, batches of {batch_size}"
+        bars(panel, name, speeds, ".4g", "training images a second")
     return drawing
 
 
@@ -210,7 +223,8 @@ def run(options: Namespace) -> None:
     with variable(ENVIRONMENT_VARIABLE, options.backend):
         for model in options.models:
             for act in options.acts:
-                rows += measure(options, model, act, device)
+                for batch_size in options.batch_size:
+                    rows += measure(options, model, act, batch_size, device)
     record = Record(
         benchmark="training_step", parameters=parameters(options), environment=around, rows=rows
     )

@@ -53,9 +53,10 @@ def prepare(options: Namespace) -> torch.device:
         ValueError: for an unknown rule.
     """
     for name in ("threads", "repetitions", "batch_size", "image_size"):
-        value = options.get(name)
-        if value is not None and value < 1:
-            raise BenchmarkError(f"--{name.replace('_', '-')} must be positive, not {value}")
+        values = options.get(name)
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None and value < 1:
+                raise BenchmarkError(f"--{name.replace('_', '-')} must be positive, not {value}")
     if options.get("rules") == ["all"]:
         options.rules = list(RULES)
     if options.get("rules"):
