@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from brevitas.export.common.handler.base import BaseHandler
 from torch import Tensor
 
