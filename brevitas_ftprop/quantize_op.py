@@ -11,13 +11,14 @@ from torch import Tensor
 
 from .kernels import (
     Gradients,
+    Layout,
     Needs,
     Operands,
     choose_backend,
     empty_compact,
-    in_format,
+    in_layout,
     kind_of,
-    memory_format,
+    layout_of,
     parse_step,
     what_to_keep,
 )
@@ -47,9 +48,9 @@ _library.define(
 
 @torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
 def _quantize(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, backend):
-    form = memory_format(x)
-    x = in_format(x, form)
-    rounded = None if rounded is None else in_format(rounded, form)
+    layout = layout_of(x)
+    x = in_layout(x, layout)
+    rounded = None if rounded is None else in_layout(rounded, layout)
     operands = Operands(scale, zero_point, lo, hi, rounded)
     the_step, the_rule = parse_step(step), get_rule(rule)
     chosen = choose_backend(backend, x.device, the_step, operands, the_rule)
@@ -58,7 +59,7 @@ def _quantize(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, save
 
 @torch.library.register_fake("brevitas_ftprop::quantize", lib=_library)
 def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, backend):
-    y = in_format(torch.empty_like(x), memory_format(x))
+    y = torch.empty_like(x)
     compact = empty_compact(saved, parse_step(step), y, get_rule(rule))
     return y.to(Operands(scale, zero_point).result_type(x)), compact
 
@@ -113,7 +114,7 @@ def _(
     }
     nothing = {name: grad.new_empty(0) for name in asked}
     sums = {name: torch.empty_like(each) for name, each in asked.items() if each is not None}
-    grad_x = in_format(torch.empty_like(grad), _form_of_gradient(grad, kept))
+    grad_x = in_layout(torch.empty_like(grad), _layout_of_gradient(grad, kept))
     return (grad_x, *(nothing | sums).values())
 
 
@@ -128,11 +129,11 @@ def _gradients(
     batch_size: int,
     needs: Needs,
 ) -> Gradients:
-    form = _form_of_gradient(grad, kept)
+    layout = _layout_of_gradient(grad, kept)
     if kept is not None and kind_of(kept) != "code":
-        kept = in_format(kept, form)
+        kept = in_layout(kept, layout)
         if operands.rounded is not None:
-            operands = operands._replace(rounded=in_format(operands.rounded, form))
+            operands = operands._replace(rounded=in_layout(operands.rounded, layout))
     the_step, the_rule = parse_step(step), get_rule(rule)
     chosen = choose_backend(backend, grad.device, the_step, operands, the_rule)
     grad_x, *sums = chosen.backward(
@@ -143,11 +144,11 @@ def _gradients(
         None if total is None or operand is None else total.to(operand.dtype)
         for total, operand in zip(sums, operands, strict=False)
     )
-    return Gradients(in_format(grad_x.to(grad.dtype), form), *totals)
+    return Gradients(in_layout(grad_x.to(grad.dtype), layout), *totals)
 
 
-def _form_of_gradient(grad: Tensor, kept: Tensor | None) -> torch.memory_format:
-    return memory_format(grad if kept is None or kind_of(kept) == "code" else kept)
+def _layout_of_gradient(grad: Tensor, kept: Tensor | None) -> Layout:
+    return layout_of(grad if kept is None or kind_of(kept) == "code" else kept)
 
 
 def is_unseen(*tensors: Tensor | None) -> bool:
@@ -182,7 +183,7 @@ class _Quantize(torch.autograd.Function):
         rounded = operands[4] if keep in ("input", "half") else None
         ctx.save_for_backward(kept, *operands[:4], rounded)
         ctx.options = step, rule, weighting, backend
-        ctx.dtype, ctx.form = x.dtype, memory_format(x)
+        ctx.dtype, ctx.layout = x.dtype, layout_of(x)
         ctx.batch_size = x.shape[0] if x.dim() else 1
         if not as_operator:
             return y
@@ -200,7 +201,7 @@ class _Quantize(torch.autograd.Function):
         needs = Needs(scale_learns, zero_point_learns, lo_learns or hi_learns)
         if kind_of(kept) == "code":
             # The code lies in memory as the input did.
-            grad = in_format(grad, ctx.form)
+            grad = in_layout(grad, ctx.layout)
         if not torch.is_grad_enabled() and is_unseen(grad, kept):
             with _below_autograd():
                 grad_x, *sums = _gradients(

@@ -4,7 +4,7 @@ from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend
 from .codes import codable, code_size, constant, error_bound
 from .eager import Gradients, Needs, backward
 from .kept import empty_compact, kind_of, what_to_keep
-from .layout import in_format, memory_format
+from .layout import Layout, in_layout, layout_of
 from .step import STAIRCASE_FORMS, Operands, Step
 from .steps import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary, parse_step
 
@@ -15,6 +15,7 @@ __all__ = [
     "STAIRCASE_FORMS",
     "Gradients",
     "Integers",
+    "Layout",
     "Needs",
     "Operands",
     "PaperStaircase",
@@ -28,9 +29,9 @@ __all__ = [
     "constant",
     "empty_compact",
     "error_bound",
-    "in_format",
+    "in_layout",
     "kind_of",
-    "memory_format",
+    "layout_of",
     "parse_step",
     "what_to_keep",
 ]

@@ -19,7 +19,7 @@ from . import eager
 from .codes import code_size, encode_slope
 from .eager import Gradients, Needs, sum_to
 from .kept import compact, empty_compact, input_of, kind_of
-from .layout import flat, in_format, memory_format
+from .layout import flat, in_layout, layout_of
 from .shortcuts import ScaleShortcut, Shortcut, scale_shortcut, shortcut
 from .step import Operands, Step, is_zero
 from .steps import Integers
@@ -96,7 +96,7 @@ def backward(
     blocks = _Blocks(grad, operands)
     if not blocks.fit or (is_code and not blocks.are_flat):
         return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
-    in_order = in_format(grad, memory_format(grad if kept is None or is_code else kept))
+    in_order = in_layout(grad, layout_of(grad if kept is None or is_code else kept))
     grad_x = torch.empty_like(in_order)
     if (
         weighting == "grad"

@@ -22,7 +22,7 @@ from . import blocked, eager
 from .codes import is_bits
 from .eager import Gradients, Needs
 from .kept import kind_of
-from .layout import in_format, memory_format
+from .layout import in_layout, layout_of
 from .step import Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]
@@ -73,7 +73,7 @@ def backward(
     if not grad.numel() or _is_slow(kind_of(kept), step, rule, grad.device):
         return blocked.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
     if kept is not None and kind_of(kept) != "code":
-        grad = in_format(grad, memory_format(kept))
+        grad = in_layout(grad, layout_of(kept))
     gradients = _backward(step, rule, weighting, needs)(grad, kept, *operands, batch_size)
     return Gradients(*gradients)
 

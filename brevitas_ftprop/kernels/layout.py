@@ -1,32 +1,43 @@
-"""Memory layouts: kernels take elements as they lie in memory, whatever the shape."""
+"""Memory layouts: kernels take elements as they lie in memory, whatever the shape.
+
+The layout of a tensor is its strides, where its elements fill a piece of memory without gaps, as
+they do in any order of its dimensions.
+"""
 
 import torch
 from torch import Tensor
 
-__all__ = ["flat", "in_format", "memory_format"]
+__all__ = ["Layout", "flat", "in_layout", "layout_of"]
+
+Layout = tuple[int, ...]
 
 
-def memory_format(x: Tensor) -> torch.memory_format:
-    """The memory format that a tensor has, or should have where it has none.
+def layout_of(x: Tensor) -> Layout:
+    """The layout that torch's elementwise operations give to what they make of a tensor: its own
+    where it has one, else one with its dimensions in the same order.
 
-    >>> memory_format(torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last))
-    torch.channels_last
-    >>> memory_format(torch.zeros(3, 2).T)
-    torch.contiguous_format
+    >>> layout_of(torch.zeros(2, 3, 4).transpose(1, 2))
+    (12, 1, 4)
+    >>> layout_of(torch.zeros(3, 8).T[::2])
+    (1, 4)
     """
-    if not x.is_contiguous():
-        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            return torch.channels_last
-        if x.dim() == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
-            return torch.channels_last_3d
-    return torch.contiguous_format
+    if x.is_contiguous():
+        return x.stride()
+    return torch.empty_like(x, device="meta").stride()
 
 
-def in_format(x: Tensor, form: torch.memory_format) -> Tensor:
-    """``x`` in a memory format; itself where it is so already."""
-    return x.contiguous(memory_format=form)
+def in_layout(x: Tensor, layout: Layout) -> Tensor:
+    """``x`` in a layout; itself where its elements lie so already.
+
+    >>> in_layout(torch.zeros(2, 3), (1, 2)).stride()
+    (1, 2)
+    """
+    strides = zip(x.shape, x.stride(), layout, strict=True)
+    if all(size == 1 or own == wanted for size, own, wanted in strides):
+        return x
+    return torch.empty_strided(x.shape, layout, dtype=x.dtype, device=x.device).copy_(x)
 
 
 def flat(x: Tensor) -> Tensor:
-    """The elements of a tensor in one of torch's memory formats as they lie in memory."""
+    """The elements of a tensor that has a layout as they lie in memory."""
     return x.as_strided((x.numel(),), (1,))

@@ -62,6 +62,9 @@ def layouts() -> Iterator[tuple[str, Tensor, tuple[int, ...]]]:
     yield "width_channels_last", x.to(memory_format=torch.channels_last), (7,)
     x = torch.randn(2, 5, 3, 2, 3).to(memory_format=torch.channels_last_3d)
     yield "channels_last_3d", x, (1, 5, 1, 1, 1)
+    yield "permuted", torch.randn(4, 5, 3).permute(2, 1, 0), (5, 1)
+    yield "permuted_channel_outermost", torch.randn(5, 3, 7, 4).permute(1, 0, 3, 2), (1, 5, 1, 1)
+    yield "permuted_channel_innermost", torch.randn(3, 7, 5).permute(2, 0, 1), (5, 1, 1)
     yield "no_dimension", torch.tensor(0.2), ()
     yield "many_channels", torch.randn(3, 70), (70,)
 

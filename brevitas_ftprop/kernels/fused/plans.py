@@ -13,7 +13,7 @@ from ...rules import Rule
 from ..codes import code_size, is_bits
 from ..eager import Gradients, Needs
 from ..kept import empty_compact, kind_of
-from ..layout import in_format, memory_format
+from ..layout import in_layout, layout_of
 from ..step import Operands, Step
 from ..steps import Integers, PaperStaircase, Sign
 from . import prepare
@@ -73,9 +73,9 @@ class BackwardPlan:
         self.step, self.rule = step, rule
         kind = kind_of(kept)
         as_input = kept is not None and kind in ("input", "half")
-        self.form = memory_format(kept if as_input else grad)
+        self.layout = layout_of(kept if as_input else grad)
         # A half becomes an input in the dtype of the gradient.
-        x = kept if kind == "input" and kept is not None else in_format(grad, self.form)
+        x = kept if kind == "input" and kept is not None else in_layout(grad, self.layout)
         self.dtype = torch.promote_types(operands.result_type(x), grad.dtype)
         wide = torch.float64 if self.dtype is torch.float64 else torch.float32
         self.sums = _asked_for(step, operands, needs) if as_input else ()
@@ -116,7 +116,7 @@ class BackwardPlan:
         self.add_up = Launch(add_up, tiles["channels"], given)
 
     def __call__(self, grad: Tensor, kept: Tensor | None, operands: Operands) -> Gradients:
-        grad = in_format(grad, self.form)
+        grad = in_layout(grad, self.layout)
         of_x = torch.empty_like(grad, dtype=self.dtype)
         if self.launch is None:
             return Gradients(of_x, **{n: torch.zeros_like(getattr(operands, n)) for n in self.sums})

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ...rules import Rule
 from ..codes import codable, is_bits, is_two_valued, unit_of
-from ..layout import memory_format
 from ..step import Operands, Step
 from ..steps import Integers, PaperStaircase, Ternary
 
@@ -48,9 +47,8 @@ def channels_of(x: Tensor, operands: Operands) -> Channels:
         if varies(operand):
             at = next(i for i, size in enumerate(operand.shape) if size > 1)
             dimension = x.dim() - operand.dim() + at
-            order = list(range(x.dim()))
-            if memory_format(x) is not torch.contiguous_format:
-                order = [0, *order[2:], 1]
+            # From the outermost dimension in memory to the innermost.
+            order = sorted(range(x.dim()), key=x.stride, reverse=True)
             place = order.index(dimension)
             sizes = [x.shape[each] for each in order]
             return Channels(prod(sizes[:place]), sizes[place], prod(sizes[place + 1 :]))
