@@ -39,9 +39,7 @@ def run(check: Check) -> None:
     needs(*TRAINER)
     import training
 
-    data = check.case("images", data_section, check, IMAGES)
-    if data is None:
-        return
+    data = data_section(check, IMAGES)
     check.note(f"Images: {data['name']}, {data['train_images']} of them, kept on the device.")
     for name, batch_size in IN_SMALL if check.small else RUNS:
         case = f"{name}, batches of {batch_size}"

@@ -215,6 +215,28 @@ def test_many_failures_do_not_bury_the_report(tmp_path):
 
 
 @pytest.mark.slow
+def test_compiled_steps_take_turns_in_processes_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", supervision.paths())
+    for folder in (REPO, REPO / "examples" / "benchmarks"):
+        monkeypatch.syspath_prepend(str(folder))
+    from gpu_checks.check import Check
+    from gpu_checks.steps import Variant, measured_together
+
+    told = []
+    options = {"device": "cpu", "data": None, "out": str(tmp_path), "work": str(tmp_path)}
+    late = time.time() + 300
+    check = Check(options, late, late, set(), lambda **event: told.append(event))
+    good = Variant("convnet8", "sign", "ours", "compiled")
+    bad = Variant("no_such_model", "sign", "ours", "compiled")
+    found = dict(measured_together([good, bad], check))
+    assert found[good].keys() == {"seconds", "peak"}
+    assert found[good]["seconds"] > 0
+    assert found[bad] is None
+    (failure,) = [event for event in told if event["event"] == "failure"]
+    assert (failure["case"], "no_such_model" in failure["error"]) == (str(bad), True)
+
+
+@pytest.mark.slow
 def test_all_of_it_in_small_ends_within_its_minutes(tmp_path):
     begun = time.time()
     script = str(REPO / "examples" / "gpu_check.py")
