@@ -9,6 +9,7 @@ on a small tensor takes longer than all else.
 import torch
 from torch import Tensor
 
+from .dissolved import can_dissolve, dissolved
 from .kernels import (
     Gradients,
     Needs,
@@ -281,6 +282,8 @@ def quantize(
     tensor([-0.5000,  0.5000])
     """
     inputs = (x, *operands, step, rule, weighting, saved, backend)
+    if torch.compiler.is_dynamo_compiling() and can_dissolve(step, backend):
+        return dissolved(*inputs[:-1])
     if not is_unseen(x, *operands):
         return _operator(*inputs)[0]
     if _learns(inputs):
