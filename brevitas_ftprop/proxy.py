@@ -214,7 +214,7 @@ class TargetPropActQuantProxy(TargetPropProxy, ActQuantProxyFromInjector):
     def create_quant_tensor(self, qt_args: Any, x: Any) -> Any:
         if isinstance(qt_args, tuple) and is_unseen(*qt_args):
             # Brevitas would make two tensors of these at every step.
-            return IntQuantTensor(*qt_args, TRUTH[self.is_signed], TRUTH[self.training])  # pyright: ignore[reportArgumentType]
+            return IntQuantTensor(*qt_args, TRUTH[self.is_signed], TRUTH[self.training])  # pyright: ignore[reportArgumentType, reportCallIssue]
         return super().create_quant_tensor(qt_args, x)
 
 

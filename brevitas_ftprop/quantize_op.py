@@ -6,9 +6,12 @@ none of them looks on, :func:`quantize` computes what the operator would without
 on a small tensor takes longer than all else.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from .dissolved import can_dissolve, dissolved
 from .kernels import (
     Gradients,
     Layout,
@@ -176,7 +179,7 @@ class _Quantize(torch.autograd.Function):
         # Settled when it runs: a graph may have been made before a scale began to learn.
         learns = any(ctx.needs_input_grad[1:5])
         keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=learns)
-        compute = _operator if as_operator else _quantize
+        compute: Any = _operator if as_operator else _quantize
         with _below_autograd():
             y, compact = compute(x, *operands, step, rule, weighting, keep, backend)
         kept = {"input": x, "half": compact, "code": compact, "nothing": None}[keep]
@@ -205,7 +208,12 @@ class _Quantize(torch.autograd.Function):
         if not torch.is_grad_enabled() and is_unseen(grad, kept):
             with _below_autograd():
                 grad_x, *sums = _gradients(
-                    grad, kept, Operands(*operands), *ctx.options, ctx.batch_size, needs
+                    grad,
+                    kept,
+                    Operands(*operands),
+                    *ctx.options,
+                    batch_size=ctx.batch_size,
+                    needs=needs,
                 )
         else:
             grad_x, *sums = _backward_operator(
@@ -281,7 +289,9 @@ def quantize(
     >>> quantize(x, Operands(scale), "sign", "soft_hinge", "grad", "exact", "auto")
     tensor([-0.5000,  0.5000])
     """
-    inputs = (x, *operands, step, rule, weighting, saved, backend)
+    inputs: tuple[Any, ...] = (x, *operands, step, rule, weighting, saved, backend)
+    if torch.compiler.is_dynamo_compiling() and can_dissolve(step, backend):
+        return dissolved(*inputs[:-1])
     if not is_unseen(x, *operands):
         return _operator(*inputs)[0]
     if _learns(inputs):

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from brevitas_ftprop import quant, swap_quantizers
+from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 from brevitas_ftprop.kernels.compiled import COMPILABLE
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 
@@ -253,3 +254,43 @@ def test_inductor_trains_a_quantizer_as_uncompiled():
 def test_inductor_trains_every_model_as_uncompiled(name, form):
     build, size = OURS[name]
     assert assert_compiles(build(form=form), random_images(size), backend="inductor") == 1
+
+
+@pytest.mark.parametrize("rule", ["saturated_ste", "soft_hinge", "hinge"])
+@pytest.mark.parametrize("act", ["sign", "int2", "int2 compact", "staircase3 sum"])
+def test_who_asks_for_compiled_gets_the_formulas_in_the_graph(act, rule, monkeypatch):
+    kind, _, option = act.partition(" ")
+    options = {"compact": {"saved": "compact"}, "sum": {"staircase": "sum"}}.get(option, {})
+    act_quant, of_kind = {
+        "sign": (quant.TargetPropSignedBinaryActPerTensorConst, {}),
+        "int2": (
+            quant.TargetPropUint8ActPerTensorFloat,
+            {"bit_width": 2, "collect_stats_steps": 1},
+        ),
+        "staircase3": (quant.TargetPropStaircase3ActPerTensorConst, {}),
+    }[kind]
+    layer = QuantReLU if kind == "int2" else QuantIdentity
+    model = nn.Sequential(
+        nn.BatchNorm2d(3), layer(act_quant=act_quant, rule=rule, **of_kind, **options)
+    )
+    for _ in range(3):
+        model(torch.randn(4, 3, 8, 8))
+    x, grad = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
+    graphs, results = [], []
+
+    def keep_graph(graph, example_inputs):
+        graphs.append(graph)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, example_inputs)
+
+    for backend in ("auto", "compiled"):
+        monkeypatch.setenv(ENVIRONMENT_VARIABLE, backend)
+        torch._dynamo.reset()
+        copied = copy.deepcopy(model)
+        leaf = x.clone().requires_grad_()
+        y = torch.compile(copied, fullgraph=True, backend=keep_graph)(leaf)
+        y.backward(grad)
+        results.append([y.detach(), leaf.grad, *(each.grad for each in copied.parameters())])
+    by_operator, by_formulas = [str(graph.code) for graph in graphs]
+    assert "brevitas_ftprop.quantize" in by_operator
+    assert "brevitas_ftprop.quantize" not in by_formulas
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)

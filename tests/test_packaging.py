@@ -25,6 +25,7 @@ LAYERS = (
     {"rules"},
     {"targets"},
     {"kernels"},
+    {"dissolved"},
     {"quantize_op"},
     {"ops"},
     {"constants"},

@@ -247,18 +247,20 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
             getattr(scaling_of_int, "signed", None),
             getattr(scaling_of_int, "narrow_range", None),
         )
-        bit_width, int_threshold = kept(self, name, (bits.bit_width.value,), compute_threshold)
+        width: Any = bits.bit_width.value
+        bit_width, int_threshold = kept(self, name, (width,), compute_threshold)
         if type(zero) is not ZeroZeroPoint:
             return *compute_scale(), bit_width
+        zero_value: Any = zero.zero_point.value
         if type(scaling) is ConstScaling:
-            sources = (int_threshold, scaling.value.value, zero.zero_point.value)
-            return *kept(self, "scale", sources, compute_scale), bit_width
+            value: Any = scaling.value.value
+            sources = (int_threshold, value, zero_value)
+            scale, zero_point = kept(self, "scale", sources, compute_scale)
+            return scale, zero_point, bit_width
         scale = learned_scale(scaling, int_threshold)
         if scale is None:
             return *compute_scale(), bit_width
-        (zero_point,) = kept(
-            self, "zero", (zero.zero_point.value,), lambda: (zero(x, scale, bit_width),)
-        )
+        (zero_point,) = kept(self, "zero", (zero_value,), lambda: (zero(x, scale, bit_width),))
         return scale, zero_point, bit_width
 
 

@@ -1,6 +1,6 @@
 """How the steps are computed; :mod:`.eager` is the meaning that every backend must equal."""
 
-from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend
+from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend, is_compiled_chosen
 from .codes import codable, code_size, constant, error_bound
 from .eager import Gradients, Needs, backward
 from .kept import empty_compact, kind_of, what_to_keep
@@ -30,6 +30,7 @@ __all__ = [
     "empty_compact",
     "error_bound",
     "in_layout",
+    "is_compiled_chosen",
     "kind_of",
     "layout_of",
     "parse_step",

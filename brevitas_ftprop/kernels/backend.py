@@ -13,7 +13,7 @@ from . import blocked, compiled, eager, fused
 from .eager import Gradients, Needs
 from .step import Operands, Step
 
-__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "choose_backend"]
+__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "choose_backend", "is_compiled_chosen"]
 
 ENVIRONMENT_VARIABLE = "BREVITAS_FTPROP_BACKEND"
 
@@ -91,6 +91,17 @@ def choose_backend(
             return BACKENDS[name]
         _log_once(logging.WARNING if device.type == "cuda" else logging.INFO, name, reason)
     raise AssertionError("eager computes everything")
+
+
+def is_compiled_chosen(backend: str) -> bool:
+    """Whether ``compiled`` is asked for, by a call or by the environment variable.
+
+    >>> is_compiled_chosen("compiled"), is_compiled_chosen("blocked")
+    (True, False)
+    """
+    if backend == "auto":
+        backend = os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+    return backend == "compiled"
 
 
 @lru_cache(maxsize=256)

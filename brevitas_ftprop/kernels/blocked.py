@@ -190,7 +190,7 @@ def _by_shortcut(
 def _scale_by_blocks(step: Integers, short: ScaleShortcut, parts: Parts) -> Tensor:
     """``∂L/∂s = Σ g·(q - z) - Σ ∂L/∂x·x/s``, which is what eager sums, by way of ∂L/∂x."""
     outer = inner = 0.0
-    v = None
+    v, operands = None, Operands()
     for kept, grad, out, operands in parts:
         x = input_of(kept, operands, grad.dtype)
         v = step.position(x, operands, None if v is None else v[: len(x)])

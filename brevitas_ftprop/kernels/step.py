@@ -60,6 +60,9 @@ def number(tensor: Number) -> Number:
     # Plain numbers are several times as fast on a CPU; elsewhere reading one waits for the device.
     if tensor.dim() or not tensor.is_cpu or torch.compiler.is_compiling():
         return tensor
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
+        # One that a compiler traces with has no value.
+        return tensor
     return float(tensor)
 
 
