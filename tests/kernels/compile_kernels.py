@@ -6,6 +6,7 @@ Triton's own handling of arguments, looks at the assembly, and prints how many k
 
 import re
 import sys
+from typing import ClassVar
 
 import torch
 
@@ -17,7 +18,7 @@ from brevitas_ftprop.rules import get_rule
 class _Launcher:
     """Where Triton hands over to the GPU."""
 
-    handed: list[list] = []
+    handed: ClassVar[list[list]] = []
 
     def __init__(self, source, metadata) -> None:
         pass
@@ -106,10 +107,11 @@ def launch_again() -> None:
     own, ours, unaligned, last = _Launcher.handed
     assert again[0] is not None
     assert own[9] == ours[9] == last[9] == whole.data_ptr()
-    # All but where the output lies, which is another each time.
-    assert own[:10] + own[11:] == ours[:10] + ours[11:] == last[:10] + last[11:]
+    # All but where the output lies and what a profiler is told, which are others each time.
+    for each in (own, ours, last):
+        del each[10], each[6]
+    assert own == ours == last
     assert unaligned[9] == shifted.data_ptr()
-    assert len(own) == len(unaligned)
 
 
 def load_wide() -> None:
