@@ -6,6 +6,7 @@ Triton's own handling of arguments, looks at the assembly, and prints how many k
 
 import re
 import sys
+from typing import ClassVar
 
 import torch
 
@@ -14,11 +15,27 @@ from brevitas_ftprop.kernels.fused import launch, prepare
 from brevitas_ftprop.rules import get_rule
 
 
+class _Launcher:
+    """Where Triton hands over to the GPU."""
+
+    handed: ClassVar[list[list]] = []
+
+    def __init__(self, source, metadata) -> None:
+        pass
+
+    def __call__(self, *arguments) -> None:
+        self.handed.append(
+            [each.data_ptr() if isinstance(each, torch.Tensor) else each for each in arguments]
+        )
+
+
 class _NoGpu:
-    """What Triton asks the driver of a GPU before it compiles."""
+    """What Triton asks the driver of a GPU before it compiles and launches."""
+
+    launcher_cls = _Launcher
 
     def __init__(self, target) -> None:
-        self.target = target
+        self.target, self.utils = target, self
 
     def get_current_target(self):
         return self.target
@@ -29,17 +46,27 @@ class _NoGpu:
     def get_current_stream(self, device):
         return 0
 
+    def get_device_properties(self, device):
+        return {"max_shared_mem": 2**17}
 
-# By hash, what each kernel is kept for or sums.
+    def load_binary(self, *arguments):
+        return 1, 1, 32, 0, 1024
+
+
+# By hash, what each kernel is for; and the assembly of all that were asked for.
 COMPILED: dict[str, str] = {}
+ASSEMBLY: list[str] = []
 
 
 def _compile(self, device, tensors) -> None:
     compiled = self.kernel.warmup(*tensors, *self.rest, grid=self.grid, **launch.options())
     assert "cubin" in compiled.asm
+    ASSEMBLY.append(compiled.asm["ptx"])
     flushed = sorted(set(re.findall(r"[\w.]*\.ftz[\w.]*", compiled.asm["ptx"])))
     # Where Triton cannot be told to leave them, one remains that gets none, the logarithm's.
-    assert not flushed or "enable_reflect_ftz" not in launch.options(), f"{self.kernel.__name__} takes denormal numbers for 0: {flushed}"
+    assert not flushed or "enable_reflect_ftz" not in launch.options(), (
+        f"{self.kernel.__name__} takes denormal numbers for 0: {flushed}"
+    )
     kinds = {"forward_pass": "forward ", "backward_pass": "backward ", "add_up": "sums"}
     names = [name for name in self.kernel.arg_names if not name.endswith("_ptr")]
     given = dict(zip(names, self.rest, strict=True))
@@ -69,6 +96,41 @@ def compile_step(step, rule, dtype, shape, weighting="grad", size=(8, 16, 6)) ->
     fused.backward(step, x, x, operands, rule, weighting, needs, 8)
 
 
+def launch_again() -> None:
+    """What is launched anew by a plan is handed what Triton's own launch hands over."""
+    step, whole, shifted = Sign(), torch.randn(64), torch.randn(65)[1:]
+    operands, again = Operands(torch.ones(())), []
+    for x in (whole, whole, shifted, whole):
+        fused.forward(step, x, operands, get_rule("hinge"), "input")
+        (plan,) = fused.PLANS.values()
+        again.append(plan.launch.again)
+    own, ours, unaligned, last = _Launcher.handed
+    assert again[0] is not None
+    assert own[9] == ours[9] == last[9] == whole.data_ptr()
+    # All but where the output lies and what a profiler is told, which are others each time.
+    for each in (own, ours, last):
+        del each[10], each[6]
+    assert own == ours == last
+    assert unaligned[9] == shifted.data_ptr()
+
+
+def load_wide() -> None:
+    """Float32 is loaded and stored 16 bytes at a time in all layouts."""
+    step = Integers("round", "single")
+    for size, shape in (
+        ((4, 16, 14, 14), ()),
+        ((4, 16, 14, 14), (16, 1, 1)),
+        ((4, 3, 30, 2), (3, 1, 1)),
+        ((64, 36), (36,)),
+    ):
+        ASSEMBLY.clear()
+        compile_step(step, "hinge", torch.float32, shape, size=size)
+        for ptx in ASSEMBLY:
+            if ".entry add_up" not in ptx:
+                assert "ld.global.v4" in ptx, (size, shape)
+                assert "st.global.v4" in ptx, (size, shape)
+
+
 def main(capability: str, extent: str = "") -> None:
     # Here, since pytest looks for examples in this module where Triton may be missing.
     from triton.backends.compiler import GPUTarget
@@ -76,10 +138,11 @@ def main(capability: str, extent: str = "") -> None:
 
     from brevitas_ftprop.kernels.fused.slopes import SLOPES
 
-    launch.Launch.__call__ = _compile
     # As on a GPU, where a scale is rounded to the dtype of the input.
     prepare.on_cpu = lambda device: False
     driver.set_active(_NoGpu(GPUTarget("cuda", int(capability), 32)))
+    launch_again()
+    launch.Launch.__call__ = _compile
     compile_step(Integers("round", "sum"), "hinge", torch.float32, (16, 1))
     compile_step(Integers("ceil", "single"), "soft_hinge", torch.float32, ())
     compile_step(Sign(), "soft_hinge", torch.bfloat16, ())
@@ -106,6 +169,7 @@ def main(capability: str, extent: str = "") -> None:
                 for rule in ("saturated_ste", "swish_sign", "perceptron"):
                     for dtype in (torch.float32, torch.bfloat16, torch.float64):
                         compile_step(step, rule, dtype, (16, 1))
+        load_wide()
         prepare.LARGE = 0
         fused.PLANS.clear()
         for shape in ((), (16, 1), (6,)):

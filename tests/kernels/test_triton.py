@@ -15,6 +15,7 @@ from brevitas_ftprop.kernels import (
     eager,
     error_bound,
     fused,
+    kept,
 )
 from brevitas_ftprop.kernels.codes import is_two_valued
 from brevitas_ftprop.rules import RULES, get_rule
@@ -112,6 +113,32 @@ def test_each_of_the_backends_reads_the_code_that_the_other_wrote(name, dtype):
         bound = error_bound(step, operands, rule) + TOLERANCE[dtype] * float(exact.abs().max())
         # Where the gradient is 0 there is no target, and any slope will do.
         assert float(((coded - exact).abs() * grad.ne(0)).max()) <= bound
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_halves_are_written_to_the_bit_denormals_infinities_and_nan_included(dtype):
+    grid = torch.logspace(-50, 20, 141, base=2, dtype=torch.float64).to(dtype)
+    limits = torch.finfo(dtype)
+    far = torch.tensor([0.0, 65503.9, 65504.0, 65520.0, limits.max, limits.tiny, torch.inf])
+    far = torch.cat([far.to(dtype), torch.tensor([limits.smallest_normal / 2], dtype=dtype)])
+    near = torch.cat([grid, grid * (1 + limits.eps), grid * (1 + 2**-11), far])
+    x = torch.cat([near, -near, torch.tensor([torch.nan], dtype=dtype)]).to(DEVICE)
+    for step in STEPS:
+        for scale in (number(1.0), number(0.3)):
+            operands = operands_of(step, scale)
+            _, half = fused.forward(step, x, operands, get_rule("square"), "half")
+            expected = kept.compact("half", step, x, operands, get_rule("square"))
+            # Which of the many NaNs is the processor's affair.
+            assert torch.equal(half[:-1], expected[:-1])
+            assert half.view(torch.float16)[-1].isnan()
+
+
+@pytest.mark.parametrize("rounding", ["ceil", "floor", "trunc"])
+def test_denormal_numbers_are_rounded_as_the_numbers_they_are(rounding):
+    x = torch.tensor([1e-40, -1e-40, 1e-45, -1e-45, 0.0, -0.0, 0.5, -0.5, 1.0, -1.0], device=DEVICE)
+    operands = Operands(number(1.0), number(0.0), number(-3.0), number(3.0))
+    y, _ = fused.forward(Integers(rounding, "single"), x, operands, get_rule("ste"), "nothing")
+    assert_equal(y, getattr(torch, rounding)(x))
 
 
 @pytest.mark.parametrize("name", ["saturated_ste", "hinge", "soft_hinge", "square"])

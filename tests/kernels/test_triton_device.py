@@ -49,7 +49,15 @@ class _NoWaiting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        allowed = ("empty", "new_empty", "empty_like", "promote_types", "result_type", "sum", "view")
+        allowed = (
+            "empty",
+            "new_empty",
+            "empty_like",
+            "promote_types",
+            "result_type",
+            "sum",
+            "view",
+        )
         assert name in allowed, f"{name} was called beside the kernels"
         return func(*args, **(kwargs or {}))
 

@@ -30,7 +30,14 @@ def store_sum(pointer, terms, mask, plane, channel, chunk, channels, chunks, lay
 
 @triton.jit
 def _add_up_one(
-    partial_ptr, sum_ptr, plane, channel, channels, chunks, varies: tl.constexpr, block: tl.constexpr
+    partial_ptr,
+    sum_ptr,
+    plane,
+    channel,
+    channels,
+    chunks,
+    varies: tl.constexpr,
+    block: tl.constexpr,
 ):
     wide = channels * chunks
     if varies:
