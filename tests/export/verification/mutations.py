@@ -6,7 +6,15 @@ import random
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+)
 
 from brevitas_ftprop.export.tags import is_tagged
 
@@ -91,9 +99,7 @@ for size, amount in (("1 ulp", up), ("1 %", percent)):
     MUTATIONS[f"threshold, {size}"] = one_element(THRESHOLDS, amount)
     MUTATIONS[f"bias, {size}"] = one_element(BIASES, amount)
     for parameter, position in BATCH_NORM.items():
-        MUTATIONS[f"{parameter}, {size}"] = one_element(
-            {"BatchNormalization": (position,)}, amount
-        )
+        MUTATIONS[f"{parameter}, {size}"] = one_element({"BatchNormalization": (position,)}, amount)
 
 
 def weights(graph: GraphProto) -> list[TensorProto]:
@@ -139,14 +145,18 @@ def _(graph: GraphProto, rng: random.Random) -> bool:
 @mutation("attribute")
 def _(graph: GraphProto, rng: random.Random) -> bool:
     attribute = rng.choice([a for node in graph.node for a in node.attribute])
-    if attribute.type == AttributeProto.INT:
+    # ONNX Runtime ends the process where it divides by a group, kernel or stride of 0.
+    if attribute.name == "group":
+        attribute.i += 1
+    elif attribute.type == AttributeProto.INT:
         attribute.i = rng.choice((1 - attribute.i, attribute.i + 1))
     elif attribute.type == AttributeProto.FLOAT:
         # A thousandth of an epsilon is less than rounding.
         attribute.f = attribute.f + 0.1
     elif attribute.type == AttributeProto.INTS:
         index = rng.randrange(len(attribute.ints))
-        attribute.ints[index] = max(0, attribute.ints[index] + rng.choice((-1, 1)))
+        least = 0 if attribute.name in ("pads", "perm", "axes") else 1
+        attribute.ints[index] = max(least, attribute.ints[index] + rng.choice((-1, 1)))
     elif attribute.type == AttributeProto.STRING:
         roundings = (b"ROUND", b"CEIL", b"FLOOR", b"DOWN")
         types = (b"INT2", b"UINT2", b"UINT3", b"INT4", b"INT8")
@@ -301,5 +311,3 @@ def _(graph: GraphProto, rng: random.Random) -> bool:
     )
     append(graph, nodes, **given)
     return True
-
-

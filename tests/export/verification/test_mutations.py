@@ -139,4 +139,6 @@ def test_none_of_hundreds_of_changed_files_verifies(format_, dynamo, tmp_path):
     seeds = range(first, first + NETWORKS[format_])
     tried = assert_found_out(seeds, format_, dynamo, MUTATIONS, tmp_path, each=EACH)
     print(format_, f"dynamo={dynamo}", dict(tried))
-    assert sum(count for kind, count in tried.items() if kind in MUTATIONS) >= AT_LEAST[format_], tried
+    assert sum(count for kind, count in tried.items() if kind in MUTATIONS) >= AT_LEAST[format_], (
+        tried
+    )
