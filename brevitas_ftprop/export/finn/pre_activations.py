@@ -99,14 +99,11 @@ class Lines:
         """The lowest and the highest that a line may be at some places."""
         start, end = self._at[:, channels]
         share = (at - start) / np.where(start < end, end - start, 1)
-        parts = [
+        first, last = (
             [weight * bound[side, channels] for bound in (self._low, self._high)]
             for side, weight in enumerate((1 - share, share))
-        ]
-        return (
-            sum(np.minimum(*part) for part in parts),
-            sum(np.maximum(*part) for part in parts),
         )
+        return np.minimum(*first) + np.minimum(*last), np.maximum(*first) + np.maximum(*last)
 
 
 def _by_channel(values: np.ndarray) -> np.ndarray:

@@ -26,6 +26,8 @@ MUTATIONS: dict[str, Mutation] = {}
 SCALES = {"Quant": (1,), "BipolarQuant": (1,), "QuantizeLinear": (1,), "DequantizeLinear": (1,)}
 BIASES = {"Conv": (2,), "Gemm": (2,), "Add": (0, 1)}
 THRESHOLDS = {"MultiThreshold": (1,), "GreaterOrEqual": (1,), "Clip": (1, 2), "Greater": (1,)}
+# Pairs that compute the same in either order.
+COMMUTING = ({"Conv", "AveragePool"}, {"BatchNormalization", "AveragePool"})
 BATCH_NORM = {"gamma": 1, "beta": 2, "mean": 3, "variance": 4}
 
 
@@ -203,6 +205,8 @@ def _(graph: GraphProto, rng: random.Random) -> bool:
     first = next((n for n in nodes if n.output[0] == second.input[0]), None)
     if first is None or (len(second.input) > 1 and rng.random() < 0.3):
         second.input[0], second.input[-1] = second.input[-1], second.input[0]
+        return True
+    if {first.op_type, second.op_type} in COMMUTING:
         return True
     between = first.output[0]
     first.input[0], second.input[0] = between, first.input[0]

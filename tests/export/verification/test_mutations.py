@@ -37,8 +37,8 @@ QUICK_KINDS = (
 ATTEMPTS, ATTEMPTS_OF_AN_ULP = 8, 2
 ULP = "1 ulp"
 # Networks a format, and mutants that they have to give; QONNX's executor is slow.
-NETWORKS = {"qonnx": 2, "qcdq": 6}
-EACH, AT_LEAST = 2, {"qonnx": 40, "qcdq": 120}
+NETWORKS = {"qonnx": 2, "qcdq": 5}
+EACH, AT_LEAST = 2, {"qonnx": 40, "qcdq": 110}
 FILE_BATCH, IMAGES = 8, 16
 
 
