@@ -13,10 +13,7 @@ from .checks import check_batch, check_model
 from .quantizers import kind_of, quantizer_proxies
 from .state import export_state
 from .verification.comparison import Verification
-from .verification.graphs import (
-    input_shape,
-    load_tagged,
-)
+from .verification.graphs import input_shape, load_tagged
 from .verification.report import VerifyReport
 
 __all__ = ["verify_export"]
@@ -29,12 +26,17 @@ def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) ->
     PyTorch's integers and scale. Each activation quantizer alone,
     fed PyTorch's own pre-activations, and inputs at and beside each of its thresholds, must give
     PyTorch's result. Each layer, fed PyTorch's own results of the quantizers before it, must give
-    PyTorch's integers; where it does not, the difference is *excused* only if both integers lie
-    within the float32 rounding bound of the pre-activation, recomputed in float64 from the model
-    and not from the file. Finally the file is run as it is, at every optimization level of ONNX
-    Runtime (QCDQ) or by the QONNX executor: in each image the first quantizer that differs may do
-    so only in units whose threshold lies within the bound, and where none differs the outputs must
-    lie within theirs.
+    PyTorch's integers; where it does not, the difference is *excused* only if both integers, and
+    the file's own pre-activation, lie within the float32 rounding bound of the pre-activation,
+    recomputed in float64 from the model and not from the file. A pre-activation beyond twice the
+    bound is a difference even where the integer is the same: on other inputs it would not be.
+    Finally the file is run as it is, at every optimization level of ONNX Runtime (QCDQ) or by the
+    QONNX executor: in each image the first quantizer that differs may do so only in units with such
+    an excuse, and where none differs the outputs must lie within their bound.
+
+    The output's name, type, shape and every value are always compared, whatever gives them in the
+    file. Behind an operator without a bound (a softmax) outputs may differ by 1e-5 of each value
+    and 1e-6 of the size of what such an operator gives.
 
     Args:
         model: the exported model, any training mode; it is run in evaluation mode and restored.

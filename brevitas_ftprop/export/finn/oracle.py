@@ -183,7 +183,11 @@ class Oracle:
         interval = image.intervals.get(key)
         explained = np.ones(found.shape, dtype=bool)
         behind = graph.find_producer(unit.source)
-        if interval is None or unit.behind_pool or (behind is not None and "Pool" in behind.op_type):
+        if (
+            interval is None
+            or unit.behind_pool
+            or (behind is not None and "Pool" in behind.op_type)
+        ):
             return explained
         source = np.moveaxis(source, -1, 1) if unit.channels_last else source
         source = source.reshape(found.shape).astype(np.float64)

@@ -1,8 +1,8 @@
 """What a step's graph has before a quantizer, beside PyTorch's pre-activation.
 
-Behind streamlining these are other numbers: scales and batch norms have gone into the thresholds. But
-in each channel PyTorch's pre-activation is still a line over them, which two units tell; and along it
-the graph's thresholds have to lie where the quantizer's are.
+Behind streamlining these are other numbers: scales and batch norms have gone into the thresholds.
+But in each channel PyTorch's pre-activation is still a line over them, which two units tell; and
+along it the graph's thresholds have to lie where the quantizer's are.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Lines:
         rows, low, high = (_by_channel(part) for part in (values, interval.low, interval.high))
         channels = np.arange(len(rows))
         shape = (2, len(rows))
-        at, lows, highs = (np.broadcast_to(a, shape).copy() for a in (self._at, self._low, self._high))
+        at, lows, highs = (
+            np.broadcast_to(a, shape).copy() for a in (self._at, self._low, self._high)
+        )
         for side, chosen in enumerate((rows.argmin(1), rows.argmax(1))):
             ends = rows[channels, chosen]
             further = ends < at[side] if side == 0 else ends > at[side]
@@ -81,7 +83,7 @@ class Lines:
             channels: of the units.
             interval: of PyTorch's pre-activations.
             thresholds: the quantizer's own, and the graph's.
-            whole: whether the graph's numbers are integers, so that a threshold may be the next one.
+            whole: whether the graph's numbers are integers, so that thresholds may be rounded up.
         """
         own, found = thresholds
         low, high = self._reach(channels, values)
@@ -97,14 +99,11 @@ class Lines:
         """The lowest and the highest that a line may be at some places."""
         start, end = self._at[:, channels]
         share = (at - start) / np.where(start < end, end - start, 1)
-        parts = [
+        first, last = (
             [weight * bound[side, channels] for bound in (self._low, self._high)]
             for side, weight in enumerate((1 - share, share))
-        ]
-        return (
-            sum(np.minimum(*part) for part in parts),
-            sum(np.maximum(*part) for part in parts),
         )
+        return np.minimum(*first) + np.minimum(*last), np.maximum(*first) + np.maximum(*last)
 
 
 def _by_channel(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How far operators without a rounding bound are taken to be off, to compare outputs behind them."""
+"""How far operators without a rounding bound are taken to be off, so that outputs compare."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tolerance(values: Tensor, *, size: float = 0.0) -> Tensor:
 
 
 def assumed(model: ModelProto, node: NodeProto, inputs: Sequence[Bounded | None]) -> Bounded:
-    """What an operator gives, in float64, with its tolerance and what its inputs' errors make of it.
+    """What an operator gives in float64, with its tolerance and what its inputs' errors add.
 
     Args:
         model: the graph that the node is of.

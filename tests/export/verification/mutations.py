@@ -6,7 +6,15 @@ import random
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+)
 
 from brevitas_ftprop.export.tags import is_tagged
 
@@ -18,6 +26,8 @@ MUTATIONS: dict[str, Mutation] = {}
 SCALES = {"Quant": (1,), "BipolarQuant": (1,), "QuantizeLinear": (1,), "DequantizeLinear": (1,)}
 BIASES = {"Conv": (2,), "Gemm": (2,), "Add": (0, 1)}
 THRESHOLDS = {"MultiThreshold": (1,), "GreaterOrEqual": (1,), "Clip": (1, 2), "Greater": (1,)}
+# Pairs that compute the same in either order.
+COMMUTING = ({"Conv", "AveragePool"}, {"BatchNormalization", "AveragePool"})
 BATCH_NORM = {"gamma": 1, "beta": 2, "mean": 3, "variance": 4}
 
 
@@ -91,9 +101,7 @@ for size, amount in (("1 ulp", up), ("1 %", percent)):
     MUTATIONS[f"threshold, {size}"] = one_element(THRESHOLDS, amount)
     MUTATIONS[f"bias, {size}"] = one_element(BIASES, amount)
     for parameter, position in BATCH_NORM.items():
-        MUTATIONS[f"{parameter}, {size}"] = one_element(
-            {"BatchNormalization": (position,)}, amount
-        )
+        MUTATIONS[f"{parameter}, {size}"] = one_element({"BatchNormalization": (position,)}, amount)
 
 
 def weights(graph: GraphProto) -> list[TensorProto]:
@@ -139,14 +147,18 @@ def _(graph: GraphProto, rng: random.Random) -> bool:
 @mutation("attribute")
 def _(graph: GraphProto, rng: random.Random) -> bool:
     attribute = rng.choice([a for node in graph.node for a in node.attribute])
-    if attribute.type == AttributeProto.INT:
+    # ONNX Runtime ends the process where it divides by a group, kernel or stride of 0.
+    if attribute.name == "group":
+        attribute.i += 1
+    elif attribute.type == AttributeProto.INT:
         attribute.i = rng.choice((1 - attribute.i, attribute.i + 1))
     elif attribute.type == AttributeProto.FLOAT:
         # A thousandth of an epsilon is less than rounding.
         attribute.f = attribute.f + 0.1
     elif attribute.type == AttributeProto.INTS:
         index = rng.randrange(len(attribute.ints))
-        attribute.ints[index] = max(0, attribute.ints[index] + rng.choice((-1, 1)))
+        least = 0 if attribute.name in ("pads", "perm", "axes") else 1
+        attribute.ints[index] = max(least, attribute.ints[index] + rng.choice((-1, 1)))
     elif attribute.type == AttributeProto.STRING:
         roundings = (b"ROUND", b"CEIL", b"FLOOR", b"DOWN")
         types = (b"INT2", b"UINT2", b"UINT3", b"INT4", b"INT8")
@@ -193,6 +205,8 @@ def _(graph: GraphProto, rng: random.Random) -> bool:
     first = next((n for n in nodes if n.output[0] == second.input[0]), None)
     if first is None or (len(second.input) > 1 and rng.random() < 0.3):
         second.input[0], second.input[-1] = second.input[-1], second.input[0]
+        return True
+    if {first.op_type, second.op_type} in COMMUTING:
         return True
     between = first.output[0]
     first.input[0], second.input[0] = between, first.input[0]
@@ -301,5 +315,3 @@ def _(graph: GraphProto, rng: random.Random) -> bool:
     )
     append(graph, nodes, **given)
     return True
-
-

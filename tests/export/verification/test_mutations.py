@@ -37,8 +37,8 @@ QUICK_KINDS = (
 ATTEMPTS, ATTEMPTS_OF_AN_ULP = 8, 2
 ULP = "1 ulp"
 # Networks a format, and mutants that they have to give; QONNX's executor is slow.
-NETWORKS = {"qonnx": 2, "qcdq": 6}
-EACH, AT_LEAST = 2, {"qonnx": 40, "qcdq": 120}
+NETWORKS = {"qonnx": 2, "qcdq": 5}
+EACH, AT_LEAST = 2, {"qonnx": 40, "qcdq": 110}
 FILE_BATCH, IMAGES = 8, 16
 
 
@@ -139,4 +139,6 @@ def test_none_of_hundreds_of_changed_files_verifies(format_, dynamo, tmp_path):
     seeds = range(first, first + NETWORKS[format_])
     tried = assert_found_out(seeds, format_, dynamo, MUTATIONS, tmp_path, each=EACH)
     print(format_, f"dynamo={dynamo}", dict(tried))
-    assert sum(count for kind, count in tried.items() if kind in MUTATIONS) >= AT_LEAST[format_], tried
+    assert sum(count for kind, count in tried.items() if kind in MUTATIONS) >= AT_LEAST[format_], (
+        tried
+    )

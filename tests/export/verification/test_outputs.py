@@ -205,7 +205,7 @@ def test_the_result_of_another_quantizer_of_the_same_kind_is_told(export, tmp_pa
     x = torch.randn(8, 6)
     assert verify_export(model, path, x).ok
     graph = onnx.load(path)
-    name, shape = output_of(graph.graph)
+    name, _ = output_of(graph.graph)
     final = next(node for node in graph.graph.node if name in node.output)
     first = next(node for node in graph.graph.node if is_result_of(node, "first.act_quant"))
     assert first.op_type == final.op_type
@@ -302,8 +302,7 @@ def test_an_error_goes_through_an_operator_without_a_bound():
     model = helper.make_model(helper.make_graph([node], "one", [], []))
     x = torch.tensor([[-20.0, 0.0, 20.0]], dtype=torch.float64)
     certain, vague = (
-        assumed(model, node, [x]).error
-        for x in (exactly(x), Bounded(x, torch.full_like(x, 0.1)))
+        assumed(model, node, [x]).error for x in (exactly(x), Bounded(x, torch.full_like(x, 0.1)))
     )
     slope = torch.sigmoid(x)
     assert bool((vague - certain >= 0.1 * slope).all())
