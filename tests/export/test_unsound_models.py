@@ -8,6 +8,7 @@ import pytest
 import torch
 from brevitas.export.inference import quant_inference_mode
 from brevitas.quant.experimental.float import Fp8e4m3ActPerTensorFloat
+from brevitas_examples.common.generative.quantizers import Int8DynamicActPerTensorFloat
 from torch import nn
 
 from brevitas_ftprop import quant
@@ -65,7 +66,7 @@ def test_a_scale_that_overflows_is_refused_by_its_quantizer(export, tmp_path):
         (None, stock.Int8AccumulatorAwareWeightQuant, "1.weight_quant"),
         (None, stock.Int8AccumulatorAwareZeroCenterWeightQuant, "1.weight_quant"),
         (Fp8e4m3ActPerTensorFloat, WEIGHT, "0.act_quant"),
-        (stock.Int8DynamicActPerTensorFloat, WEIGHT, "0.act_quant"),
+        (Int8DynamicActPerTensorFloat, WEIGHT, "0.act_quant"),
     ],
     ids=["weight norm", "A2Q", "A2Q+", "float", "dynamic"],
 )

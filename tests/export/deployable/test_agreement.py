@@ -17,7 +17,7 @@ from brevitas_ftprop.export.hls4ml.hardware_graph import hardware_graph
 from tests.export.deployable.mixtures import draw_mixture
 
 SEEDS = range(300)
-QUICK = range(12)
+QUICK = range(8)
 DYNAMO_SHARE = 1 / 8
 
 
