@@ -41,8 +41,7 @@ def marking_manager(manager: type, model: Module) -> type:
             if isinstance(getattr(module, "export_handler", None), _Marked):
                 return
             super().set_export_handler(module)
-            is_recurrent = isinstance(module, QuantRecurrentLayerMixin)
-            if is_recurrent and getattr(module, "export_handler", None) is None:
+            if _is_unknown_layer(module):
                 raise ExportError(
                     f"{layers[id(module)]}: Brevitas cannot export a {type(module).__name__}"
                 )
@@ -64,6 +63,11 @@ def marking_manager(manager: type, model: Module) -> type:
             module.export_handler = _Marked(module.export_handler, name, begins=kind == ACTIVATION)
 
     return MarkingManager
+
+
+def _is_unknown_layer(module: Any) -> bool:
+    is_recurrent = isinstance(module, QuantRecurrentLayerMixin)
+    return is_recurrent and getattr(module, "export_handler", None) is None
 
 
 def count_anew(model: Module) -> None:

@@ -82,7 +82,13 @@ def test_the_dynamo_exporter_writes_a_truncation_once_and_names_its_remedy(forma
     model = truncated(pool)
     path = EXPORTS[format](model, BATCH[:1], tmp_path / "model.onnx")
     assert verify_export(model, path, BATCH).ok
-    twice = prepared(*model[:2], qnn.QuantIdentity(return_quant_tensor=True), nn.Upsample(8), pool)
+    twice = prepared(
+        *model[:2],
+        qnn.QuantIdentity(return_quant_tensor=True),
+        nn.Upsample(8),
+        pool,
+        qnn.QuantIdentity(),
+    )
     with pytest.raises(ExportError, match="called twice; dynamo=False exports this model"):
         EXPORTS[format](twice, BATCH[:1], tmp_path / "twice.onnx")
     assert not (tmp_path / "twice.onnx").exists()

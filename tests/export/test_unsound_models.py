@@ -46,10 +46,12 @@ def test_a_value_that_is_not_finite_is_refused_by_its_name(export, value, name, 
 
 @EXPORTS
 def test_a_scale_that_overflows_is_refused_by_its_quantizer(export, tmp_path):
-    act = qnn.QuantIdentity(stock.Int8ActPerTensorFixedPoint)
+    act = qnn.QuantIdentity(stock.Int8ActPerTensorFixedPoint, collect_stats_steps=1)
     model = nn.Sequential(act, qnn.QuantLinear(4, 2, bias=False))
-    model(EXAMPLE)
     with torch.no_grad():
+        for _ in range(2):
+            model(EXAMPLE)
+        # Its logarithm, which is finite.
         act.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.value.fill_(200.0)
     with pytest.raises(ExportError, match=r"0.act_quant: its scale is not a positive finite"):
         export(model.eval(), EXAMPLE, tmp_path / "model.onnx", dynamo=False)

@@ -21,8 +21,8 @@ QUICK = range(8)
 DYNAMO_SHARE = 1 / 8
 
 
-class CompilerReachedError(Exception):
-    """FINN's own transformations would begin."""
+class CompilerReachedError(BaseException):
+    """FINN's own transformations would begin; no error that a step may have."""
 
 
 def to_qcdq(model: nn.Module, example: Tensor, path: Path, *, dynamo: bool) -> None:
