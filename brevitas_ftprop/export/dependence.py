@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from onnx import ModelProto, NodeProto
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -33,14 +34,14 @@ def run_traced(model: Module, example: Tensor) -> tuple[Any, set[Call]]:
 
     Calls are numbered quantizer by quantizer, from 0; those with a zero-dimensional input, with
     which Brevitas asks for scales, do not count. The set holds ``INPUT`` too if the output depends
-    on the input.
+    on the input, and what was read as a Python number, whatever became of that.
     """
     dependence = Dependence()
     with _labelling(model, dependence), dependence:
         source = example.detach().clone()
         dependence.add(source, INPUT)
         output = model(source)
-    return output, dependence.of(output)
+    return output, dependence.of(output) | dependence.read
 
 
 def check_complete(graph: ModelProto, needed: set[Call]) -> None:
@@ -71,6 +72,9 @@ def check_complete(graph: ModelProto, needed: set[Call]) -> None:
 class Dependence(TorchDispatchMode):
     """Follows labels from tensors to all that is computed of their values.
 
+    Attributes:
+        read: the labels of tensors that were read as Python numbers.
+
     >>> x, y = torch.ones(2), torch.ones(2)
     >>> dependence = Dependence()
     >>> dependence.add(x, ("x", 0))
@@ -85,6 +89,7 @@ class Dependence(TorchDispatchMode):
         super().__init__()
         # Views share a storage. A weak reference keeps its identity from being used again.
         self._labels: dict[StorageWeakRef, set[Call]] = {}
+        self.read: set[Call] = set()
 
     def add(self, tensor: Tensor, label: Call) -> None:
         """Label a tensor's values."""
@@ -97,7 +102,9 @@ class Dependence(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         labels = set() if _reads_no_values(func) else self.of((args, kwargs))
-        if labels:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            self.read |= labels
+        elif labels:
             changed = [
                 args[index]
                 for index, argument in enumerate(func._schema.arguments[: len(args)])

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from brevitas.export.onnx.function import DynamoFn
 from brevitas.export.onnx.handler import ONNXExportOpMixin
+from brevitas.nn.mixin.base import QuantRecurrentLayerMixin
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn import Module
@@ -31,6 +32,7 @@ END = "End"
 def marking_manager(manager: type, model: Module) -> type:
     """A subclass of a Brevitas export manager that marks the quantizers of ``model``."""
     names = {id(proxy): name for name, proxy in quantizer_proxies(model).items()}
+    layers = {id(module): name for name, module in model.named_modules()}
 
     class MarkingManager(manager):
         @classmethod
@@ -39,6 +41,10 @@ def marking_manager(manager: type, model: Module) -> type:
             if isinstance(getattr(module, "export_handler", None), _Marked):
                 return
             super().set_export_handler(module)
+            if _is_unknown_layer(module):
+                raise ExportError(
+                    f"{layers[id(module)]}: Brevitas cannot export a {type(module).__name__}"
+                )
             name, kind = names.get(id(module)), kind_of(module)
             if name is None:
                 return
@@ -57,6 +63,11 @@ def marking_manager(manager: type, model: Module) -> type:
             module.export_handler = _Marked(module.export_handler, name, begins=kind == ACTIVATION)
 
     return MarkingManager
+
+
+def _is_unknown_layer(module: Any) -> bool:
+    is_recurrent = isinstance(module, QuantRecurrentLayerMixin)
+    return is_recurrent and getattr(module, "export_handler", None) is None
 
 
 def count_anew(model: Module) -> None:

@@ -84,8 +84,17 @@ def qonnx_graph(
         manager = QONNXDynamoManager if dynamo else QONNXManager
         graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
         clean_graph(graph, notes)
+        _name_roundings(graph)
         graph = clean_qonnx(graph)
         clean_graph(graph, notes)
         return graph
 
     return built_or_remedied(build, dynamo=dynamo)
+
+
+def _name_roundings(graph: ModelProto) -> None:
+    """Brevitas' name of a rounding that QONNX calls otherwise, in place."""
+    for node in graph.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "rounding_mode" and attribute.s == b"ROUND_TO_ZERO":
+                attribute.s = b"DOWN"

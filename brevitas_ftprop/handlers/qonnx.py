@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..core import rounding_of
-from ..levels import ROUNDING_NAMES, LevelFunction, level_function
+from ..levels import LevelFunction, level_function
 from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
 
@@ -123,7 +123,7 @@ class QONNXActHandler(BrevitasActQuantProxyHandler):
 
 
 class QONNXBiasHandler(BrevitasBiasQuantProxyHandler):
-    """``Quant`` on the bias, its rounding by QONNX's name.
+    """``Quant`` on the bias.
 
     Raises:
         ValueError: for a rounding of a user's own.
@@ -132,13 +132,12 @@ class QONNXBiasHandler(BrevitasBiasQuantProxyHandler):
     def prepare_for_export(self, module: Any) -> None:
         super().prepare_for_export(module)
         if module.is_quant_enabled:
-            rounding = rounding_of(module.tensor_quant.int_quant)
-            if rounding is None:
+            quant = module.tensor_quant.int_quant
+            if rounding_of(quant) is None:
                 raise ValueError(
-                    f"a bias that is rounded by {module.rounding_mode} cannot be exported: use "
-                    "ROUND, FLOOR, CEIL or ROUND_TO_ZERO"
+                    f"a bias that is rounded by {type(quant.float_to_int_impl).__name__} cannot "
+                    "be exported: use ROUND, FLOOR, CEIL or ROUND_TO_ZERO"
                 )
-            self.symbolic_kwargs["rounding_mode"] = ROUNDING_NAMES[rounding]
 
 
 class QONNXWeightHandler(BrevitasWeightQuantProxyHandler):

@@ -101,8 +101,8 @@ def by_way_of_numpy(x, act, other, left, right):
     return left(act(torch.from_numpy(x.numpy())))
 
 
-def one_branch_by_way_of_numpy(x, act, other, left, right):
-    return left(act(x)) + right(torch.tensor(other(x).tolist()))
+def a_factor_by_way_of_a_number(x, act, other, left, right):
+    return left(act(x)) * float(other(x).max())
 
 
 def always_the_same(x, act, other, left, right):
@@ -118,6 +118,14 @@ def test_an_output_that_is_a_constant_in_the_graph_is_refused(export, function, 
     assert not list(tmp_path.iterdir())
     (finding,) = check_deployable(model, BATCH[:1], dynamo=False).errors
     assert "does not depend on its input" in finding.message
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_a_quantizer_whose_result_became_a_number_is_refused_by_name(export, tmp_path):
+    model = model_of(a_factor_by_way_of_a_number)
+    with pytest.raises(ExportError, match=r"other\.act_quant quantizes what the output depends on"):
+        export(model, BATCH[:1], tmp_path / "model.onnx", dynamo=False)
+    assert not list(tmp_path.iterdir())
 
 
 @EXPORTERS

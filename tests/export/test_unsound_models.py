@@ -8,6 +8,7 @@ import pytest
 import torch
 from brevitas.export.inference import quant_inference_mode
 from brevitas.quant.experimental.float import Fp8e4m3ActPerTensorFloat
+from brevitas_examples.common.generative.quantizers import Int8DynamicActPerTensorFloat
 from torch import nn
 
 from brevitas_ftprop import quant
@@ -45,10 +46,12 @@ def test_a_value_that_is_not_finite_is_refused_by_its_name(export, value, name, 
 
 @EXPORTS
 def test_a_scale_that_overflows_is_refused_by_its_quantizer(export, tmp_path):
-    act = qnn.QuantIdentity(stock.Int8ActPerTensorFixedPoint)
+    act = qnn.QuantIdentity(stock.Int8ActPerTensorFixedPoint, collect_stats_steps=1)
     model = nn.Sequential(act, qnn.QuantLinear(4, 2, bias=False))
-    model(EXAMPLE)
     with torch.no_grad():
+        for _ in range(2):
+            model(EXAMPLE)
+        # Its logarithm, which is finite.
         act.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.value.fill_(200.0)
     with pytest.raises(ExportError, match=r"0.act_quant: its scale is not a positive finite"):
         export(model.eval(), EXAMPLE, tmp_path / "model.onnx", dynamo=False)
@@ -65,7 +68,7 @@ def test_a_scale_that_overflows_is_refused_by_its_quantizer(export, tmp_path):
         (None, stock.Int8AccumulatorAwareWeightQuant, "1.weight_quant"),
         (None, stock.Int8AccumulatorAwareZeroCenterWeightQuant, "1.weight_quant"),
         (Fp8e4m3ActPerTensorFloat, WEIGHT, "0.act_quant"),
-        (stock.Int8DynamicActPerTensorFloat, WEIGHT, "0.act_quant"),
+        (Int8DynamicActPerTensorFloat, WEIGHT, "0.act_quant"),
     ],
     ids=["weight norm", "A2Q", "A2Q+", "float", "dynamic"],
 )

@@ -10,6 +10,7 @@ import torch
 from brevitas import quant as stock
 from brevitas.core.function_wrapper import FloorSte
 from brevitas.quant.experimental.float import Fp8e4m3ActPerTensorFloat
+from brevitas_examples.common.generative.quantizers import Int8DynamicActPerTensorFloat
 from torch import Tensor, nn
 
 from brevitas_ftprop import quant
@@ -103,7 +104,7 @@ def _act(rng: random.Random, x: Tensor) -> nn.Module:
         return rng.choice(
             (
                 lambda: qnn.QuantIdentity(Fp8e4m3ActPerTensorFloat),
-                lambda: qnn.QuantIdentity(stock.Int8DynamicActPerTensorFloat),
+                lambda: qnn.QuantIdentity(Int8DynamicActPerTensorFloat),
                 lambda: qnn.QuantIdentity(quant_delay_steps=100),
                 lambda: qnn.QuantIdentity(bit_width=16),
                 lambda: qnn.QuantSigmoid(bit_width=4),
@@ -188,7 +189,7 @@ def draw_mixture(seed: int) -> tuple[nn.Module, Tensor]:
             layer = step(rng, x)
             with torch.no_grad():
                 y = layer(x)
-        except (AssertionError, AttributeError, RuntimeError, ValueError):
+        except (AssertionError, RuntimeError, ValueError):
             continue  # It does not fit there.
         layers.append(layer)
         x = y.value if hasattr(y, "value") else y
