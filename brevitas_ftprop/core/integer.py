@@ -148,7 +148,8 @@ class TargetPropIntQuant(IntQuant):
     def _rounding(self) -> str:
         # Asked anew each time: Brevitas exchanges roundings of live models.
         name = rounding_of(self)
-        if name is None:
+        # A scripted one is no module by now, and cannot have been exchanged.
+        if name is None and isinstance(self.float_to_int_impl, Module):
             check_rounding(self.float_to_int_impl)
         return name or "own"
 

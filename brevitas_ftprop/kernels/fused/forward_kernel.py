@@ -6,6 +6,7 @@ compiled. Nothing here waits for the device: bounds and operands are read where 
 
 # The functions are Triton's, which no type checker can follow, and Triton may be missing.
 # pyright: basic, reportMissingImports=false, reportInvalidTypeForm=false
+# pyright: reportGeneralTypeIssues=false
 
 import triton
 import triton.language as tl

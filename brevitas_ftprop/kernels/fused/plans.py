@@ -73,7 +73,7 @@ class BackwardPlan:
         self.step, self.rule = step, rule
         kind = kind_of(kept)
         as_input = kept is not None and kind in ("input", "half")
-        self.layout = layout_of(kept if as_input else grad)
+        self.layout = layout_of(grad if kept is None or kind == "code" else kept)
         # A half becomes an input in the dtype of the gradient.
         x = kept if kind == "input" and kept is not None else in_layout(grad, self.layout)
         self.dtype = torch.promote_types(operands.result_type(x), grad.dtype)

@@ -6,6 +6,7 @@ that the order is always the same is what makes a training run repeatable.
 
 # The functions are Triton's, which no type checker can follow, and Triton may be missing.
 # pyright: basic, reportMissingImports=false, reportInvalidTypeForm=false
+# pyright: reportAssignmentType=false
 
 import triton
 import triton.language as tl
