@@ -20,7 +20,7 @@ from torch.nn import Module
 
 from ..handlers import handler_for_stock
 from .errors import ExportError
-from .quantizers import ACTIVATION, exported_levels, kind_of, quantizer_proxies
+from .quantizers import ACTIVATION, kind_of, quantizer_proxies
 
 __all__ = ["BEGIN", "DOMAIN", "END", "count_anew", "marking_manager"]
 
@@ -45,14 +45,9 @@ def marking_manager(manager: type, model: Module) -> type:
                 raise ExportError(
                     f"{layers[id(module)]}: Brevitas cannot export a {type(module).__name__}"
                 )
-            name, kind = names.get(id(module)), kind_of(module)
+            name = names.get(id(module))
             if name is None:
                 return
-            if kind is not None:
-                try:
-                    exported_levels(module)
-                except ExportError as error:
-                    raise ExportError(f"{name}: {error}") from error
             exact = handler_for_stock(manager, module)
             if exact is not None:
                 module.export_handler = exact()
@@ -60,7 +55,9 @@ def marking_manager(manager: type, model: Module) -> type:
                 raise ExportError(
                     f"{name}: Brevitas has no export handler for {type(module).__name__}"
                 )
-            module.export_handler = _Marked(module.export_handler, name, begins=kind == ACTIVATION)
+            module.export_handler = _Marked(
+                module.export_handler, name, begins=kind_of(module) == ACTIVATION
+            )
 
     return MarkingManager
 

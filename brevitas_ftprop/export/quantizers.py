@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import torch
 from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInjector
+from brevitas.proxy.parameter_quant import BiasQuantProxyFromInjectorBase
 from brevitas.proxy.quant_proxy import QuantProxyFromInjector
+from brevitas.proxy.runtime_quant import TruncQuantProxyFromInjector
 from torch.nn import Module
 
 from ..levels import LevelFunction, level_function
 from .errors import ExportError
 
-__all__ = ["ACTIVATION", "WEIGHT", "exported_levels", "kind_of", "quantizer_proxies"]
+__all__ = [
+    "ACTIVATION",
+    "WEIGHT",
+    "check_quantizers",
+    "exported_levels",
+    "kind_of",
+    "leveled_proxies",
+    "quantizer_proxies",
+]
 
 ACTIVATION = "activation"
 WEIGHT = "weight"
@@ -37,6 +47,26 @@ def kind_of(proxy: Module) -> str | None:
     if isinstance(proxy, WeightQuantProxyFromInjector):
         return WEIGHT
     return None
+
+
+def leveled_proxies(model: Module) -> dict[str, Module]:
+    """The enabled proxies that need integer levels: all but those of biases and truncation."""
+    others = BiasQuantProxyFromInjectorBase, TruncQuantProxyFromInjector
+    proxies = quantizer_proxies(model)
+    return {name: proxy for name, proxy in proxies.items() if not isinstance(proxy, others)}
+
+
+def check_quantizers(model: Module) -> None:
+    """Raise unless every activation and weight quantizer can be exported.
+
+    Raises:
+        ExportError: names the first one that cannot.
+    """
+    for name, proxy in leveled_proxies(model).items():
+        try:
+            exported_levels(proxy)
+        except ExportError as error:
+            raise ExportError(f"{name}: {error}") from error
 
 
 def exported_levels(proxy: Module) -> LevelFunction:

@@ -17,7 +17,7 @@ from .dependence import check_complete, run_traced
 from .errors import ExportError, MissingToolError
 from .layer_names import note_layers
 from .markers import count_anew, marking_manager
-from .quantizers import kind_of, quantizer_proxies
+from .quantizers import check_quantizers, kind_of, quantizer_proxies
 from .quiet import silence
 from .state import export_state
 from .tags import tag_nodes
@@ -56,7 +56,8 @@ def trace(
             entered: list[str] = []
             try:
                 with silence(), _recording_entered(model, entered):
-                    output, needed = run_traced(model.eval(), example_input)
+                    check_quantizers(model.eval())
+                    output, needed = run_traced(model, example_input)
                     _check_output(output)
                     marking_manager(manager, model).export(
                         model, args=example_input.detach().clone(), export_path=str(file), **options

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..errors import ExportError
-from ..quantizers import WEIGHT, exported_levels, kind_of, quantizer_proxies
+from ..quantizers import WEIGHT, exported_levels, kind_of, leveled_proxies
 from ..state import export_state
 from .finding import ERROR, Finding
 
@@ -60,9 +60,7 @@ def _inputs(model: Module) -> Iterator[Finding]:
 
 
 def _quantizers(model: Module, target: str) -> Iterator[Finding]:
-    for name, proxy in quantizer_proxies(model).items():
-        if kind_of(proxy) is None:
-            continue
+    for name, proxy in leveled_proxies(model).items():
         try:
             bits = exported_levels(proxy).bit_width
         except ExportError as error:
