@@ -20,16 +20,17 @@ __all__ = [
     "RecipeInCheckpoint",
     "check_recipe",
     "checkpoint_callbacks",
+    "keep_only",
     "last_checkpoint",
     "load_checkpoint",
 ]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file and renames, and then removes what the new checkpoint takes over from.
+    """Writes beside the file and renames, and then removes the checkpoint before it.
 
     Lightning's own way writes to the system's temporary folder, and moving a file from there to
-    another file system is a copy, which can be cut off; and it forgets what a killed run has left.
+    another file system is a copy, which can be cut off.
     """
 
     def save_checkpoint(
@@ -44,9 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync(path.parent)
-        for older in (*path.parent.glob("*.ckpt"), *path.parent.glob("*.partial")):
-            if older != path:
-                older.unlink()
+        keep_only(path)
 
 
 class WithinEpoch(ModelCheckpoint):
@@ -96,6 +95,13 @@ def last_checkpoint(folder: Path) -> Path | None:
         if _is_complete(path):
             return path
     return None
+
+
+def keep_only(path: Path) -> None:
+    """Remove the checkpoints beside one, whole or cut off."""
+    for other in (*path.parent.glob("*.ckpt"), *path.parent.glob("*.partial")):
+        if other != path:
+            other.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

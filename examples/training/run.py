@@ -14,7 +14,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-from .checkpoint import check_recipe, last_checkpoint, load_checkpoint
+from .checkpoint import check_recipe, keep_only, last_checkpoint, load_checkpoint
 from .compilation import compile_network
 from .curve import Curve
 from .data import Images
@@ -165,6 +165,9 @@ def _checkpoint(recipe: Recipe, folder: RunFolder, run: Run) -> Path | None:
     last = last_checkpoint(folder.checkpoints) if run.resume else None
     if last is not None:
         check_recipe(last, load_checkpoint(last)["recipe"], recipe)
+        if rank_zero_only.rank == 0:
+            # What a killed run was writing, or had not removed yet.
+            keep_only(last)
     elif rank_zero_only.rank == 0:
         _write_recipe(recipe, folder.recipe)
     return last

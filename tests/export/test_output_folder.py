@@ -224,7 +224,7 @@ def write_folder(start, results, index, folder):
 def test_of_processes_that_write_one_folder_one_succeeds_and_the_others_are_refused(
     tmp_path, stale
 ):
-    for attempt in range(20):
+    for attempt in range(8):
         out = tmp_path / f"out{attempt}"
         if stale:
             with pytest.raises(OSError, match="disk full"):

@@ -22,7 +22,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from training import Recipe, Result, Schedule, TrainingError
-from training.checkpoint import AtomicCheckpointIO, last_checkpoint
+from training.checkpoint import AtomicCheckpointIO, keep_only, last_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -118,9 +118,13 @@ def test_a_checkpoint_that_is_cut_off_or_changed_is_passed_over(tiny, run, tmp_p
     assert last_checkpoint(folder) == good
     (tmp_path / "whole" / "result.json").unlink()
     assert run(tiny, "whole", resume=True).final_weights == whole.final_weights
+    assert list(folder.iterdir()) == [good]
 
 
 def save_on_and_on(folder: Path, first: int) -> None:
+    last = last_checkpoint(folder)
+    if last is not None:
+        keep_only(last)
     contents = {"state_dict": {"weight": torch.zeros(1000)}}
     for step in itertools.count(first):
         kind = "epoch" if step % 3 == 0 else "batch"
