@@ -122,8 +122,16 @@ class QONNXActHandler(BrevitasActQuantProxyHandler):
         return centred * scale, scale, zero_point, self.symbolic_kwargs["bit_width"]
 
 
+BREVITAS_ROUNDINGS = {
+    "round": "ROUND",
+    "ceil": "CEIL",
+    "floor": "FLOOR",
+    "trunc": "ROUND_TO_ZERO",
+}
+
+
 class QONNXBiasHandler(BrevitasBiasQuantProxyHandler):
-    """``Quant`` on the bias.
+    """``Quant`` on the bias, with the rounding that it has.
 
     Raises:
         ValueError: for a rounding of a user's own.
@@ -133,11 +141,14 @@ class QONNXBiasHandler(BrevitasBiasQuantProxyHandler):
         super().prepare_for_export(module)
         if module.is_quant_enabled:
             quant = module.tensor_quant.int_quant
-            if rounding_of(quant) is None:
+            rounding = rounding_of(quant)
+            if rounding is None:
                 raise ValueError(
                     f"a bias that is rounded by {type(quant.float_to_int_impl).__name__} cannot "
                     "be exported: use ROUND, FLOOR, CEIL or ROUND_TO_ZERO"
                 )
+            # Brevitas tells that of the injector, which an injected module overrides.
+            self.symbolic_kwargs["rounding_mode"] = BREVITAS_ROUNDINGS[rounding]
 
 
 class QONNXWeightHandler(BrevitasWeightQuantProxyHandler):

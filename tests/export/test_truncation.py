@@ -7,7 +7,7 @@ from itertools import product
 import brevitas.nn as qnn
 import pytest
 import torch
-from brevitas.core.function_wrapper import RoundSte
+from brevitas.core.function_wrapper import CeilSte, FloorSte, RoundSte, RoundToZeroSte
 from brevitas.core.scaling import TruncMsbScaling
 from brevitas.quant import (
     Int8ActPerTensorFixedPoint,
@@ -28,6 +28,7 @@ from brevitas_ftprop.export import (
 
 EXPORTS = {"qonnx": export_qonnx, "qcdq": export_qcdq}
 MODES = ("ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO")
+STES = dict(zip(MODES, (RoundSte, FloorSte, CeilSte, RoundToZeroSte), strict=True))
 BATCH = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
 
@@ -115,8 +116,16 @@ def test_a_truncation_of_a_users_own_is_refused_by_name(format, injected, reason
         EXPORTS[format](model.eval(), BATCH[:1], tmp_path / "model.onnx", dynamo=False)
 
 
+@pytest.mark.parametrize(
+    "rounded",
+    [
+        lambda mode: {"bias_float_to_int_impl_type": mode},
+        lambda mode: {"bias_float_to_int_impl": STES[mode]},
+    ],
+    ids=["type", "module"],
+)
 @pytest.mark.parametrize(("format", "mode"), product(EXPORTS, MODES))
-def test_every_rounding_of_a_bias_is_exact(format, mode, tmp_path):
+def test_every_rounding_of_a_bias_is_exact(format, mode, rounded, tmp_path):
     model = prepared(
         qnn.QuantIdentity(Int8ActPerTensorFixedPoint, return_quant_tensor=True),
         qnn.QuantConv2d(
@@ -126,7 +135,7 @@ def test_every_rounding_of_a_bias_is_exact(format, mode, tmp_path):
             bias=True,
             bias_quant=Int8BiasPerTensorFixedPointInternalScaling,
             bias_bit_width=3,
-            bias_float_to_int_impl_type=mode,
+            **rounded(mode),
         ),
     )
     path = EXPORTS[format](model, BATCH[:1], tmp_path / "model.onnx", dynamo=False)
