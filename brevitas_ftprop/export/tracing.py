@@ -28,9 +28,19 @@ DYNAMO_SINCE = "2.8"
 
 
 def trace(
-    manager: type, model: Module, example_input: Tensor, *, dynamo: bool, opset_version: int
+    manager: type,
+    model: Module,
+    example_input: Tensor,
+    *,
+    dynamo: bool,
+    opset_version: int,
+    fold: bool = True,
 ) -> ModelProto:
     """Export with a Brevitas manager, quietly, and name the quantizers and layers of its nodes.
+
+    Args:
+        manager, model, example_input, dynamo, opset_version: as Brevitas takes them.
+        fold: whether the exporter may make one layer of a convolution and its batch norm.
 
     Raises:
         ExportError: if the exporter fails, or leaves out what the output depends on; names the
@@ -49,7 +59,9 @@ def trace(
         "output_names": ["output"],
     }
     if dynamo:
-        options["optimize"] = True
+        options["optimize"] = fold
+    elif not fold:
+        options["training"] = torch.onnx.TrainingMode.PRESERVE
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         with export_state(model), torch.no_grad(), torch.autocast("cpu", enabled=False):

@@ -89,7 +89,8 @@ class Reference:
 def _traced(model: Module, example: Tensor) -> ModelProto | None:
     for manager, dynamo, opset in TRACERS:
         try:
-            graph = trace(manager, model, example, dynamo=dynamo, opset_version=opset)
+            # What an exporter folds it rounds, and no bound would know of it.
+            graph = trace(manager, model, example, dynamo=dynamo, opset_version=opset, fold=False)
         except ExportError:
             continue
         clean_graph(graph)
