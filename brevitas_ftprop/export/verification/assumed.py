@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -17,16 +17,18 @@ __all__ = ["assumed", "tolerance"]
 
 # The first of each value, the second of the largest finite one in its image.
 RTOL, ATOL = 1e-5, 1e-6
-# What the second is of at least: ONNX Runtime approximates these as numbers near one.
-SIZES = {"Sigmoid": 1.0}
+# What the second is of at least, of an input: runtimes and PyTorch approximate a sigmoid, and what
+# a GELU multiplies its input by, as numbers near one.
+SIZES: dict[str, Callable[[Tensor], Tensor]] = {"Sigmoid": torch.ones_like, "Gelu": torch.abs}
 
 
-def tolerance(values: Tensor, *, size: float = 0.0) -> Tensor:
+def tolerance(values: Tensor, *, size: float | Tensor = 0.0) -> Tensor:
     """Float64 tensor of what values (N, …) may differ by: 1e-5 of each and 1e-6 of their size.
 
     Args:
         values: float tensor.
-        size: least size, where it is not that of the largest finite value in an image.
+        size: least size, of all or of each, where that of the largest finite value in an image is
+            too small.
 
     >>> tolerance(torch.tensor([[1e-7, 2e-7], [0.0, 3.0]]))
     tensor([[1.2000e-12, 2.2000e-12],
@@ -52,7 +54,8 @@ def assumed(model: ModelProto, node: NodeProto, inputs: Sequence[Bounded | None]
     run = _runner(model, node)
     values = [None if x is None else x.value for x in inputs]
     value = run(values)
-    error = tolerance(value, size=SIZES.get(node.op_type, 0.0))
+    size = SIZES.get(node.op_type)
+    error = tolerance(value, size=size(inputs[0].value) if size else 0.0)
     for index, x in enumerate(inputs):
         if x is None or x.is_exact:
             continue

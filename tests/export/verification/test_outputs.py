@@ -266,7 +266,9 @@ def test_outputs_are_compared_by_their_own_size(head, export, tmp_path):
     onnx.save(graph, tmp_path / "changed.onnx")
     report = verify_export(model, tmp_path / "changed.onnx", x)
     assert report.first_difference == "output"
-    assert report.outputs[0].mismatches == len(x)
+    with torch.no_grad():
+        changed = int((model(x)[:, 1] != 0).sum())  # A zero stays one, whatever its sign.
+    assert report.outputs[0].mismatches == changed >= len(x) - 1
 
 
 @pytest.mark.parametrize("export", [export_qonnx, export_qcdq])
