@@ -256,7 +256,9 @@ def output_shape(graph: GraphProto) -> list[int]:
 @mutation("output, rewired")
 def _(graph: GraphProto, rng: random.Random) -> bool:
     name = rng.choice([name for node in graph.node for name in node.output])
-    graph.output[0].CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    # A file is valid only if it says its output's shape; this one still says what it was.
+    shape = output_shape(graph)
+    graph.output[0].CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     infos = [info for info in graph.value_info if info.name != name]
     del graph.value_info[:]
     graph.value_info.extend(infos)

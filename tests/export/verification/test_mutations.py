@@ -33,6 +33,9 @@ QUICK_KINDS = (
     "output, cast",
     "output, changed",
 )
+# Networks to look in, one after the other, until each kind has shown in an output; few images come
+# within 1 % of a threshold.
+QUICK_SEEDS = {"qonnx": (0, 6, 12, 13), "qcdq": (1, 3, 5)}
 # Kinds that show in no output are given up after so many.
 ATTEMPTS, ATTEMPTS_OF_AN_ULP = 8, 2
 ULP = "1 ulp"
@@ -105,7 +108,13 @@ def passes(model: nn.Module, path: Path, batch: Tensor) -> bool:
 
 
 def assert_found_out(
-    seeds: range, format_: str, dynamo: bool, kinds: Iterable[str], folder: Path, *, each: int
+    seeds: Iterable[int],
+    format_: str,
+    dynamo: bool,
+    kinds: Iterable[str],
+    folder: Path,
+    *,
+    each: int,
 ) -> Counter[str]:
     """Networks verify, and no mutant does, unless it moved a constant by one ulp; these by kind."""
     tried: Counter[str] = Counter()
@@ -127,8 +136,13 @@ def assert_found_out(
 
 @pytest.mark.parametrize("format_", EXPORTS)
 def test_a_file_with_one_thing_changed_does_not_verify(format_, tmp_path):
-    tried = assert_found_out(range(1), format_, False, QUICK_KINDS, tmp_path, each=1)
-    assert len(tried) >= len(QUICK_KINDS) - 2, tried
+    left = list(QUICK_KINDS)
+    for seed in QUICK_SEEDS[format_]:
+        tried = assert_found_out((seed,), format_, False, left, tmp_path, each=1)
+        left = [kind for kind in left if kind not in tried]
+        if not left:
+            break
+    assert not left
 
 
 @pytest.mark.slow
