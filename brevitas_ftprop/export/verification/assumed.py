@@ -54,8 +54,10 @@ def assumed(model: ModelProto, node: NodeProto, inputs: Sequence[Bounded | None]
     run = _runner(model, node)
     values = [None if x is None else x.value for x in inputs]
     value = run(values)
-    size = SIZES.get(node.op_type)
-    error = tolerance(value, size=size(inputs[0].value) if size else 0.0)
+    size = 0.0
+    if node.op_type in SIZES and values[0] is not None:
+        size = SIZES[node.op_type](values[0])
+    error = tolerance(value, size=size)
     for index, x in enumerate(inputs):
         if x is None or x.is_exact:
             continue
