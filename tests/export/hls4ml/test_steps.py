@@ -109,5 +109,5 @@ def test_slack_meets_thresholds_that_rounding_moved_by_one():
 
 
 def test_more_levels_than_can_be_compared_with_one_another_are_refused_by_name():
-    with pytest.raises(ExportError, match="^act has 65536 levels, .*: use 12 bits or fewer$"):
+    with pytest.raises(ExportError, match=r"^act has 65536 levels, .*: use 12 bits or fewer$"):
         affine_steps(np.arange(65535)[None], 0, 65535, name="act")
