@@ -74,7 +74,7 @@ def _refuse_scaled_loss(x: Tensor, weighting: str) -> None:
 def _fits(operand: Tensor, x: Tensor) -> bool:
     if operand.dim() > x.dim():
         return operand.numel() == 1
-    sizes = zip(reversed(operand.shape), reversed(x.shape), strict=False)
+    sizes = zip(operand.shape, x.shape[x.dim() - operand.dim() :], strict=True)
     return all(size in (1, of_x) for size, of_x in sizes)
 
 

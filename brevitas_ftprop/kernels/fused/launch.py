@@ -64,17 +64,14 @@ class Launch:
             self.again(*addresses, *self.rest)
             return
         compiled = self.kernel[self.grid](*tensors, *self.rest, **options())
-        if aligned and _takes_all_arguments(compiled):
+        if aligned and _is_compiled(compiled):
             self.again = compiled[self.grid]
 
 
-def _takes_all_arguments(compiled: Any) -> bool:
-    """Whether this is a compiled kernel, which takes what the kernel itself takes.
-
-    It is none in Triton's interpreter, and before version 3.3 it left the constants out.
+def _is_compiled(launched: Any) -> bool:
+    """Whether this is a compiled kernel, which takes what the kernel itself takes; Triton's
+    interpreter has none.
     """
-    import triton  # pyright: ignore[reportMissingImports]
     from triton.compiler import CompiledKernel  # pyright: ignore[reportMissingImports]
 
-    version = tuple(map(int, triton.__version__.split(".")[:2]))
-    return isinstance(compiled, CompiledKernel) and version >= (3, 3)
+    return isinstance(launched, CompiledKernel)

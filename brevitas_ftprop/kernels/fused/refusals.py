@@ -13,6 +13,8 @@ from .prepare import DTYPES
 
 __all__ = ["reason_against"]
 
+# What torch 2.11 brings. Older ones were seen to lose sums, in Triton's interpreter.
+SINCE = (3, 6)
 STEPS = (Sign, Ternary, Integers, PaperStaircase)
 
 
@@ -45,9 +47,13 @@ def _reason_against(
 @lru_cache(maxsize=64)
 def _reason_against_machine(device: torch.device) -> str | None:
     try:
+        import triton  # pyright: ignore[reportMissingImports]
+
         from .arithmetic import INTERPRETED
     except ImportError as error:
         return f"Triton cannot be imported: {error}"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < SINCE:
+        return f"the kernels need Triton 3.6 (torch 2.11), and this is {triton.__version__}"
     if INTERPRETED:
         return None
     if device.type != "cuda":

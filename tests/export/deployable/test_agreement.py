@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def to_finn(model: nn.Module, example: Tensor, path: Path, *, dynamo: bool) -> N
 
 
 EXPORTS = {"qcdq": to_qcdq, "hls4ml": to_hls4ml, "finn": to_finn}
+NEEDS_FINN = pytest.mark.skipif(find_spec("finn") is None, reason="needs the extra 'finn'")
+TARGETS = [pytest.param(name, marks=[NEEDS_FINN] * (name == "finn")) for name in EXPORTS]
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def assert_agreement(tmp_path, monkeypatch) -> Callable[[str, int], bool]:
     return agree
 
 
-@pytest.mark.parametrize("target", EXPORTS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_check_and_the_export_agree(target, assert_agreement):
     accepted = [assert_agreement(target, seed) for seed in QUICK]
     assert any(accepted)
@@ -83,7 +86,7 @@ def test_the_check_and_the_export_agree(target, assert_agreement):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", EXPORTS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_check_and_the_export_agree_on_300_models(target, assert_agreement):
     accepted = sum(assert_agreement(target, seed) for seed in SEEDS)
     print(f"{target}: {accepted} of {len(SEEDS)} models are accepted by both, no disagreement")
