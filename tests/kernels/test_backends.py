@@ -23,6 +23,7 @@ from brevitas_ftprop.kernels import (
 from brevitas_ftprop.kernels.compiled import COMPILABLE
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from tests.combinations import combinations
+from tests.kernels.on_triton import needs_kernels
 from tests.kernels.steps_under_test import CASES, DTYPES, inputs
 
 CPU = torch.device("cpu")
@@ -196,7 +197,14 @@ def test_the_operator_is_registered_as_torch_asks(name):
         )
 
 
-@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "compiled" or COMPILABLE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[needs_kernels] * (name == "triton"))
+        for name in BACKENDS
+        if name != "compiled" or COMPILABLE
+    ],
+)
 def test_a_backward_pass_gives_the_dtypes_that_the_compiler_is_promised(name):
     x, grad = torch.randn(8, 4), torch.randn(8, 4)
     case = CASES["uint2, single"]

@@ -13,6 +13,7 @@ from brevitas_ftprop.kernels.codes import pack, unpack
 from brevitas_ftprop.kernels.kept import compact
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from tests.combinations import combinations
+from tests.kernels.on_triton import needs_kernels
 from tests.kernels.steps_under_test import CASES, inputs
 
 RULE_CLASSES = list(RULES.values())
@@ -68,11 +69,11 @@ def test_compact_gradients_lie_within_the_stated_bound(rule, name):
         torch.testing.assert_close(compact, exact, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("backend", ["eager", "blocked", "triton"])
+@pytest.mark.parametrize(
+    "backend", ["eager", "blocked", pytest.param("triton", marks=needs_kernels)]
+)
 def test_codes_hold_what_rounds_out_of_range_and_more_units_than_a_byte_counts(backend):
     x = torch.full((8,), -0.0019, dtype=torch.bfloat16, requires_grad=True)
-    if backend == "triton":
-        pytest.importorskip("triton")
     scale = torch.tensor(0.3, dtype=torch.bfloat16)
     binary_sign(x, scale, "soft_hinge", "grad", "compact", backend).sum().backward()
     assert (x.grad - 0.3).abs().max() < 0.01
@@ -208,7 +209,7 @@ def test_a_scale_learns_rightly_in_a_graph_that_was_made_when_it_did_not(rule, s
 
     x = torch.randn(9, requires_grad=True)
     module = Quantizer()
-    exported = torch.export.export(module, (x,)).module()
+    exported = torch.export.export(module, (x,), strict=False).module()
     traced = torch.jit.trace(module, x, check_trace=False)
     expected = gradient(module)
     assert expected != 0
