@@ -150,7 +150,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(network, tmp_path):
 def test_a_model_that_does_not_fit_leaves_no_project(tmp_path, monkeypatch):
     monkeypatch.setattr(project, "require_tools", lambda: None)
     model = nn.Sequential(qnn.QuantLinear(6, 2, bias=False)).eval()
-    with pytest.raises(ExportError, match="^0: its input is the unquantized image"):
+    with pytest.raises(ExportError, match=r"^0: its input is the unquantized image"):
         export_hls4ml(model, IMAGE, tmp_path / "project")
     assert not (tmp_path / "project").exists()
 
