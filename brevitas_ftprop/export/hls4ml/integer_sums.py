@@ -29,6 +29,8 @@ __all__ = ["IntegerSums"]
 GENERAL = "qonnx.custom_op.general"
 # float32 holds integers up to here, and PyTorch's own sums are exact below it.
 LARGEST_SUM = 2**24
+# Thresholds are compared pair by pair.
+MOST_LEVELS = 2**12
 
 
 class IntegerSums(Transformation):
@@ -140,6 +142,11 @@ class _Rewriting:
             self.unit = self.scale = 1.0
             self._moves(order.behind)
             return
+        if levels.count >= MOST_LEVELS:
+            raise ExportError(
+                f"{stage.name} has {levels.count + 1} levels, each with its own threshold: use "
+                "bit_width=12 or less"
+            )
         direction, thresholds = of_sums.thresholds(levels, *reach)
         if (direction < 0).any():
             self._multiply(direction, of_sums.rank)

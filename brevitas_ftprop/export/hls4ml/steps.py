@@ -13,8 +13,6 @@ __all__ = ["FLOOR", "ROUND", "AffineSteps", "affine_steps"]
 FLOOR, ROUND = "FLOOR", "ROUND"
 # Beyond this many fractional bits the products no longer fit into int64 beside the sums.
 MOST_FRACTIONAL_BITS = 30
-# Every step is compared with every other: more would take gigabytes for a channel.
-MOST_STEPS = 2**12 - 1
 NO_LEAST, NO_MOST = -(1 << 62), 1 << 62
 
 
@@ -65,7 +63,7 @@ def affine_steps(
         Factors and offsets with as few fractional bits as all channels need.
 
     Raises:
-        ExportError: if no affine function has these steps, or they are more than ``MOST_STEPS``.
+        ExportError: if no affine function has these steps.
 
     >>> steps = affine_steps(np.array([[-3, 0, 4]]), -8, 8)
     >>> sums = np.arange(-4, 6)
@@ -73,13 +71,7 @@ def affine_steps(
     array([0, 1, 1, 1, 2, 2, 2, 2, 3, 3])
     """
     rows = np.asarray(thresholds, dtype=np.int64)
-    count, who = rows.shape[1], name or "a quantizer"
-    if count > MOST_STEPS:
-        raise ExportError(
-            f"{who} has {count + 1} levels, too many to find exact thresholds for: use "
-            f"{MOST_STEPS.bit_length()} bits or fewer"
-        )
-    exact = [_Channel(row, low, high) for row in rows]
+    count, exact = rows.shape[1], [_Channel(row, low, high) for row in rows]
     for rounding in (FLOOR, ROUND):
         unmet = _unmet(exact, count, rounding, first)
         if not unmet:
@@ -91,7 +83,7 @@ def affine_steps(
     unmet = _unmet(relaxed, count, ROUND, first)
     if slack and not unmet:
         return _coarsest(relaxed, count, ROUND, first)
-    row = rows[unmet[0]]
+    who, row = name or "a quantizer", rows[unmet[0]]
     cut = int((row <= low).sum())
     if 0 < cut < count and _has_even_rest(row[cut:], low, high, first + cut):
         raise ExportError(

@@ -18,8 +18,10 @@ from brevitas_ftprop.export.hls4ml.hardware_graph import hardware_graph
 from tests.export.deployable.mixtures import draw_mixture
 
 SEEDS = range(300)
-# hls4ml takes the last of them, and few others.
-QUICK = (*range(7), 14)
+# For every commit: of each target some that are accepted, and some that are not.
+QUICK = (0, 3, 29, 46, 118)
+# Of models of anything few fit FINN, and fewer hls4ml: ``test_generated`` draws those that may.
+LEAST_ACCEPTED = {"qcdq": 100, "hls4ml": 4, "finn": 12}
 DYNAMO_SHARE = 1 / 8
 
 
@@ -90,5 +92,4 @@ def test_the_check_and_the_export_agree(target, assert_agreement):
 def test_the_check_and_the_export_agree_on_300_models(target, assert_agreement):
     accepted = sum(assert_agreement(target, seed) for seed in SEEDS)
     print(f"{target}: {accepted} of {len(SEEDS)} models are accepted by both, no disagreement")
-    # Few mixtures are chains of what hls4ml takes.
-    assert accepted >= len(SEEDS) / (100 if target == "hls4ml" else 20)
+    assert accepted >= LEAST_ACCEPTED[target]

@@ -170,3 +170,13 @@ def test_sums_beyond_what_float32_holds_are_refused(tmp_path):
     path = export_qonnx(model, torch.zeros(1, 4000), tmp_path / "model.onnx", dynamo=False)
     with pytest.raises(ExportError, match=r"the sums of 1 reach from .* more than the 2"):
         ModelWrapper(str(path)).transform(IntegerSums())
+
+
+def test_more_levels_than_can_be_compared_pair_by_pair_are_refused(tmp_path):
+    layers = [qnn.QuantLinear(4, 2, bias=False), qnn.QuantReLU(bit_width=16)]
+    model = nn.Sequential(qnn.QuantIdentity(Int8ActPerTensorFixedPoint), *layers)
+    for _ in range(2):
+        model(torch.randn(8, 4))
+    path = export_qonnx(model.eval(), torch.zeros(1, 4), tmp_path / "model.onnx", dynamo=False)
+    with pytest.raises(ExportError, match=r"2\.act_quant has 65536 levels.* bit_width=12 or less"):
+        ModelWrapper(str(path)).transform(IntegerSums())

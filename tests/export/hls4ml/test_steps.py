@@ -106,8 +106,3 @@ def test_slack_meets_thresholds_that_rounding_moved_by_one():
     wrong = levels(steps, sums, 3) != by_thresholds(sums, thresholds)
     assert wrong[:, 0].sum() <= 3
     assert not wrong[:, 1].any()
-
-
-def test_more_levels_than_can_be_compared_with_one_another_are_refused_by_name():
-    with pytest.raises(ExportError, match=r"^act has 65536 levels, .*: use 12 bits or fewer$"):
-        affine_steps(np.arange(65535)[None], 0, 65535, name="act")
