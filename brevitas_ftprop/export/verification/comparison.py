@@ -142,7 +142,10 @@ class Verification:
                     by_layer[site.result],
                     bounds.get((site.name, site.call)),
                     first_image=position * size,
-                    sources=(self._call(captured, site).source, read[str(site.source)]),
+                    # A constant is in the file itself, quantized there.
+                    sources=()
+                    if site.source is None
+                    else (self._call(captured, site).source, read[site.source]),
                 )
             wrong = beyond_rounding(by_layer[FORCED_OUTPUT], captured.output, bound)
             wrong |= beyond_rounding(captured.output, captured.output, bound)
@@ -222,12 +225,13 @@ class Verification:
             compare_alone(self.reports[site], expected, found[site.result])
 
     def _compare_adversarial(self, captured: Captured) -> None:
-        if not self.activations:
-            return
         inputs = {
             site: adversarial_inputs(self.functions[site.name], self._call(captured, site).source)
             for site in self.activations
+            if site.source is not None
         }
+        if not inputs:
+            return
         sources = {source_name(site): values for site, values in inputs.items()}
         found = self.runner(self._isolated(sources)).run(sources)
         for site, values in inputs.items():
@@ -249,7 +253,11 @@ class Verification:
         return forced(self.graph, self.activations, shapes)
 
     def _sources(self, captured: Captured) -> dict[str, Tensor]:
-        return {source_name(s): self._call(captured, s).source for s in self.activations}
+        return {
+            source_name(site): self._call(captured, site).source
+            for site in self.activations
+            if site.source is not None
+        }
 
     def _call(self, captured: Captured, site: Site) -> Call:
         calls = captured.calls[site.name]

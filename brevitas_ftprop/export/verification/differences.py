@@ -153,8 +153,8 @@ def compare_free(
     images = len(expected)
     settled = torch.zeros(images, dtype=torch.bool)
     for name, wrong, may_differ in (*quantizers, (OUTPUT, beyond, torch.zeros_like(beyond))):
-        begins = wrong.reshape(images, -1).any(1) & ~settled
-        without_excuse = (wrong & ~may_differ).reshape(images, -1).any(1) & begins
+        begins = _by_image(wrong, images) & ~settled
+        without_excuse = _by_image(wrong & ~may_differ, images) & begins
         report.mismatches += int(without_excuse.sum())
         report.excused += int((begins & ~without_excuse).sum())
         if report.first_difference is None and bool(without_excuse.any()):
@@ -168,6 +168,11 @@ def compare_free(
         report.same_class += int((classes[0] == classes[1]).sum())
     else:
         report.max_difference = torch.inf
+
+
+def _by_image(units: Tensor, images: int) -> Tensor:
+    """Images with any of these units; a quantized constant's are of every image."""
+    return units.reshape(len(units), -1).any(1).expand(images)
 
 
 def integers(function: LevelFunction, values: Tensor) -> Tensor:
