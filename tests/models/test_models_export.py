@@ -11,6 +11,8 @@ from torch import nn
 from brevitas_ftprop.export import export_qcdq, export_qonnx, verify_export
 from brevitas_ftprop.models import QuantAlexNet
 
+pytestmark = pytest.mark.heavy
+
 EXPORTERS = {"qonnx": export_qonnx, "qcdq": export_qcdq}
 MODELS = ["alexnet", "resnet18_cifar", "resnet18_imagenet", "convnet4", "convnet8"]
 ACTS = ["sign", "staircase3", "staircase5", "int2", "int4"]

@@ -7,6 +7,8 @@ import json
 import compare
 import pytest
 
+pytestmark = pytest.mark.heavy
+
 RECIPE = """
 model: convnet4
 model_options: {input_size: 12, channels: [4, 4], fc: 8}
