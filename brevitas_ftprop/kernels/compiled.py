@@ -10,6 +10,7 @@ import inspect
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -28,7 +29,8 @@ from .step import Operands, Step
 __all__ = ["backward", "forward", "reason_against"]
 
 # Older compilers can trace neither these formulas nor Brevitas' quantized tensors.
-SINCE = "2.11"
+# On Python 3.13 torch 2.11 compiles the collection of statistics to other ones.
+SINCE = "2.11" if sys.version_info < (3, 13) else "2.12"
 COMPILABLE = torch.__version__ >= SINCE
 LIMIT = 1 << 16
 # torch 2.11 knows the limit only as a setting of the whole compiler.
