@@ -13,7 +13,7 @@ from brevitas.quant_tensor import IntQuantTensor
 from torch import nn
 
 from .core import fuse_relu
-from .kernels.compiled import COMPILABLE
+from .kernels.compiled import COMPILABLE, SINCE
 from .levels import tensor_quant_of
 from .ops import check_options
 from .quantize_op import is_unseen
@@ -39,10 +39,10 @@ def rule_holder(tensor_quant: Any) -> Any:
 
 # Where fullgraph=True forbids that, torch raises and names this function.
 @torch.compiler.disable
-def compiling_quantizers_needs_torch_2_11(proxy: Any, x: Any) -> Any:
+def compiling_quantizers_needs_a_newer_torch(proxy: Any, x: Any) -> Any:
     """Run a quantizer uncompiled, and say why."""
     warnings.warn(
-        f"compiling quantizers needs torch 2.11; in {torch.__version__} they run uncompiled",
+        f"compiling quantizers needs torch {SINCE}; in {torch.__version__} they run uncompiled",
         stacklevel=2,
     )
     return proxy.forward(x)
@@ -84,7 +84,7 @@ class TargetPropProxy:
     def forward(self, x: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
             if not COMPILABLE:
-                return compiling_quantizers_needs_torch_2_11(self, x)  # pyright: ignore[reportCallIssue]
+                return compiling_quantizers_needs_a_newer_torch(self, x)  # pyright: ignore[reportCallIssue]
             # Brevitas counts the steps of statistics and of a delay in ints, which would otherwise
             # be constants to the compiler: every step compiled again.
             with torch._dynamo.patch_dynamo_config(allow_unspec_int_on_nn_module=True):

@@ -27,10 +27,10 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from brevitas_ftprop import quant, swap_quantizers
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
-from brevitas_ftprop.kernels.compiled import COMPILABLE
+from brevitas_ftprop.kernels.compiled import COMPILABLE, SINCE
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 
-pytestmark = pytest.mark.skipif(not COMPILABLE, reason="compiling quantizers needs torch 2.11")
+pytestmark = pytest.mark.skipif(not COMPILABLE, reason=f"compiling quantizers needs torch {SINCE}")
 
 # The compiler's graph runs the very operations of the model in the same order; inductor fuses them,
 # which changes sums of float32.

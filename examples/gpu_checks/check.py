@@ -31,6 +31,7 @@ TRAINER = (
 Made = TypeVar("Made")
 
 
+# No error, as the name of one would say.
 class Unavailable(Exception):  # noqa: N818
     """What cannot be here, and why; no failure."""
 

@@ -26,6 +26,7 @@ def main() -> None:
         print("ready", file=channel, flush=True)
         sys.stdin.readline()
         found = timed(step, variant, check)
+    # Whatever it is, the check that started this process reports it.
     except Exception:
         found = {"error": traceback.format_exc()}
     print(json.dumps(found), file=channel, flush=True)

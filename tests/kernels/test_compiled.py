@@ -11,7 +11,7 @@ from tests.kernels.steps_under_test import CASES, inputs
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, g++"),
-    pytest.mark.skipif(not compiled.COMPILABLE, reason="compiling needs torch 2.11"),
+    pytest.mark.skipif(not compiled.COMPILABLE, reason=f"compiling needs torch {compiled.SINCE}"),
 ]
 
 RULE_CLASSES = list(RULES.values())
