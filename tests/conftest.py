@@ -21,6 +21,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from brevitas_ftprop.export import tracing
+from tests.combinations import mark_slow_beyond_cover
 
 REPO = Path(__file__).resolve().parent.parent
 ARCHIVE = "cifar10_jpeg.tar.xz"
@@ -40,6 +41,11 @@ class LabelledImages(NamedTuple):
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Tests that are named one by one run here: a worker would take longer to start."""
     return 0 if config.args and all("::" in each for each in config.args) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_slow_beyond_cover(items)
 
 
 @pytest.fixture(autouse=True, scope="session")

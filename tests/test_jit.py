@@ -113,6 +113,7 @@ def trained(run, tmp_path_factory):
     return [torch.load(folder / f"{jit}.pt") for jit in (False, True)]
 
 
+@pytest.mark.slow
 def test_scripted_quantizers_train_to_the_same_values(trained):
     plain, scripted = trained
     assert plain.keys() == scripted.keys()
@@ -123,5 +124,6 @@ def test_scripted_quantizers_train_to_the_same_values(trained):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_converting_a_live_scripted_model_is_refused(run):
     run(CONVERT, True)

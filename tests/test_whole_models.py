@@ -88,6 +88,7 @@ def assert_close(ours: dict[str, Tensor], expected: dict[str, Tensor], tolerance
 
 @pytest.mark.parametrize("rule", ["saturated_ste", "soft_hinge", "hinge"])
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.cover(1)
 def test_the_fastest_backend_gives_the_gradients_of_eager(name, rule, monkeypatch):
     model, images = build(name, rule)
     twin = copy.deepcopy(model)
@@ -99,6 +100,7 @@ def test_the_fastest_backend_gives_the_gradients_of_eager(name, rule, monkeypatc
 
 @pytest.mark.parametrize("rule", ["saturated_ste", "soft_hinge", "hinge"])
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.cover(1)
 def test_compact_saving_gives_the_gradients_of_exact_saving(name, rule):
     model, images = build(name, rule)
     twin = copy.deepcopy(model)
@@ -130,6 +132,7 @@ def test_channels_last_gives_the_same_gradients(name):
 
 @pytest.mark.parametrize("saved", ["exact", "compact"])
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.cover(1)
 def test_mixed_precision_gives_the_same_gradients_by_either_backend(name, saved, monkeypatch):
     model, images = build(name, "saturated_ste")
     for module in model.modules():

@@ -69,7 +69,7 @@ def test_fresh_checkpoints_without_statistics_load_like_stock():
     assert missing[0] == missing[1]
 
 
-@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("weights", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_restore_after_training_and_reloading_in_a_new_process(tmp_path, weights):
     model = mixed()
     swap_quantizers(model, "hinge", weights=weights)

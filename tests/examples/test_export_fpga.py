@@ -23,6 +23,7 @@ def export_fpga():
     return module
 
 
+@pytest.mark.slow
 def test_its_fast_form_ends_in_a_verified_accelerator(export_fpga, tmp_path, capsys):
     assert export_fpga.main(["--fast", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out

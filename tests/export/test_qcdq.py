@@ -25,6 +25,8 @@ from brevitas_ftprop.export.tags import sites_of
 from brevitas_ftprop.export.verification.runners import LEVELS, OrtRunner
 from brevitas_ftprop.quant import TargetPropInt8WeightPerTensorFloat
 
+pytestmark = pytest.mark.cover(1)
+
 EXAMPLE = torch.zeros(1, 4)
 
 

@@ -54,6 +54,7 @@ class Untraceable(nn.Module):
 
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 @pytest.mark.parametrize("export", [export_qonnx, export_qcdq])
+@pytest.mark.cover(1)
 def test_an_export_succeeds_after_one_that_failed_and_the_model_is_bit_identical(
     export, dynamo, make_small, tmp_path
 ):

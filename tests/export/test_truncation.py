@@ -27,6 +27,8 @@ from brevitas_ftprop.export import (
     verify_export,
 )
 
+pytestmark = pytest.mark.cover(2)
+
 EXPORTS = {"qonnx": export_qonnx, "qcdq": export_qcdq}
 MODES = ("ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO")
 STES = dict(zip(MODES, (RoundSte, FloorSte, CeilSte, RoundToZeroSte), strict=True))
@@ -155,6 +157,7 @@ def test_every_rounding_of_a_bias_is_exact(format, mode, rounded, tmp_path):
         (2, 0, True, False),
     ],
 )
+@pytest.mark.cover(1)
 def test_an_average_pool_that_rounds_its_size_up_is_exact_or_refused(
     format, dynamo, kernel, padding, counts, tmp_path
 ):

@@ -92,6 +92,7 @@ def test_a_detour_before_the_output_is_no_excuse(model, graph, tmp_path):
 
 @pytest.mark.parametrize("export", [export_qonnx, export_qcdq])
 @pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "torchscript"])
+@pytest.mark.cover(1)
 def test_a_head_without_a_rounding_bound_is_compared_with_a_tolerance(
     model, export, dynamo, tmp_path
 ):
@@ -114,6 +115,7 @@ def test_a_batch_that_requires_gradients_is_fine(model, graph, tmp_path):
 
 @pytest.mark.parametrize("export", [export_qonnx, export_qcdq])
 @pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "torchscript"])
+@pytest.mark.cover(1)
 def test_a_model_that_returns_a_quant_tensor_is_refused(export, dynamo, tmp_path):
     model = nn.Sequential(qnn.QuantIdentity(return_quant_tensor=True)).eval()
     with pytest.raises(ExportError, match="returns a IntQuantTensor, but files have one plain"):

@@ -57,6 +57,7 @@ SMOOTH = {
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.cover(1)
 def test_a_rule_passes_what_it_passes_in_eager(name, dtype):
     rule = get_rule(name)
     tolerance = TOLERANCE[dtype] if name in SMOOTH else 0.0
@@ -75,6 +76,7 @@ def test_a_rule_passes_what_it_passes_in_eager(name, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.cover(1)
 def test_thresholds_and_kinks_stand_where_they_do_in_eager_to_the_ulp(name, dtype):
     case, rule = CASES[name], get_rule("truncated_hinge(scale=0.7)")
     x, grad = (each.to(DEVICE) for each in inputs(case, dtype))
@@ -89,6 +91,7 @@ def test_thresholds_and_kinks_stand_where_they_do_in_eager_to_the_ulp(name, dtyp
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if codable(get_rule(name))])
+@pytest.mark.cover(1)
 def test_each_of_the_backends_reads_the_code_that_the_other_wrote(name, dtype):
     rule = get_rule(name)
     x = edges(dtype)

@@ -157,6 +157,7 @@ def test_offsets_beyond_32_bits_are_computed_in_64(anew):
 @pytest.mark.parametrize("x_dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("scale_dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", [(), (1,), (3, 1)], ids=str)
+@pytest.mark.cover(1)
 def test_dtypes_meet_as_torch_promotes_them(x_dtype, scale_dtype, shape):
     x = torch.cat([torch.randn(81), torch.arange(-15, 15) / 4 * 0.3]).view(3, -1)
     x = x.to(x_dtype).to(DEVICE)

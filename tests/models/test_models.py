@@ -66,6 +66,7 @@ def target_prop_proxies(model: nn.Module, kind: str) -> dict[str, TargetPropProx
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("act", ACTS)
+@pytest.mark.cover(2)
 def test_a_training_step_gives_every_parameter_a_finite_gradient_that_is_not_zero(
     narrow, act, form
 ):
@@ -76,6 +77,7 @@ def test_a_training_step_gives_every_parameter_a_finite_gradient_that_is_not_zer
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("bits", "scale"), WEIGHTS)
+@pytest.mark.cover(1)
 def test_every_weight_width_trains(narrow, bits, scale, form):
     model = narrow.build(form=form, weight_bits=bits, weight_scale=scale)
     train_a_step(model, narrow.images(8))
@@ -122,6 +124,7 @@ def test_the_default_rules_are_the_soft_hinge_and_for_weights_the_straight_throu
 
 
 @pytest.mark.parametrize("act", ACTS)
+@pytest.mark.cover(1)
 def test_the_rule_changes_the_gradient_and_not_the_output(narrow, act):
     images = narrow.images(4)
     outputs, gradients = [], []
@@ -152,6 +155,7 @@ def test_a_stock_quantizer_class_is_used_as_it_is(narrow):
 
 
 @pytest.mark.parametrize(("act", "bits", "scale"), EXACT)
+@pytest.mark.cover(1)
 def test_every_scale_of_the_hardware_form_is_a_power_of_two(narrow, act, bits, scale):
     model = narrow.build(act=act, form="hardware", weight_bits=bits, weight_scale=scale)
     train_a_step(model, narrow.images(4))
@@ -205,6 +209,7 @@ def test_per_channel_scales_are_those_of_every_layer_but_the_last(narrow):
 
 
 @pytest.mark.parametrize(("act", "bits", "scale"), EXACT)
+@pytest.mark.cover(1)
 def test_sums_of_the_hardware_form_equal_their_float64_recomputation(narrow, act, bits, scale):
     model = narrow.build(act=act, form="hardware", weight_bits=bits, weight_scale=scale)
     train_a_step(model, narrow.images(4))

@@ -28,6 +28,7 @@ def recipe(act: str = "sign", **options) -> Recipe:
     )
 
 
+@pytest.mark.slow
 def test_two_valued_slopes_train_to_the_same_bits(run):
     exact, compact = (
         run(recipe(rule="saturated_ste", saved=saved), saved) for saved in ("exact", "compact")

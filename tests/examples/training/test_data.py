@@ -116,6 +116,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def workers_that_cannot_end_are_ended(monkeypatch):
+    """Forked from a process of many threads, a worker may wait at its exit for one it has not."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
+
+
 @pytest.mark.parametrize("resized_crop", [False, True])
 def test_streamed_images_do_not_depend_on_the_workers(folder, resized_crop):
     data = Data(name="imagenet", image_size=16, resize=18, resized_crop=resized_crop)

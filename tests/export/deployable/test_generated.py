@@ -10,9 +10,9 @@ import pytest
 from brevitas_ftprop.export.deployable import check_deployable
 from tests.export.deployable.architectures import build, draw, example
 
-# For every commit: four that are accepted, of other layers each, and one that is not; one by the
+# For every commit: three that are accepted, of other layers each, and one that is not; one by the
 # dynamo exporter, and all edges.
-QUICK = (1, 5, 7, 9, 0)
+QUICK = (2, 5, 7, 0)
 SEEDS = range(60)
 LEAST_ACCEPTED = 0.7
 

@@ -130,6 +130,7 @@ def test_a_threshold_of_one_channel_moved_by_an_integer_after_streamlining(broke
     assert "step streamlined" in message
 
 
+@pytest.mark.slow
 def test_a_threshold_of_one_channel_moved_by_a_thousandth_before_streamlining(broken):
     # A step of this quantizer is 1/2 wide.
     message, step = broken("finn", move("3.act_quant", 0.001 / 2))
@@ -175,6 +176,7 @@ def test_what_is_excused_is_listed_and_set_right_before_the_layers_behind_it(mon
     assert step.same_class < 24
 
 
+@pytest.mark.slow
 def test_a_quant_node_that_rounds_up_where_finn_rounds(broken):
     """FINN ignores the rounding mode: its own conversion of a CEIL node gives other thresholds."""
 

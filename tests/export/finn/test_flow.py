@@ -190,6 +190,7 @@ def test_a_folder_of_an_earlier_run_is_replaced_only_on_request(convnet4, comple
     assert (folder / "report.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_progress_names_the_steps(convnet4, tmp_path, capfd):
     export_finn(convnet4, torch.randn(1, 3, 16, 16), tmp_path / "out", dynamo=False)
     shown = capfd.readouterr()

@@ -79,6 +79,7 @@ def test_parallel_data_and_shared_multipliers_give_the_same(network, tmp_path):
 
 
 @pytest.mark.simulated
+@pytest.mark.slow
 def test_a_factor_with_a_bit_too_few_is_found(network, tmp_path, monkeypatch):
     exact = project.layer_precisions
 

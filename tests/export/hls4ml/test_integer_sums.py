@@ -39,7 +39,13 @@ def some_images(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
     return torch.cat([2 * random, edge_images(model, first, shape, IMAGES)])
 
 
-@pytest.mark.parametrize("name", [*EXACT, "free scales", "dense"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("int4", "staircase5")))
+        for name in [*EXACT, "free scales", "dense"]
+    ],
+)
 def test_thresholds_on_sums_and_their_quantizers_compute_what_pytorch_does(name, exported):
     model, path, shape = exported(name)
     images = some_images(model, shape)

@@ -144,6 +144,7 @@ def test_the_file_itself_verifies(exported):
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.cover(2)
 def test_another_output_is_a_difference_whatever_gives_it(exported, change, tmp_path):
     model, path, x = exported
     graph = onnx.load(path)
@@ -154,6 +155,7 @@ def test_another_output_is_a_difference_whatever_gives_it(exported, change, tmp_
     assert not any(quantizer.mismatches for quantizer in report.quantizers)
 
 
+@pytest.mark.cover(1)
 def test_every_tensor_of_a_file_but_its_output_is_another(exported, tmp_path):
     model, path, x = exported
     graph = onnx.load(path)
@@ -226,6 +228,7 @@ def is_result_of(node, quantizer: str) -> bool:
 
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 @pytest.mark.parametrize("export", [export_qonnx, export_qcdq])
+@pytest.mark.cover(1)
 def test_a_quantizer_as_output_keeps_its_excuses(export, dynamo, tmp_path):
     torch.manual_seed(0)
     binary = {"weight_quant": quant.TargetPropSignedBinaryWeightPerTensorConst, "bias": False}
@@ -252,6 +255,7 @@ def test_a_quantizer_as_output_keeps_its_excuses(export, dynamo, tmp_path):
     ],
     ids=["softmax", "tanh", "sigmoid", "columns of other sizes", "gelu"],
 )
+@pytest.mark.cover(1)
 def test_outputs_are_compared_by_their_own_size(head, export, tmp_path):
     model, x = network(*head), torch.randn(8, 6)
     path = export(model, x[:4], tmp_path / "model.onnx", dynamo=False)
@@ -278,6 +282,7 @@ def test_outputs_are_compared_by_their_own_size(head, export, tmp_path):
     ids=lambda head: type(head).__name__,
 )
 @pytest.mark.parametrize("size", [1.0, 30.0])
+@pytest.mark.cover(2)
 def test_runtimes_may_round_the_ends_of_such_operators(head, size, export, tmp_path):
     """ONNX Runtime's sigmoid is off by all of a small result."""
     model, x = network(Scaled(size), head), torch.cat([torch.randn(12, 6), -torch.ones(4, 6)])
