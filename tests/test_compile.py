@@ -96,27 +96,26 @@ def act_options(name: str) -> dict[str, Any]:
     return options
 
 
-# A quantizer of each step and kind of scale in every run: eight graphs are compiled of some.
-QUICK_ACTS = (
+# One of each step and kind of scale in every run: of some, eight graphs are compiled.
+QUICK = {
     "TargetPropSignedBinaryActPerTensorFloat",
     "TargetPropSignedTernaryActPerTensorConst",
     "TargetPropStaircase3ActPerTensorFixedPoint",
     "TargetPropShiftedUint8ActPerTensorFloat",
     "TargetPropUint8ActPerChannelFloat",
-)
-QUICK_WEIGHTS = (
     "TargetPropInt8WeightPerChannelFloat",
     "TargetPropShiftedUint8WeightPerTensorFloat",
     "TargetPropSignedBinaryWeightPerTensorConst",
     "TargetPropSignedTernaryWeightPerTensorConst",
-)
+}
+
+
+def others_slow(names: list[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in names]
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK_ACTS)) for name in ACTS],
-)
+@pytest.mark.parametrize("name", others_slow(ACTS))
 @pytest.mark.cover(1)
 def test_an_activation_trains_compiled_as_uncompiled_through_all_of_its_statistics(name, training):
     act = QuantIdentity(act_quant=getattr(quant, name), **act_options(name))
@@ -127,13 +126,7 @@ def test_an_activation_trains_compiled_as_uncompiled_through_all_of_its_statisti
     assert assert_compiles(model, images, training=training) == phases
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK_WEIGHTS))
-        for name in WEIGHTS
-    ],
-)
+@pytest.mark.parametrize("name", others_slow(WEIGHTS))
 def test_a_weight_trains_compiled_as_uncompiled(name):
     conv = QuantConv2d(3, 2, 3, weight_quant=getattr(quant, name))
     assert assert_compiles(nn.Sequential(conv), random_images(8)) == 1
