@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -67,6 +68,7 @@ def execute(
     Raises:
         TrialsError: behind the last trial, naming those that failed and why.
     """
+    processes = _processes_with_imports()
     free: SimpleQueue[int] = SimpleQueue()
     for device in range(pool.devices * pool.jobs):
         free.put(device % pool.devices)
@@ -75,7 +77,7 @@ def execute(
         device = free.get()
         try:
             # A process of its own, so that no trial inherits another's state or memory.
-            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            with ProcessPoolExecutor(1, processes) as process:
                 return process.submit(train, trial.recipe, trial.folder, pool.run(device)).result()
         finally:
             free.put(device)
@@ -105,6 +107,13 @@ def execute(
     if failures:
         raise TrialsError("\n".join(failures))
     return [results[trial.folder] for trial in trials]
+
+
+def _processes_with_imports() -> ForkServerContext:
+    """Processes that start in a fresh one which has imported, seconds a trial, what all import."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["brevitas_ftprop", "lightning.pytorch", "torchvision"])
+    return context
 
 
 def _finished(trial: Trial) -> Result | None:
