@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,8 +102,8 @@ def read_batch(path: Path) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no file.
-        ValueError: if it is no ``.npy`` file, is shorter than it says, holds Python objects or no
-            real numbers, or no images.
+        ValueError: if it is no ``.npy`` file, is shorter than it says, holds Python objects, no
+            real numbers or no images, or more of them than this machine has memory for.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no batch {path}")
@@ -115,6 +116,12 @@ def read_batch(path: Path) -> Tensor:
         raise ValueError(f"{path} is no array of real numbers that numpy.save wrote")
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"{path} has shape {array.shape}, which is no batch of images")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if array.nbytes > memory:
+        raise ValueError(
+            f"{path} holds {array.nbytes / 2**30:.0f} GiB, and this machine has "
+            f"{memory / 2**30:.0f} GiB of memory: write fewer images to it"
+        )
     # torch has neither numpy's long double nor its other byte orders.
     if array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float32))

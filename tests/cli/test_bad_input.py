@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -136,6 +137,12 @@ def header_only(path, shape, dtype="<f4"):
         file.write(bytes(64))
 
 
+def sparse(path):
+    """As long as its header says: holes take no place on the disk."""
+    header_only(path, (10**7, 3, 100, 100))
+    os.truncate(path, 4 * 3 * 10**11 + 10**6)
+
+
 def archive(path):
     np.savez("archive.npz", np.zeros(4))
     shutil.move("archive.npz", path)
@@ -143,6 +150,7 @@ def archive(path):
 
 BATCHES = {
     "terabytes": (lambda path: header_only(path, TERABYTES), "no array of numbers"),
+    "terabytes of zeros": (sparse, "GiB of memory: write fewer images"),
     "more than there can be": (lambda path: header_only(path, (2**62, 4)), "no array of numbers"),
     "negative": (lambda path: header_only(path, (-1, 4)), "no array of numbers"),
     "objects": (lambda path: header_only(path, (4, 4), "|O"), "no array of numbers"),
