@@ -17,7 +17,6 @@ from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInject
 from torch import nn
 from torch.jit import ScriptModule
 
-from ..constants import forget
 from ..core import (
     TargetPropBinaryQuant,
     TargetPropIntQuant,
@@ -28,6 +27,7 @@ from ..core import (
     is_integer_quantizer,
 )
 from ..levels import tensor_quant_of
+from ..memo import forget
 from ..proxy import (
     TargetPropActQuantProxy,
     TargetPropWeightQuantProxy,

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch._jit_internal import is_scripting
 from torch.nn import Module
 
-from ..constants import kept, without_hooks
+from ..memo import remembered
 from ..ops import check_options, int_quantize
+from .hooks import without_hooks
 from .learned_scale import learned_scale
 from .own_parts import check_clamp, check_rounding
 from .scale import QuantOutput
@@ -158,7 +159,7 @@ class TargetPropIntQuant(IntQuant):
         def compute() -> tuple[Tensor, Tensor]:
             return self.min_int(bit_width), self.max_int(bit_width)
 
-        lo, hi = kept(self, ("bounds", self.narrow_range, self.signed), (bit_width,), compute)
+        lo, hi = remembered(self, ("bounds", self.narrow_range, self.signed), (bit_width,), compute)
         return lo, hi
 
 
@@ -249,19 +250,21 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
             getattr(scaling_of_int, "narrow_range", None),
         )
         width: Any = bits.bit_width.value
-        bit_width, int_threshold = kept(self, name, (width,), compute_threshold)
+        bit_width, int_threshold = remembered(self, name, (width,), compute_threshold)
         if type(zero) is not ZeroZeroPoint:
             return *compute_scale(), bit_width
         zero_value: Any = zero.zero_point.value
         if type(scaling) is ConstScaling:
             value: Any = scaling.value.value
             sources = (int_threshold, value, zero_value)
-            scale, zero_point = kept(self, "scale", sources, compute_scale)
+            scale, zero_point = remembered(self, "scale", sources, compute_scale)
             return scale, zero_point, bit_width
         scale = learned_scale(scaling, int_threshold)
         if scale is None:
             return *compute_scale(), bit_width
-        (zero_point,) = kept(self, "zero", (zero_value,), lambda: (zero(x, scale, bit_width),))
+        (zero_point,) = remembered(
+            self, "zero", (zero_value,), lambda: (zero(x, scale, bit_width),)
+        )
         return scale, zero_point, bit_width
 
 

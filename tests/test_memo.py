@@ -1,4 +1,4 @@
-"""What a quantizer keeps from step to step is what it would compute anew."""
+"""What a quantizer remembers from step to step is what it would compute anew."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from brevitas_ftprop import quant, restore_quantizers, swap_quantizers
-from brevitas_ftprop.constants import MEMORY, kept
 from brevitas_ftprop.levels import tensor_quant_of
+from brevitas_ftprop.memo import MEMORY, remembered
 
 RANGE = {"min_val": -0.7, "max_val": 0.7}
 CONSTANT = {
@@ -44,7 +44,7 @@ def outputs(act: QuantIdentity, x: Tensor) -> list[Tensor]:
 
 
 def assert_nothing_is_stale(act: QuantIdentity, x: Tensor) -> None:
-    """Compare outputs, dtypes and devices with those of a copy that keeps nothing."""
+    """Compare outputs, dtypes and devices with those of a copy that remembers nothing."""
     fresh = copy.deepcopy(act)
     forget_all(fresh)
     torch.testing.assert_close(outputs(act, x), outputs(fresh, x), rtol=0, atol=0)
@@ -175,7 +175,7 @@ def test_hooks_on_a_constant_scale_are_called_at_every_step():
     assert len(calls) == 2
 
 
-def test_a_restored_quantizer_is_stock_again_and_keeps_nothing():
+def test_a_restored_quantizer_is_stock_again_and_remembers_nothing():
     act = QuantIdentity(act_quant=Int8ActPerTensorFixedPoint)
     stock = type(tensor_quant_of(act.act_quant))
     swap_quantizers(act)
@@ -195,10 +195,10 @@ def test_a_clipped_weight_with_a_constant_scale_is_clipped_at_every_step():
         assert conv.weight.abs().max().item() == pytest.approx(0.1)
 
 
-def test_nothing_is_kept_of_what_learns():
+def test_nothing_is_remembered_of_what_learns():
     owner, source = nn.Identity(), torch.tensor(3.0, requires_grad=True)
-    (first,) = kept(owner, "double", (source,), lambda: (2 * source,))
-    (second,) = kept(owner, "double", (source,), lambda: (2 * source,))
+    (first,) = remembered(owner, "double", (source,), lambda: (2 * source,))
+    (second,) = remembered(owner, "double", (source,), lambda: (2 * source,))
     assert first is not second
     assert MEMORY not in vars(owner)
 
@@ -234,11 +234,11 @@ def test_hooks_on_a_relu_in_front_of_a_quantizer_are_called(register):
     assert calls.count(relu) == 1
 
 
-def test_nothing_is_kept_of_what_a_cuda_graph_captures_and_fills_later(monkeypatch):
+def test_nothing_is_remembered_of_what_a_cuda_graph_captures_and_fills_later(monkeypatch):
     owner, source = nn.Identity(), torch.tensor(3.0)
 
     def double() -> Tensor:
-        (result,) = kept(owner, "double", (source,), lambda: (2 * source,))
+        (result,) = remembered(owner, "double", (source,), lambda: (2 * source,))
         return result
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -249,5 +249,5 @@ def test_nothing_is_kept_of_what_a_cuda_graph_captures_and_fills_later(monkeypat
     after = double()
     assert after is not captured
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    # What was kept before is filled already.
+    # What was remembered before is filled already.
     assert double() is after
