@@ -33,8 +33,8 @@ _below_autograd = torch._C._AutoDispatchBelowAutograd
 PLAIN = {Tensor, torch.nn.Parameter, type(None)}
 
 # Tensors first, then strings: what a step computes, by which rule, and in which way. ``saved`` is
-# "exact" or "compact" to callers; autograd makes of it what is to be kept (:mod:`.kernels.kept`),
-# and without autograd nothing is.
+# "exact" or "compact" to callers; autograd makes of it what is to be kept
+# (:mod:`.kernels.saved_forms`), and without autograd nothing is.
 _OPERANDS = "Tensor? scale, Tensor? zero_point, Tensor? lo, Tensor? hi, Tensor? rounded"
 _OPTIONS = "str step, str rule"
 _library = torch.library.Library("brevitas_ftprop", "DEF")

@@ -3,10 +3,17 @@
 from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend, is_compiled_chosen
 from .codes import codable, code_size, constant, error_bound
 from .eager import Gradients, Needs, backward
-from .kept import empty_compact, kind_of, what_to_keep
 from .layout import Layout, in_layout, layout_of
+from .registered_steps import (
+    ROUNDING_FUNCTIONS,
+    Integers,
+    PaperStaircase,
+    Sign,
+    Ternary,
+    parse_step,
+)
+from .saved_forms import empty_compact, kind_of, what_to_keep
 from .step import STAIRCASE_FORMS, Operands, Step
-from .steps import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary, parse_step
 
 __all__ = [
     "BACKENDS",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..rules import Rule
-from . import blocked, compiled, eager, fused
+from . import blocked, compiled, eager, triton_backend
 from .eager import Gradients, Needs
 from .step import Operands, Step
 
@@ -48,7 +48,7 @@ BACKENDS: dict[str, Backend] = {
     "eager": eager,
     "blocked": blocked,
     "compiled": compiled,
-    "triton": fused,
+    "triton": triton_backend,
 }
 # By the type of device, the fastest first; eager takes what is left. Triton's interpreter computes
 # on the CPU too, for those who ask for it.
@@ -69,7 +69,7 @@ def choose_backend(
     Raises:
         ValueError: for an unknown backend, or one that was asked for and cannot compute this.
 
-    >>> from brevitas_ftprop.kernels.steps import Sign
+    >>> from brevitas_ftprop.kernels.registered_steps import Sign
     >>> from brevitas_ftprop.rules import get_rule
     >>> what = Sign(), Operands(torch.tensor(1.0)), get_rule("hinge")
     >>> choose_backend("auto", torch.device("cpu"), *what).__name__

@@ -18,11 +18,11 @@ from ..rules import Rule
 from . import eager
 from .codes import code_size, encode_slope
 from .eager import Gradients, Needs, sum_to
-from .kept import compact, empty_compact, input_of, kind_of
 from .layout import flat, in_layout, layout_of
+from .registered_steps import Integers
+from .saved_forms import compact, empty_compact, input_of, kind_of
 from .shortcuts import ScaleShortcut, Shortcut, scale_shortcut, shortcut
 from .step import Operands, Step, is_zero
-from .steps import Integers
 
 __all__ = ["backward", "forward", "reason_against"]
 

@@ -22,8 +22,8 @@ from ..rules import Rule
 from . import blocked, eager
 from .codes import is_bits
 from .eager import Gradients, Needs
-from .kept import kind_of
 from .layout import in_layout, layout_of
+from .saved_forms import kind_of
 from .step import Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]

@@ -8,9 +8,9 @@ from torch import Tensor
 from ..rules import Rule
 from ..targets import sign_target, weighted_sign
 from .codes import decode
-from .kept import compact, input_of, kind_of
+from .registered_steps import Integers, Sign, Ternary
+from .saved_forms import compact, input_of, kind_of
 from .step import Operands, Step
-from .steps import Integers, Sign, Ternary
 
 __all__ = ["Gradients", "Needs", "backward", "forward", "reason_against", "sum_to"]
 

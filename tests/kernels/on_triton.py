@@ -15,12 +15,12 @@ from brevitas_ftprop.kernels import (
     Sign,
     Step,
     Ternary,
-    fused,
+    triton_backend,
 )
 from brevitas_ftprop.rules import get_rule
 
 DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-REASON = fused.reason_against(DEVICE, Sign(), Operands(), get_rule("ste"))
+REASON = triton_backend.reason_against(DEVICE, Sign(), Operands(), get_rule("ste"))
 needs_kernels = pytest.mark.skipif(REASON is not None, reason=f"no Triton kernels here: {REASON}")
 # The interpreter computes in NumPy, which speaks of the infinities that the tests are about.
 silent = pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from brevitas_ftprop import RULES
 from brevitas_ftprop.kernels import Operands, Sign, codable, code_size, error_bound
 from brevitas_ftprop.kernels.codes import pack, unpack
-from brevitas_ftprop.kernels.kept import compact
+from brevitas_ftprop.kernels.saved_forms import compact
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from tests.combinations import combinations
 from tests.kernels.on_triton import needs_kernels

@@ -10,7 +10,15 @@ import triton.language as tl
 from .arithmetic import divided, inverse, narrowed, rounded, sign, widened
 from .coding import code_numbers, decoded
 from .halves import scaled_input
-from .steps import as_operand, level, load_operand, round_by, scaled, slope_of, times_number
+from .step_functions import (
+    as_operand,
+    level,
+    load_operand,
+    round_by,
+    scaled,
+    slope_of,
+    times_number,
+)
 from .sums import store_sum
 from .tiles import places
 

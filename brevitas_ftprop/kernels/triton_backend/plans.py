@@ -12,10 +12,10 @@ from torch import Tensor
 from ...rules import Rule
 from ..codes import code_size, is_bits
 from ..eager import Gradients, Needs
-from ..kept import empty_compact, kind_of
 from ..layout import in_layout, layout_of
+from ..registered_steps import Integers, PaperStaircase, Sign
+from ..saved_forms import empty_compact, kind_of
 from ..step import Operands, Step
-from ..steps import Integers, PaperStaircase, Sign
 from . import prepare
 from .launch import Launch
 

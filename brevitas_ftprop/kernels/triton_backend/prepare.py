@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...rules import Rule
 from ..codes import codable, is_bits, is_two_valued, unit_of
+from ..registered_steps import Integers, PaperStaircase, Ternary
 from ..step import Operands, Step
-from ..steps import Integers, PaperStaircase, Ternary
 
 __all__ = ["BLOCK", "DTYPES", "arguments", "channels_of", "numbers_of", "tiles_of", "varies"]
 

@@ -14,7 +14,7 @@ import triton.language as tl
 from .arithmetic import divided, narrowed, rounded, widened
 from .coding import code_numbers, store_code
 from .halves import half_of
-from .steps import as_operand, level, load_operand, output, round_by, scaled, slope_of
+from .step_functions import as_operand, level, load_operand, output, round_by, scaled, slope_of
 from .tiles import places
 
 
