@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from brevitas_ftprop.kernels import Integers, Needs, Sign, Ternary, eager, triton_backend
-from brevitas_ftprop.kernels.triton_backend import launch, prepare
+from brevitas_ftprop.kernels.triton_backend import launch, passes, prepare
 from brevitas_ftprop.rules import get_rule
 from tests.kernels.on_triton import (
     DEVICE,
@@ -43,7 +43,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def anew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """For what plans depend on and do not ask again."""
-    monkeypatch.setattr(triton_backend, "PLANS", {})
+    monkeypatch.setattr(passes, "PLANS", {})
     return monkeypatch
 
 
