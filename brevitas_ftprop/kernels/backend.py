@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from ..rules import Rule
 from . import blocked, compiled, eager, triton_backend
-from .eager import Gradients, Needs
+from .eager import Asked, Gradients
+from .saved_forms import Keep
 from .step import Operands, Step
 
 __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "choose_backend", "is_compiled_chosen"]
@@ -23,25 +25,16 @@ logger = logging.getLogger(__name__)
 class Backend(Protocol):
     """What a module of this package has to define to be one."""
 
-    def reason_against(
-        self, device: torch.device, step: Step, operands: Operands, rule: Rule
-    ) -> str | None: ...
+    @property
+    def reason_against(self) -> Callable[[torch.device, Step, Operands, Rule], str | None]: ...
 
-    def forward(
-        self, step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
-    ) -> tuple[Tensor, Tensor]: ...
+    @property
+    def forward(self) -> Callable[[Step, Tensor, Operands, Rule, Keep], tuple[Tensor, Tensor]]: ...
 
+    @property
     def backward(
         self,
-        step: Step,
-        grad: Tensor,
-        kept: Tensor | None,
-        operands: Operands,
-        rule: Rule,
-        weighting: str,
-        needs: Needs,
-        batch_size: int,
-    ) -> Gradients: ...
+    ) -> Callable[[Step, Tensor, Tensor | None, Operands, Rule, Asked], Gradients]: ...
 
 
 BACKENDS: dict[str, Backend] = {

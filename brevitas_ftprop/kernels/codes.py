@@ -118,12 +118,7 @@ def encode_slope(step: Step, slope: Tensor, operands: Operands, rule: Rule) -> T
 
 
 def decode(
-    step: Step,
-    code: Tensor,
-    operands: Operands,
-    rule: Rule,
-    target: Tensor | None,
-    like: Tensor,
+    step: Step, code: Tensor, operands: Operands, rule: Rule, target: Tensor | None, like: Tensor
 ) -> Tensor:
     """Total slopes out of their code, of the shape, memory layout and dtype of ``like``."""
     smallest, unit = unit_of(step, operands, rule)

@@ -26,6 +26,7 @@ from ..core import (
     rounding_of,
 )
 from ..kernels import (
+    Asked,
     Integers,
     Needs,
     Operands,
@@ -83,9 +84,7 @@ class Units:
             self.x,
             self.operands,
             self.rule,
-            weighting or self.weighting,
-            Needs(),
-            grad.shape[0],
+            Asked(weighting or self.weighting, Needs(), grad.shape[0]),
         ).x
 
     def estimated_level(self, target: Tensor) -> Tensor:

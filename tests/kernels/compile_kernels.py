@@ -11,7 +11,9 @@ from typing import ClassVar
 import torch
 
 from brevitas_ftprop.kernels import (
+    Asked,
     Integers,
+    Keep,
     Needs,
     Operands,
     PaperStaircase,
@@ -94,14 +96,14 @@ def compile_step(step, rule, dtype, shape, weighting="grad", size=(8, 16, 6)) ->
     rule = get_rule(rule)
     integers = isinstance(step, Integers)
     needs = Needs(not isinstance(step, PaperStaircase), integers, integers)
-    keeps = ["code"] if rule.slope_range is not None else ["nothing"]
+    keeps = [Keep.CODE if rule.slope_range is not None else Keep.NOTHING]
     if x.itemsize > 2:
-        keeps.append("half")
+        keeps.append(Keep.HALF)
     for keep in keeps:
         _, kept = triton_backend.forward(step, x, operands, rule, keep)
         if kept.numel():
-            triton_backend.backward(step, x, kept, operands, rule, weighting, Needs(), 8)
-    triton_backend.backward(step, x, x, operands, rule, weighting, needs, 8)
+            triton_backend.backward(step, x, kept, operands, rule, Asked(weighting, Needs(), 8))
+    triton_backend.backward(step, x, x, operands, rule, Asked(weighting, needs, 8))
 
 
 def launch_again() -> None:
@@ -109,7 +111,7 @@ def launch_again() -> None:
     step, whole, shifted = Sign(), torch.randn(64), torch.randn(65)[1:]
     operands, again = Operands(torch.ones(())), []
     for x in (whole, whole, shifted, whole):
-        triton_backend.forward(step, x, operands, get_rule("hinge"), "input")
+        triton_backend.forward(step, x, operands, get_rule("hinge"), Keep.INPUT)
         (plan,) = passes.PLANS.values()
         again.append(plan.launch.again)
     own, ours, unaligned, last = _Launcher.handed

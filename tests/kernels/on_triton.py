@@ -27,12 +27,7 @@ silent = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 # Of a smooth slope, relative to its largest value: a few roundings of eager's, which rounds every
 # operation to the dtype where the kernels round the slope alone.
-TOLERANCE = {
-    torch.float64: 1e-14,
-    torch.float32: 2e-6,
-    torch.bfloat16: 6e-2,
-    torch.float16: 6e-3,
-}
+TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 6e-2, torch.float16: 6e-3}
 STEPS = (
     Sign(),
     Ternary(0.5, "single"),

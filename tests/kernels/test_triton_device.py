@@ -11,7 +11,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brevitas_ftprop.kernels import Integers, Needs, Operands, Sign, choose_backend, triton_backend
+from brevitas_ftprop.kernels import (
+    Asked,
+    Integers,
+    Keep,
+    Needs,
+    Operands,
+    Sign,
+    choose_backend,
+    triton_backend,
+)
 from brevitas_ftprop.kernels.backend import AUTOMATIC
 from brevitas_ftprop.kernels.triton_backend import launch
 from brevitas_ftprop.ops import binary_sign, int_quantize
@@ -74,15 +83,17 @@ def test_nothing_waits_for_the_device_and_a_pass_launches_two_kernels_at_most(mo
             operands = operands_of(step, torch.rand(shape, device=DEVICE))
             rule = get_rule("hinge")
             # What a code stands for is found out once, on the host.
-            triton_backend.forward(step, x, operands, rule, "code")
+            triton_backend.forward(step, x, operands, rule, Keep.CODE)
             launched.clear()
             with _NoWaiting():
                 choose_backend("triton", DEVICE, step, operands, rule)
-                _, code = triton_backend.forward(step, x, operands, rule, "code")
-                triton_backend.backward(step, grad, code, operands, rule, "grad", Needs(), 4)
+                _, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
+                triton_backend.backward(step, grad, code, operands, rule, Asked("grad", Needs(), 4))
                 assert launched == ["forward_pass", "backward_pass"]
                 launched.clear()
-                triton_backend.backward(step, grad, x, operands, rule, "mean", needs_of(step), 4)
+                triton_backend.backward(
+                    step, grad, x, operands, rule, Asked("mean", needs_of(step), 4)
+                )
             assert launched[0] == "backward_pass"
             # One sum is torch's own.
             assert launched[1:] == (["add_up"] if needs_of(step).bounds else [])

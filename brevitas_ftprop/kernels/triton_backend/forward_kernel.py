@@ -6,7 +6,7 @@ compiled. Nothing here waits for the device: bounds and operands are read where 
 
 # The functions are Triton's, which no type checker can follow, and Triton may be missing.
 # pyright: basic, reportMissingImports=false, reportInvalidTypeForm=false
-# pyright: reportGeneralTypeIssues=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 import triton
 import triton.language as tl
@@ -14,7 +14,7 @@ import triton.language as tl
 from .arithmetic import divided, narrowed, rounded, widened
 from .coding import code_numbers, store_code
 from .halves import half_of
-from .step_functions import as_operand, level, load_operand, output, round_by, scaled, slope_of
+from .step_functions import as_operand, level, load_integer, load_operands, output, scaled, slope_of
 from .tiles import places
 
 
@@ -43,124 +43,43 @@ def forward_pass(
     code_base: tl.float64,
     code_unit: tl.float64,
     keep: tl.constexpr,
-    step: tl.constexpr,
-    rounding: tl.constexpr,
-    summed: tl.constexpr,
-    relu: tl.constexpr,
-    slope: tl.constexpr,
-    even: tl.constexpr,
-    clips: tl.constexpr,
-    passes_inside: tl.constexpr,
-    scale_varies: tl.constexpr,
-    zero_point_varies: tl.constexpr,
-    exact: tl.constexpr,
-    on_cpu: tl.constexpr,
-    bits: tl.constexpr,
-    unit_counted: tl.constexpr,
-    quotient: tl.constexpr,
-    dtype: tl.constexpr,
-    compute: tl.constexpr,
-    smooth: tl.constexpr,
-    index: tl.constexpr,
-    by: tl.constexpr,
-    layout: tl.constexpr,
-    height: tl.constexpr,
-    width: tl.constexpr,
+    kind: tl.constexpr,
 ):
     """Quantize, and write the code of the slopes or the half of the input where it is kept.
 
     Args:
-        smooth: whether the slopes' bits may differ from eager's.
-        units, channels, inner, outer, chunks, by, layout, height, width: see :mod:`.tiles`.
+        units, channels, inner, outer, chunks: see :mod:`.tiles`.
+        kind: a :class:`.prepare.Kind`.
     """
-    at, mask, channel, of_channel, _ = places(
-        units,
-        channels,
-        inner,
-        outer,
-        chunks,
-        by,
-        scale_varies or zero_point_varies,
-        layout,
-        height,
-        width,
-        index,
-    )
-    x = widened(tl.load(x_ptr + at, mask=mask, other=0.0), compute)
+    at, mask, channel, of_channel, _ = places(units, channels, inner, outer, chunks, kind)
+    x = widened(tl.load(x_ptr + at, mask=mask, other=0.0), kind.compute)
     given = x
-    if relu:
+    if kind.relu:
         x = tl.where(x < 0, 0.0, x)
-    first, second = tl.full((), first_number, compute), tl.full((), second_number, compute)
-    raw_scale, scale, zero_point, lo, hi = first, first, first, first, first
-    if step != "staircase":
-        raw_scale = load_operand(scale_ptr, channel, of_channel, scale_varies)
-        scale = widened(raw_scale, compute)
-    if step == "integers":
-        zero_point = widened(
-            load_operand(zero_point_ptr, channel, of_channel, zero_point_varies), compute
-        )
-        lo, hi = widened(tl.load(lo_ptr), compute), widened(tl.load(hi_ptr), compute)
-    v = scaled(x, scale, zero_point, second, step, exact, quotient, dtype, False)
-    integer = v
-    if step == "integers":
-        if rounded_ptr is not None:
-            integer = widened(tl.load(rounded_ptr + at, mask=mask, other=0.0), compute)
-        else:
-            integer = round_by(v, rounding)
-    of_level = level(x, integer, raw_scale, lo, hi, first_number, step, dtype)
-    y = output(of_level, scale, zero_point, second, step, exact, dtype)
+    second = tl.full((), second_number, kind.compute)
+    raw_scale, scale, zero_point, lo, hi = load_operands(
+        scale_ptr, zero_point_ptr, lo_ptr, hi_ptr, channel, of_channel, kind
+    )
+    v = scaled(x, scale, zero_point, second, kind.dtype, False, kind)
+    integer = load_integer(v, rounded_ptr, at, mask, kind)
+    of_level = level(x, integer, raw_scale, lo, hi, first_number, kind)
+    y = output(of_level, scale, zero_point, second, kind)
     tl.store(y_ptr + at, narrowed(y, y_ptr.dtype.element_ty), mask=mask)
     if keep == "half":
         v = given
-        if step != "staircase":
-            v = rounded(divided(given, as_operand(scale, exact, quotient)), quotient)
+        if kind.step != "staircase":
+            divisor = as_operand(scale, kind.exact, kind.quotient)
+            v = rounded(divided(given, divisor), kind.quotient)
         tl.store(kept_ptr + at, half_of(v), mask=mask)
     if keep == "code":
-        within: tl.constexpr = compute if smooth else dtype
-        if smooth:
-            v = scaled(x, scale, zero_point, second, step, exact, quotient, within, True)
-        p0, p1, p2 = (
-            tl.full((), rule_0, compute),
-            tl.full((), rule_1, compute),
-            tl.full((), rule_2, compute),
-        )
-        low, unit = code_numbers(
-            code_base, code_unit, lo, hi, summed and step == "integers", unit_counted, compute
-        )
-        for plane in tl.static_range(1 if even else 2):
-            target = tl.full((), 1 - 2 * plane, compute)
+        if kind.quick:
+            v = scaled(x, scale, zero_point, second, kind.within, True, kind)
+        low, unit = code_numbers(code_base, code_unit, lo, hi, kind)
+        for plane in tl.static_range(1 if kind.even else 2):
+            target = tl.full((), 1 - 2 * plane, kind.compute)
             of_plane = slope_of(
-                x,
-                v,
-                integer,
-                lo,
-                hi,
-                target,
-                first,
-                p0,
-                p1,
-                p2,
-                step,
-                summed,
-                slope,
-                even,
-                clips,
-                passes_inside,
-                on_cpu,
-                within,
-                smooth,
+                x, v, integer, lo, hi, target, first_number, rule_0, rule_1, rule_2, kind
             )
-            if relu:
-                of_plane = tl.where(given <= 0, 0.0, of_plane).to(compute)
-            store_code(
-                kept_ptr + plane * code_size,
-                of_plane,
-                low,
-                unit,
-                at,
-                mask,
-                code_size,
-                bits,
-                height * width,
-                dtype,
-            )
+            if kind.relu:
+                of_plane = tl.where(given <= 0, 0.0, of_plane).to(kind.compute)
+            store_code(kept_ptr + plane * code_size, of_plane, low, unit, at, mask, code_size, kind)

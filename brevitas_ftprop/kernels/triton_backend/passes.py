@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from ...rules import Rule
-from ..eager import Gradients, Needs
+from ..eager import Asked, Gradients
+from ..saved_forms import Keep
 from ..step import Operands, Step
 from .plans import BackwardPlan, ForwardPlan
 
@@ -18,7 +19,7 @@ MOST_PLANS = 4096
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: Keep
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
     key = id(step), id(rule), keep, *_kinds(x, *operands)
@@ -27,20 +28,12 @@ def forward(
 
 
 def backward(
-    step: Step,
-    grad: Tensor,
-    kept: Tensor | None,
-    operands: Operands,
-    rule: Rule,
-    weighting: str,
-    needs: Needs,
-    batch_size: int,
+    step: Step, grad: Tensor, kept: Tensor | None, operands: Operands, rule: Rule, asked: Asked
 ) -> Gradients:
     """As :func:`.eager.backward`."""
-    options = weighting, needs, batch_size
-    key = id(step), id(rule), options, *_kinds(grad, kept, *operands)
+    key = id(step), id(rule), asked, *_kinds(grad, kept, *operands)
     plan = PLANS.get(key) or _made(
-        key, lambda: BackwardPlan(step, grad, kept, operands, rule, *options)
+        key, lambda: BackwardPlan(step, grad, kept, operands, rule, asked)
     )
     return plan(grad, kept, operands)
 
