@@ -25,6 +25,7 @@ from ..core import (
     TargetPropTernaryQuant,
     fuse_relu,
     is_integer_quantizer,
+    rule_holder,
 )
 from ..levels import tensor_quant_of
 from ..memo import forget
@@ -32,7 +33,6 @@ from ..proxy import (
     TargetPropActQuantProxy,
     TargetPropWeightQuantProxy,
     quant_type_of,
-    rule_holder,
 )
 
 __all__ = ["TARGET_PROP_PROXIES", "Change", "describe", "stock_change", "target_prop_change"]

@@ -21,9 +21,10 @@ from torch._jit_internal import is_scripting
 from torch.nn import Module
 
 from ..memo import remembered
-from ..ops import check_options, int_quantize
+from ..ops import int_quantize
 from .hooks import without_hooks
 from .learned_scale import learned_scale
+from .options import TakesOptions
 from .own_parts import check_clamp, check_rounding
 from .scale import QuantOutput
 
@@ -52,7 +53,7 @@ def rounding_of(int_quant: Any) -> str | None:
     return ROUNDINGS.get(type(int_quant.float_to_int_impl))
 
 
-class TargetPropIntQuant(IntQuant):
+class TargetPropIntQuant(TakesOptions, IntQuant):
     """Integer quantizer of 2 to 32 bits with a target rule's gradient.
 
     It takes the place of ``IntQuant`` inside ``RescalingIntQuant``, so that scale, zero-point
@@ -105,19 +106,11 @@ class TargetPropIntQuant(IntQuant):
             TensorClamp() if tensor_clamp_impl is None else tensor_clamp_impl,
             quant_delay_steps,
         )
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
-        self.weighting = brevitas.jit.Attribute(weighting, str)
-        self.staircase = brevitas.jit.Attribute(staircase, str)
-        self.saved = brevitas.jit.Attribute(saved, str)
+        self.set_options(rule, weighting, staircase, saved)
 
     @brevitas.jit.script_method
     def forward(
-        self,
-        scale: Tensor,
-        zero_point: Tensor,
-        bit_width: Tensor,
-        x: Tensor,
-        relu: bool = False,
+        self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor, relu: bool = False
     ) -> Tensor:
         viewed = self.input_view_impl(x)
         rounding = self._rounding()
