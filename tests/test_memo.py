@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections import Counter
 
 import pytest
 import torch
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantReLU
 from brevitas.quant import Int8ActPerTensorFixedPoint
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from brevitas_ftprop import quant, restore_quantizers, swap_quantizers
 from brevitas_ftprop.levels import tensor_quant_of
 from brevitas_ftprop.memo import MEMORY, remembered
+from tests.dispatched import Dispatched
 
 RANGE = {"min_val": -0.7, "max_val": 0.7}
 CONSTANT = {
@@ -50,21 +49,11 @@ def assert_nothing_is_stale(act: QuantIdentity, x: Tensor) -> None:
     torch.testing.assert_close(outputs(act, x), outputs(fresh, x), rtol=0, atol=0)
 
 
-class Operations(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
 def test_a_constant_quantizer_computes_its_values_and_nothing_else(act):
     act.return_quant_tensor = False
     x = torch.randn(2, 3)
     act(x)
-    with Operations() as operations:
+    with Dispatched() as operations:
         act(x)
     # Constants made of Python numbers, and views, which start no kernel.
     for name in ("alias", "detach", "lift_fresh"):
@@ -78,7 +67,7 @@ def test_a_constant_bit_width_leaves_only_the_scale_to_compute():
     )
     x = torch.randn(2, 3)
     act(x)
-    with Operations() as operations:
+    with Dispatched() as operations:
         act(x)
     assert set(operations.counts) - {"alias", "detach", "lift_fresh"} == {"quantize", "abs", "div"}
 
@@ -94,7 +83,7 @@ def test_a_constant_bit_width_leaves_only_the_scale_to_compute():
 def test_no_tensor_is_made_on_the_cpu_for_a_scale_that_changes(layer):
     x = torch.randn(2, 3, 2, 2)
     layer(x)
-    with Operations() as operations:
+    with Dispatched() as operations:
         layer(x)
     assert "ones" not in operations.counts
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 import torch
 from brevitas.nn import QuantIdentity, QuantReLU
 from brevitas.quant import Int8ActPerTensorFloat, Uint8ActPerTensorFloat
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.core.learned_scale import learned_scale
@@ -19,21 +16,10 @@ from brevitas_ftprop.kernels.blocked import BLOCK
 from brevitas_ftprop.levels import tensor_quant_of
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from brevitas_ftprop.quantize_op import is_unseen, quantize
+from tests.dispatched import Dispatched
 
 OPERATOR = torch.ops.brevitas_ftprop.quantize
 TENSOR = torch.tensor
-
-
-class Dispatched(TorchDispatchMode):
-    """Counts the operators that run, and those that fill a tensor with zeros."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 class Called(TorchFunctionMode):
