@@ -14,7 +14,7 @@ from .integer import (
     is_integer_quantizer,
     rounding_of,
 )
-from .options import OPTIONS, rule_holder
+from .rule_options import OPTIONS, rule_holder
 from .staircase import TargetPropStaircaseQuant
 from .step_of import step_of
 from .ternary import TargetPropTernaryQuant

@@ -11,8 +11,8 @@ from torch._jit_internal import is_scripting
 from torch.nn import Module
 
 from ..ops import binary_sign
-from .options import TakesOptions
 from .own_parts import check_clamp
+from .rule_options import TakesOptions
 from .scale import QuantOutput, scale_alone
 
 __all__ = ["TargetPropBinaryQuant"]

@@ -24,8 +24,8 @@ from ..memo import remembered
 from ..ops import int_quantize
 from .hooks import without_hooks
 from .learned_scale import learned_scale
-from .options import TakesOptions
 from .own_parts import check_clamp, check_rounding
+from .rule_options import TakesOptions
 from .scale import QuantOutput
 
 __all__ = [

@@ -8,7 +8,7 @@ from brevitas.core.utils import StatelessBuffer
 from torch import Tensor
 
 from ..ops import paper_staircase
-from .options import TakesOptions
+from .rule_options import TakesOptions
 from .scale import QuantOutput
 
 __all__ = ["TargetPropStaircaseQuant"]

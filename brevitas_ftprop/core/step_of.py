@@ -8,7 +8,7 @@ from brevitas.core.quant import BinaryQuant, ClampedBinaryQuant, RescalingIntQua
 from ..kernels import Integers, PaperStaircase, Sign, Step, Ternary
 from .binary import TargetPropBinaryQuant
 from .integer import is_integer_quantizer, rounding_of
-from .options import rule_holder
+from .rule_options import rule_holder
 from .staircase import TargetPropStaircaseQuant
 from .ternary import TargetPropTernaryQuant
 

@@ -10,7 +10,7 @@ from torch._jit_internal import is_scripting
 from torch.nn import Module
 
 from ..ops import ternary_step
-from .options import TakesOptions
+from .rule_options import TakesOptions
 from .scale import QuantOutput, scale_alone
 
 __all__ = ["TargetPropTernaryQuant"]

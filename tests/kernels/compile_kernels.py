@@ -21,7 +21,7 @@ from brevitas_ftprop.kernels import (
     Ternary,
     triton_backend,
 )
-from brevitas_ftprop.kernels.triton_backend import launch, passes, prepare
+from brevitas_ftprop.kernels.triton_backend import launch, planned_passes, prepare
 from brevitas_ftprop.rules import get_rule
 
 
@@ -112,7 +112,7 @@ def launch_again() -> None:
     operands, again = Operands(torch.ones(())), []
     for x in (whole, whole, shifted, whole):
         triton_backend.forward(step, x, operands, get_rule("hinge"), Keep.INPUT)
-        (plan,) = passes.PLANS.values()
+        (plan,) = planned_passes.PLANS.values()
         again.append(plan.launch.again)
     own, ours, unaligned, last = _Launcher.handed
     assert again[0] is not None
@@ -181,7 +181,7 @@ def main(capability: str, extent: str = "") -> None:
                         compile_step(step, rule, dtype, (16, 1))
         load_wide()
         prepare.LARGE = 0
-        passes.PLANS.clear()
+        planned_passes.PLANS.clear()
         for shape in ((), (16, 1), (6,)):
             compile_step(Integers("round", "sum"), "hinge", torch.float32, shape)
     kinds = set(COMPILED.values())

@@ -18,7 +18,7 @@ from brevitas_ftprop.kernels import (
     eager,
     triton_backend,
 )
-from brevitas_ftprop.kernels.triton_backend import launch, passes, prepare
+from brevitas_ftprop.kernels.triton_backend import launch, planned_passes, prepare
 from brevitas_ftprop.rules import get_rule
 from tests.kernels.on_triton import (
     DEVICE,
@@ -52,7 +52,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def anew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """For what plans depend on and do not ask again."""
-    monkeypatch.setattr(passes, "PLANS", {})
+    monkeypatch.setattr(planned_passes, "PLANS", {})
     return monkeypatch
 
 

@@ -6,7 +6,7 @@ by those of a multiplication with 1/scale in place of a division. Sums are added
 order, in the same one each time.
 """
 
-from .passes import backward, forward
+from .planned_passes import backward, forward
 from .refusals import reason_against
 
 __all__ = ["backward", "forward", "reason_against"]
