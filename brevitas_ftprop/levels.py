@@ -31,14 +31,6 @@ __all__ = [
     "uniform_step",
 ]
 
-# As QONNX's Quant nodes name them.
-ROUNDINGS_BY_NAME = {
-    "ROUND": torch.round,
-    "CEIL": torch.ceil,
-    "FLOOR": torch.floor,
-    "DOWN": torch.trunc,
-}
-
 
 def _toward_zero(x: Tensor) -> Tensor:
     # TorchScript cannot write torch.trunc to ONNX.
@@ -47,6 +39,7 @@ def _toward_zero(x: Tensor) -> Tensor:
 
 # By the names of ``core.ROUNDINGS``: as QONNX names them, and in operators that every exporter has.
 ROUNDING_NAMES = {"round": "ROUND", "ceil": "CEIL", "floor": "FLOOR", "trunc": "DOWN"}
+ROUNDINGS_BY_NAME = {ROUNDING_NAMES[name]: each for name, each in ROUNDING_FUNCTIONS.items()}
 TRACEABLE_ROUNDINGS = ROUNDING_FUNCTIONS | {"trunc": _toward_zero}
 
 

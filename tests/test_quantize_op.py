@@ -65,6 +65,15 @@ def test_no_backward_pass_fills_a_tensor_with_zeros(saved):
     assert not {"zeros", "new_zeros", "zeros_like", "zero_", "fill_"} & set(dispatched.counts)
 
 
+def test_a_saved_form_of_callers_is_no_kind_of_what_autograd_keeps():
+    options = "sign", "soft_hinge", "grad", "compact", "auto"
+    call = torch.zeros(3), TENSOR(0.5), *(None,) * 4, *options
+    sizes = {kind: len(OPERATOR(*call, kind)[1]) for kind in ("nothing", "input", "code", "half")}
+    assert sizes == {"nothing": 0, "input": 0, "code": 3, "half": 3}
+    with pytest.raises(ValueError, match="'compact' is not a valid Keep"):
+        OPERATOR(*call, "compact")
+
+
 def test_a_trace_has_one_node_for_the_quantizer():
     graph = torch.jit.trace(sign, (torch.randn(8),), check_trace=False).graph
     assert [node.kind() for node in graph.nodes()].count("brevitas_ftprop::quantize") == 1

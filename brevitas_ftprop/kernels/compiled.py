@@ -69,7 +69,7 @@ def backward(
         return blocked.backward(step, grad, kept, operands, rule, asked)
     if kept is not None and kind_of(kept) is not Keep.CODE:
         grad = in_layout(grad, layout_of(kept))
-    gradients = _backward(step, rule, *asked[:2])(grad, kept, *operands, asked.batch_size)
+    gradients = _backward(step, rule, *asked[:2])(grad, kept, asked.batch_size, *operands)
     return Gradients(*gradients)
 
 
@@ -89,18 +89,16 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @lru_cache(maxsize=512)
 def _forward(step: Step, rule: Rule, keep: Keep) -> Callable[..., Any]:
-    def run(x, scale, zero_point, lo, hi, rounded):
-        operands = Operands(scale, zero_point, lo, hi, rounded)
-        return eager.forward(step, x, operands, rule, keep)
+    def run(x, *operands):
+        return eager.forward(step, x, Operands(*operands), rule, keep)
 
     return _compile(run)
 
 
 @lru_cache(maxsize=512)
 def _backward(step: Step, rule: Rule, weighting: str, needs: Needs) -> Callable[..., Any]:
-    def run(grad, kept, scale, zero_point, lo, hi, rounded, batch_size):
-        operands = Operands(scale, zero_point, lo, hi, rounded)
+    def run(grad, kept, batch_size, *operands):
         asked = Asked(weighting, needs, batch_size)
-        return tuple(eager.backward(step, grad, kept, operands, rule, asked))
+        return tuple(eager.backward(step, grad, kept, Operands(*operands), rule, asked))
 
     return _compile(run)

@@ -3,11 +3,11 @@
 Nothing where the slope is the same everywhere, else the input itself in the exact form; in the
 compact form a code of the slopes (:mod:`.codes`), or, where that is not enough, a half, ``x/s`` in
 16 bits: a learned scale's gradient depends on the input itself, and so does a slope without a
-bound. From a half, the gradient is the exact one at an input that differs from the true
-one by at most 1/1024 of itself (below 2^-14 scales, by at most 2^-24 scales; what lies beyond
-65 504 scales is taken for that). It is rounded to odd: a number that 11 bits cannot express becomes
-the one of its neighbours whose last bit is 1, and so stays on its side of 0 and of every threshold
-and kink that 10 bits express, as multiples of 1/2 scales are up to 512.
+bound. From a half, the gradient is the exact one at an input that differs from the true one by at
+most 1/1024 of itself (below 2^-14 scales, by at most 2^-24 scales; what lies beyond 65 504 scales
+is taken for that). It is rounded to odd: a number that 11 bits cannot express becomes the one of
+its neighbours whose last bit is 1, and so stays on its side of 0 and of every threshold and kink
+that 10 bits express, as multiples of 1/2 scales are up to 512.
 """
 
 from enum import StrEnum
@@ -30,6 +30,7 @@ __all__ = [
     "what_to_keep",
 ]
 
+# What callers ask for; a Keep is made of it where what learns is known.
 SAVED_FORMS = ("exact", "compact")
 
 
