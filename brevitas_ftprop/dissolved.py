@@ -7,7 +7,16 @@ of the batch norm in front and of whatever is behind.
 import torch
 from torch import Tensor
 
-from .kernels import Needs, Operands, eager, is_compiled_chosen, parse_step, what_to_keep
+from .kernels import (
+    Asked,
+    Needs,
+    Operands,
+    eager,
+    is_compiled_chosen,
+    kept_of,
+    parse_step,
+    what_to_keep,
+)
 from .rules import get_rule
 
 __all__ = ["can_dissolve", "dissolved"]
@@ -34,8 +43,7 @@ class _Formulas(torch.autograd.Function):
         the_step, the_rule = parse_step(step), get_rule(rule)
         keep = what_to_keep(the_step, the_rule, saved, x.dtype, learns=learns)
         y, compact = eager.forward(the_step, x, Operands(*operands), the_rule, keep)
-        kept = {"input": x, "half": compact, "code": compact, "nothing": None}[keep]
-        ctx.save_for_backward(kept, *operands)
+        ctx.save_for_backward(kept_of(keep, x, compact), *operands)
         ctx.options = the_step, the_rule, weighting
         ctx.dtype, ctx.batch_size = x.dtype, x.shape[0] if x.dim() else 1
         return y
@@ -46,9 +54,8 @@ class _Formulas(torch.autograd.Function):
         step, rule, weighting = ctx.options
         _, *learns, _, _, _, _, _ = ctx.needs_input_grad
         needs = Needs(learns[0], learns[1], learns[2] or learns[3])
-        grad_x, *sums = eager.backward(
-            step, grad, kept, Operands(*operands), rule, weighting, needs, ctx.batch_size
-        )
+        asked = Asked(weighting, needs, ctx.batch_size)
+        grad_x, *sums = eager.backward(step, grad, kept, Operands(*operands), rule, asked)
         sums = [total if wanted else None for total, wanted in zip(sums, learns, strict=True)]
         return grad_x.to(ctx.dtype), *sums, *(None,) * 5
 

@@ -9,11 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from brevitas.core.quant import (
-    BinaryQuant,
-    ClampedBinaryQuant,
-    TernaryQuant,
-)
 from brevitas.proxy import (
     ActQuantProxyFromInjector,
     DecoupledWeightQuantProxyFromInjector,
@@ -22,15 +17,8 @@ from brevitas.proxy import (
 from brevitas.proxy.runtime_quant import _TensorQuantDisabledIdentity
 from torch import Tensor
 
-from .core import (
-    ROUNDINGS,
-    TargetPropBinaryQuant,
-    TargetPropStaircaseQuant,
-    TargetPropTernaryQuant,
-    is_integer_quantizer,
-    rounding_of,
-)
-from .kernels import ROUNDING_FUNCTIONS
+from .core import ROUNDINGS, is_integer_quantizer, rule_holder, step_of
+from .kernels import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary
 
 __all__ = [
     "ROUNDINGS_BY_NAME",
@@ -38,17 +26,10 @@ __all__ = [
     "TRACEABLE_ROUNDINGS",
     "LevelFunction",
     "level_function",
+    "remaining_delay",
     "tensor_quant_of",
     "uniform_step",
 ]
-
-# As QONNX's Quant nodes name them.
-ROUNDINGS_BY_NAME = {
-    "ROUND": torch.round,
-    "CEIL": torch.ceil,
-    "FLOOR": torch.floor,
-    "DOWN": torch.trunc,
-}
 
 
 def _toward_zero(x: Tensor) -> Tensor:
@@ -58,6 +39,7 @@ def _toward_zero(x: Tensor) -> Tensor:
 
 # By the names of ``core.ROUNDINGS``: as QONNX names them, and in operators that every exporter has.
 ROUNDING_NAMES = {"round": "ROUND", "ceil": "CEIL", "floor": "FLOOR", "trunc": "DOWN"}
+ROUNDINGS_BY_NAME = {ROUNDING_NAMES[name]: each for name, each in ROUNDING_FUNCTIONS.items()}
 TRACEABLE_ROUNDINGS = ROUNDING_FUNCTIONS | {"trunc": _toward_zero}
 
 
@@ -166,6 +148,12 @@ def tensor_quant_of(proxy: Any) -> Any:
     return getattr(proxy, "tensor_quant", None)
 
 
+def remaining_delay(tensor_quant: Any) -> int:
+    """The steps for which a quantizer still passes its input on, of its ``quant_delay_steps``."""
+    wrapper = getattr(rule_holder(tensor_quant), "delay_wrapper", None)
+    return getattr(getattr(wrapper, "delay_impl", None), "quant_delay_steps", 0)
+
+
 def level_function(proxy: Any) -> LevelFunction:
     """Freeze what an activation or weight proxy computes in inference.
 
@@ -195,9 +183,7 @@ def level_function(proxy: Any) -> LevelFunction:
     quant = tensor_quant_of(proxy)
     if quant is None or not proxy.is_quant_enabled:
         raise ValueError(f"{type(proxy).__name__} does not quantize (it is disabled)")
-    holder = getattr(quant, "int_quant", quant)
-    delay = getattr(getattr(holder, "delay_wrapper", None), "delay_impl", None)
-    remaining = getattr(delay, "quant_delay_steps", 0)
+    holder, remaining = rule_holder(quant), remaining_delay(quant)
     if remaining > 0:
         raise ValueError(
             f"quantization is delayed for another {remaining} steps: train past quant_delay_steps "
@@ -206,37 +192,31 @@ def level_function(proxy: Any) -> LevelFunction:
     with torch.no_grad():
         scale, zero_point, bits = _metadata(proxy, quant)
     bit_width = round(float(bits))
-    if isinstance(quant, BinaryQuant | ClampedBinaryQuant | TargetPropBinaryQuant):
-        return LevelFunction(_sign, (-1, 1), scale, zero_point, 1, True, False)
-    if isinstance(quant, TernaryQuant | TargetPropTernaryQuant):
-        step = _ternary(quant.threshold * scale)
-        return LevelFunction(step, (-1, 0, 1), scale, zero_point, 2, True, False)
-    if isinstance(quant, TargetPropStaircaseQuant):
-        values = range(quant.steps + 1)
-        step = _staircase(quant.steps)
-        return LevelFunction(step, values, scale, zero_point, bit_width, False, False)
+    match step_of(quant):
+        case Sign():
+            return LevelFunction(_sign, (-1, 1), scale, zero_point, 1, True, False)
+        case Ternary(threshold):
+            step = _ternary(threshold * scale)
+            return LevelFunction(step, (-1, 0, 1), scale, zero_point, 2, True, False)
+        case PaperStaircase(steps):
+            values, step = range(steps + 1), _staircase(steps)
+            return LevelFunction(step, values, scale, zero_point, bit_width, False, False)
+        case Integers(name):
+            if bit_width < 2:
+                raise ValueError(
+                    "an integer quantizer of 1 bit is not exported: use 2 bits or more, or a "
+                    "binary quantizer"
+                )
+            rounding = TRACEABLE_ROUNDINGS[name]
+            lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
+            step = uniform_step(rounding, scale, zero_point, lo, hi)
+            values, signed = range(lo, hi + 1), bool(holder.signed)
+            is_uniform = rounding is torch.round
+            return LevelFunction(step, values, scale, zero_point, bit_width, signed, is_uniform)
     if is_integer_quantizer(quant):
-        if bit_width < 2:
-            raise ValueError(
-                "an integer quantizer of 1 bit is not exported: use 2 bits or more, or a binary "
-                "quantizer"
-            )
-        name = rounding_of(holder)
-        if name is None:
-            raise TypeError(
-                f"no integer levels are known for the rounding {type(holder.float_to_int_impl)}: "
-                f"only for {', '.join(known.__name__ for known in ROUNDINGS)}"
-            )
-        rounding = TRACEABLE_ROUNDINGS[name]
-        lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
-        return LevelFunction(
-            uniform_step(rounding, scale, zero_point, lo, hi),
-            range(lo, hi + 1),
-            scale,
-            zero_point,
-            bit_width,
-            bool(holder.signed),
-            rounding is torch.round,
+        raise TypeError(
+            f"no integer levels are known for the rounding {type(holder.float_to_int_impl)}: "
+            f"only for {', '.join(known.__name__ for known in ROUNDINGS)}"
         )
     raise TypeError(
         f"no integer levels are known for {type(quant).__name__} with {type(holder).__name__}: "

@@ -6,20 +6,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .kernels import (
-    STAIRCASE_FORMS,
-    Integers,
-    Operands,
-    PaperStaircase,
-    Ternary,
-)
+from .kernels import SAVED_FORMS, STAIRCASE_FORMS, Integers, Operands, PaperStaircase, Ternary
 from .quantize_op import quantize
 from .rules import Rule, get_rule
 from .targets import check_weighting
 
 Op = TypeVar("Op", bound=Callable[..., Tensor])
-
-SAVED_FORMS = ("exact", "compact")
 
 __all__ = [
     "SAVED_FORMS",
@@ -50,9 +42,13 @@ def check_options(rule: str | Rule, weighting: str, staircase: str, saved: str =
         raise ValueError(
             f"staircase must be one of {', '.join(STAIRCASE_FORMS)}, not {staircase!r}"
         )
+    _check_saved(saved)
+    return get_rule(rule).spec
+
+
+def _check_saved(saved: str) -> None:
     if saved not in SAVED_FORMS:
         raise ValueError(f"saved must be one of {', '.join(SAVED_FORMS)}, not {saved!r}")
-    return get_rule(rule).spec
 
 
 def _refuse_scaled_loss(x: Tensor, weighting: str) -> None:
@@ -78,18 +74,10 @@ def _fits(operand: Tensor, x: Tensor) -> bool:
     return all(size in (1, of_x) for size, of_x in sizes)
 
 
-def _call(
-    x: Tensor,
-    operands: Operands,
-    step: str,
-    rule: str,
-    weighting: str,
-    saved: str,
-    backend: str,
-) -> Tensor:
+def _call(x: Tensor, operands: Operands, step: str, *options: str) -> Tensor:
+    _, weighting, saved, _ = options
     _refuse_scaled_loss(x, weighting)
-    if saved not in SAVED_FORMS:
-        raise ValueError(f"saved must be one of {', '.join(SAVED_FORMS)}, not {saved!r}")
+    _check_saved(saved)
     for operand in (operands.scale, operands.zero_point):
         # Brevitas asks quantizers for their scales by a number.
         if operand is not None and x.dim() and not _fits(operand, x):
@@ -97,17 +85,12 @@ def _call(
                 f"a scale or zero-point of shape {tuple(operand.shape)} does not broadcast to an "
                 f"input of shape {tuple(x.shape)}"
             )
-    return quantize(x, operands, step, rule, weighting, saved, backend)
+    return quantize(x, operands, step, *options)
 
 
 @_called_from_script
 def binary_sign(
-    x: Tensor,
-    scale: Tensor,
-    rule: str,
-    weighting: str,
-    saved: str = "exact",
-    backend: str = "auto",
+    x: Tensor, scale: Tensor, rule: str, weighting: str, saved: str = "exact", backend: str = "auto"
 ) -> Tensor:
     """Scaled sign with a target rule's gradient.
 
@@ -176,7 +159,8 @@ def int_quantize(
         weighting: ``"grad"`` or ``"mean"``; the 1/N weight is that of the output's gradient.
         form: ``"single"`` or ``"sum"``.
         rounding: ``"round"`` (half to even), ``"ceil"``, ``"floor"`` or ``"trunc"``.
-        rounded: v as another rounding rounds it, without gradient; in place of ``rounding``.
+        rounded: v as another rounding rounds it, without gradient; in place of ``rounding``, which
+            may then be ``"own"``.
         relu: whether max(x, 0) takes the place of x, in the same pass.
         saved, backend: as for :func:`binary_sign`.
 

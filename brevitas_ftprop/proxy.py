@@ -12,7 +12,7 @@ from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInject
 from brevitas.quant_tensor import IntQuantTensor
 from torch import nn
 
-from .core import fuse_relu
+from .core import OPTIONS, fuse_relu, rule_holder
 from .kernels.compiled import COMPILABLE, SINCE
 from .levels import tensor_quant_of
 from .ops import check_options
@@ -25,16 +25,9 @@ __all__ = [
     "TargetPropWeightQuantProxy",
     "advance_rules",
     "quant_type_of",
-    "rule_holder",
 ]
 
-OPTIONS = ("rule", "weighting", "staircase", "saved")
 TRUTH = {truth: torch.tensor(truth) for truth in (False, True)}
-
-
-def rule_holder(tensor_quant: Any) -> Any:
-    """The module inside a tensor-quant that holds the rule: ``int_quant``, or itself."""
-    return getattr(tensor_quant, "int_quant", tensor_quant)
 
 
 # Where fullgraph=True forbids that, torch raises and names this function.
@@ -59,6 +52,15 @@ def quant_type_of(injector: Any) -> str | None:
         return str(injector.quant_type).upper()
     except DependencyError:
         return None
+
+
+def _held_option(name: str, says: str) -> Any:
+    """Property of a proxy that is held where its quantizer's rule is."""
+    return property(
+        lambda proxy: proxy._option(name),
+        lambda proxy, value: proxy._set_options(**{name: value}),
+        doc=says,
+    )
 
 
 class TargetPropProxy:
@@ -91,41 +93,16 @@ class TargetPropProxy:
                 return super().forward(x)  # pyright: ignore[reportAttributeAccessIssue]
         return super().forward(x)  # pyright: ignore[reportAttributeAccessIssue]
 
-    @property
-    def rule(self) -> str:
-        """Spec of the target rule."""
-        return self._option("rule")
-
-    @rule.setter
-    def rule(self, rule: str) -> None:
-        self._set_options(rule=rule)
-
-    @property
-    def weighting(self) -> str:
-        """Weight of each unit's loss: ``"grad"`` (|g|) or ``"mean"`` (1/N)."""
-        return self._option("weighting")
-
-    @weighting.setter
-    def weighting(self, weighting: str) -> None:
-        self._set_options(weighting=weighting)
-
-    @property
-    def staircase(self) -> str:
-        """Form of the rule on more than two levels: ``"single"`` or ``"sum"``."""
-        return self._option("staircase")
-
-    @staircase.setter
-    def staircase(self, staircase: str) -> None:
-        self._set_options(staircase=staircase)
-
-    @property
-    def saved(self) -> str:
-        """What is kept for backward: ``"exact"`` (the input) or ``"compact"`` (its slopes)."""
-        return self._option("saved")
-
-    @saved.setter
-    def saved(self, saved: str) -> None:
-        self._set_options(saved=saved)
+    rule = _held_option("rule", "Spec of the target rule.")
+    weighting = _held_option(
+        "weighting", 'Weight of each unit\'s loss: ``"grad"`` (|g|) or ``"mean"`` (1/N).'
+    )
+    staircase = _held_option(
+        "staircase", 'Form of the rule on more than two levels: ``"single"`` or ``"sum"``.'
+    )
+    saved = _held_option(
+        "saved", 'What is kept for backward: ``"exact"`` (the input) or ``"compact"`` (its slopes).'
+    )
 
     def _option(self, name: str) -> str:
         tensor_quant = tensor_quant_of(self)

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from .dissolved import can_dissolve, dissolved
 from .kernels import (
+    Asked,
     Gradients,
+    Keep,
     Layout,
     Needs,
     Operands,
     choose_backend,
     empty_compact,
     in_layout,
+    kept_of,
     kind_of,
     layout_of,
     parse_step,
@@ -32,93 +35,64 @@ __all__ = ["is_unseen", "quantize"]
 _below_autograd = torch._C._AutoDispatchBelowAutograd
 PLAIN = {Tensor, torch.nn.Parameter, type(None)}
 
-# Tensors first, then strings: what a step computes, by which rule, and in which way. ``saved`` is
-# "exact" or "compact" to callers; autograd makes of it what is to be kept (:mod:`.kernels.kept`),
-# and without autograd nothing is.
+# Tensors first, then strings: what a step computes, by which rule, and in which way. Callers say
+# what is ``saved``, "exact" or "compact"; autograd makes of it what to ``keep``
+# (:mod:`.kernels.saved_forms`), and without autograd nothing is kept.
 _OPERANDS = "Tensor? scale, Tensor? zero_point, Tensor? lo, Tensor? hi, Tensor? rounded"
-_OPTIONS = "str step, str rule"
+_OPTIONS = "str step, str rule, str weighting"
 _library = torch.library.Library("brevitas_ftprop", "DEF")
 _library.define(
-    f"quantize(Tensor x, {_OPERANDS}, {_OPTIONS}, str weighting, str saved, str backend)"
+    f'quantize(Tensor x, {_OPERANDS}, {_OPTIONS}, str saved, str backend, str keep="nothing")'
     " -> (Tensor y, Tensor compact)"
 )
 _library.define(
-    f"quantize_backward(Tensor grad, Tensor? kept, {_OPERANDS}, {_OPTIONS}, str weighting,"
-    " str backend, SymInt batch_size, bool scale_learns, bool zero_point_learns,"
-    " bool bounds_learn) -> (Tensor x, Tensor scale, Tensor zero_point, Tensor lo, Tensor hi)"
+    f"quantize_backward(Tensor grad, Tensor? kept, {_OPERANDS}, {_OPTIONS}, str backend,"
+    " SymInt batch_size, bool scale_learns, bool zero_point_learns, bool bounds_learn)"
+    " -> (Tensor x, Tensor scale, Tensor zero_point, Tensor lo, Tensor hi)"
 )
 
 
-@torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
-def _quantize(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, backend):
+def _quantize(
+    x: Tensor, operands: Operands, step: str, rule: str, backend: str, keep: Keep
+) -> tuple[Tensor, Tensor]:
     layout = layout_of(x)
     x = in_layout(x, layout)
-    rounded = None if rounded is None else in_layout(rounded, layout)
-    operands = Operands(scale, zero_point, lo, hi, rounded)
+    if operands.rounded is not None:
+        operands = operands._replace(rounded=in_layout(operands.rounded, layout))
     the_step, the_rule = parse_step(step), get_rule(rule)
     chosen = choose_backend(backend, x.device, the_step, operands, the_rule)
-    return chosen.forward(the_step, x, operands, the_rule, saved)
+    return chosen.forward(the_step, x, operands, the_rule, keep)
+
+
+@torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
+def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, backend, keep="nothing"):
+    operands = Operands(scale, zero_point, lo, hi, rounded)
+    return _quantize(x, operands, step, rule, backend, Keep(keep))
 
 
 @torch.library.register_fake("brevitas_ftprop::quantize", lib=_library)
-def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, backend):
+def _(x, scale, zero_point, lo, hi, rounded, step, rule, weighting, saved, backend, keep="nothing"):
     y = torch.empty_like(x)
-    compact = empty_compact(saved, parse_step(step), y, get_rule(rule))
+    compact = empty_compact(Keep(keep), parse_step(step), y, get_rule(rule))
     return y.to(Operands(scale, zero_point).result_type(x)), compact
 
 
 @torch.library.impl(_library, "quantize_backward", "CompositeExplicitAutograd")
-def _quantize_backward(
-    grad,
-    kept,
-    scale,
-    zero_point,
-    lo,
-    hi,
-    rounded,
-    step,
-    rule,
-    weighting,
-    backend,
-    batch_size,
-    scale_learns,
-    zero_point_learns,
-    bounds_learn,
-):
-    operands = Operands(scale, zero_point, lo, hi, rounded)
-    needs = Needs(scale_learns, zero_point_learns, bounds_learn)
-    gradients = _gradients(grad, kept, operands, step, rule, weighting, backend, batch_size, needs)
+def _(grad, kept, *rest):
+    *operands, step, rule, weighting, backend, batch_size, scale, zero_point, bounds = rest
+    asked = Asked(weighting, Needs(scale, zero_point, bounds), batch_size)
+    gradients = _gradients(grad, kept, Operands(*operands), step, rule, backend, asked)
     return tuple(grad.new_empty(0) if each is None else each for each in gradients)
 
 
 @torch.library.register_fake("brevitas_ftprop::quantize_backward", lib=_library)
-def _(
-    grad,
-    kept,
-    scale,
-    zero_point,
-    lo,
-    hi,
-    rounded,
-    step,
-    rule,
-    weighting,
-    backend,
-    batch_size,
-    scale_learns,
-    zero_point_learns,
-    bounds_learn,
-):
-    asked = {
-        "scale": scale if scale_learns else None,
-        "zero_point": zero_point if zero_point_learns else None,
-        "lo": lo if bounds_learn else None,
-        "hi": hi if bounds_learn else None,
-    }
-    nothing = {name: grad.new_empty(0) for name in asked}
-    sums = {name: torch.empty_like(each) for name, each in asked.items() if each is not None}
-    grad_x = in_layout(torch.empty_like(grad), _layout_of_gradient(grad, kept))
-    return (grad_x, *(nothing | sums).values())
+def _(grad, kept, *rest):
+    needed = Needs(*rest[-3:]).names
+    sums = [
+        grad.new_empty(0) if operand is None or name not in needed else torch.empty_like(operand)
+        for name, operand in zip(Operands._fields[:4], rest, strict=False)
+    ]
+    return (in_layout(torch.empty_like(grad), _layout_of_gradient(grad, kept)), *sums)
 
 
 def _gradients(
@@ -127,21 +101,17 @@ def _gradients(
     operands: Operands,
     step: str,
     rule: str,
-    weighting: str,
     backend: str,
-    batch_size: int,
-    needs: Needs,
+    asked: Asked,
 ) -> Gradients:
     layout = _layout_of_gradient(grad, kept)
-    if kept is not None and kind_of(kept) != "code":
+    if kept is not None and kind_of(kept) is not Keep.CODE:
         kept = in_layout(kept, layout)
         if operands.rounded is not None:
             operands = operands._replace(rounded=in_layout(operands.rounded, layout))
     the_step, the_rule = parse_step(step), get_rule(rule)
     chosen = choose_backend(backend, grad.device, the_step, operands, the_rule)
-    grad_x, *sums = chosen.backward(
-        the_step, grad, kept, operands, the_rule, weighting, needs, batch_size
-    )
+    grad_x, *sums = chosen.backward(the_step, grad, kept, operands, the_rule, asked)
     # In the dtypes that compilers are promised, which otherwise drop the casts behind this.
     totals = (
         None if total is None or operand is None else total.to(operand.dtype)
@@ -151,7 +121,7 @@ def _gradients(
 
 
 def _layout_of_gradient(grad: Tensor, kept: Tensor | None) -> Layout:
-    return layout_of(grad if kept is None or kind_of(kept) == "code" else kept)
+    return layout_of(grad if kept is None or kind_of(kept) is Keep.CODE else kept)
 
 
 def is_unseen(*tensors: Tensor | None) -> bool:
@@ -179,12 +149,14 @@ class _Quantize(torch.autograd.Function):
         # Settled when it runs: a graph may have been made before a scale began to learn.
         learns = any(ctx.needs_input_grad[1:5])
         keep = what_to_keep(parse_step(step), get_rule(rule), saved, x.dtype, learns=learns)
-        compute: Any = _operator if as_operator else _quantize
         with _below_autograd():
-            y, compact = compute(x, *operands, step, rule, weighting, keep, backend)
-        kept = {"input": x, "half": compact, "code": compact, "nothing": None}[keep]
-        rounded = operands[4] if keep in ("input", "half") else None
-        ctx.save_for_backward(kept, *operands[:4], rounded)
+            if as_operator:
+                options = step, rule, weighting, saved, backend, keep.value
+                y, compact = _operator(x, *operands, *options)
+            else:
+                y, compact = _quantize(x, Operands(*operands), step, rule, backend, keep)
+        rounded = None if keep in (Keep.CODE, Keep.NOTHING) else operands[4]
+        ctx.save_for_backward(kept_of(keep, x, compact), *operands[:4], rounded)
         ctx.options = step, rule, weighting, backend
         ctx.dtype, ctx.layout = x.dtype, layout_of(x)
         ctx.batch_size = x.shape[0] if x.dim() else 1
@@ -202,18 +174,15 @@ class _Quantize(torch.autograd.Function):
         kept, *operands = ctx.saved_tensors
         _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
         needs = Needs(scale_learns, zero_point_learns, lo_learns or hi_learns)
-        if kind_of(kept) == "code":
+        step, rule, weighting, backend = ctx.options
+        if kind_of(kept) is Keep.CODE:
             # The code lies in memory as the input did.
             grad = in_layout(grad, ctx.layout)
         if not torch.is_grad_enabled() and is_unseen(grad, kept):
+            asked = Asked(weighting, needs, ctx.batch_size)
             with _below_autograd():
                 grad_x, *sums = _gradients(
-                    grad,
-                    kept,
-                    Operands(*operands),
-                    *ctx.options,
-                    batch_size=ctx.batch_size,
-                    needs=needs,
+                    grad, kept, Operands(*operands), step, rule, backend, asked
                 )
         else:
             grad_x, *sums = _backward_operator(
@@ -245,7 +214,7 @@ def _learns(inputs) -> bool:
 @torch.library.impl(_library, "quantize", "Autograd")
 def _(*inputs):
     if _learns(inputs):
-        return _Quantize.apply(*inputs, True)
+        return _Quantize.apply(*inputs[:11], True)
     with _below_autograd():
         return _operator(*inputs)
 
@@ -263,13 +232,7 @@ _backward_operator = torch.ops.brevitas_ftprop.quantize_backward.default
 
 
 def quantize(
-    x: Tensor,
-    operands: Operands,
-    step: str,
-    rule: str,
-    weighting: str,
-    saved: str,
-    backend: str,
+    x: Tensor, operands: Operands, step: str, rule: str, weighting: str, saved: str, backend: str
 ) -> Tensor:
     """The quantized value: by the operator, or without it where nobody could tell.
 
@@ -297,4 +260,4 @@ def quantize(
     if _learns(inputs):
         return _Quantize.apply(*inputs, False)
     with _below_autograd():
-        return _quantize(*inputs)[0]
+        return _quantize(x, operands, step, rule, backend, Keep.NOTHING)[0]

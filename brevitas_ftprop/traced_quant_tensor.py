@@ -93,10 +93,9 @@ def _new_traced(
     signed: bool,
     training: bool,
 ) -> TracedIntQuantTensor:
-    if not isinstance(scale, Tensor):
-        scale = torch.tensor(scale, dtype=torch.float)
-    if not isinstance(zero_point, Tensor):
-        zero_point = torch.tensor(zero_point, dtype=torch.float)
-    if not isinstance(bit_width, Tensor):
-        bit_width = torch.tensor(bit_width, dtype=torch.float)
-    return TracedIntQuantTensor(value, scale, zero_point, bit_width, signed, training)  # pyright: ignore[reportArgumentType]
+    metadata = _as_tensor(scale), _as_tensor(zero_point), _as_tensor(bit_width)
+    return TracedIntQuantTensor(value, *metadata, signed, training)  # pyright: ignore[reportArgumentType]
+
+
+def _as_tensor(number: Tensor | float) -> Tensor:
+    return number if isinstance(number, Tensor) else torch.tensor(number, dtype=torch.float)

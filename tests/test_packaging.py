@@ -28,7 +28,7 @@ LAYERS = (
     {"dissolved"},
     {"quantize_op"},
     {"ops"},
-    {"constants"},
+    {"memo"},
     {"core", "traced_quant_tensor"},
     {"levels"},
     {"proxy"},

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 import torch
 from brevitas.nn import QuantIdentity, QuantReLU
 from brevitas.quant import Int8ActPerTensorFloat, Uint8ActPerTensorFloat
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.core.learned_scale import learned_scale
@@ -19,21 +16,10 @@ from brevitas_ftprop.kernels.blocked import BLOCK
 from brevitas_ftprop.levels import tensor_quant_of
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from brevitas_ftprop.quantize_op import is_unseen, quantize
+from tests.dispatched import Dispatched
 
 OPERATOR = torch.ops.brevitas_ftprop.quantize
 TENSOR = torch.tensor
-
-
-class Dispatched(TorchDispatchMode):
-    """Counts the operators that run, and those that fill a tensor with zeros."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 class Called(TorchFunctionMode):
@@ -77,6 +63,15 @@ def test_no_backward_pass_fills_a_tensor_with_zeros(saved):
     with Dispatched() as dispatched:
         y.backward(torch.ones(64))
     assert not {"zeros", "new_zeros", "zeros_like", "zero_", "fill_"} & set(dispatched.counts)
+
+
+def test_a_saved_form_of_callers_is_no_kind_of_what_autograd_keeps():
+    options = "sign", "soft_hinge", "grad", "compact", "auto"
+    call = torch.zeros(3), TENSOR(0.5), *(None,) * 4, *options
+    sizes = {kind: len(OPERATOR(*call, kind)[1]) for kind in ("nothing", "input", "code", "half")}
+    assert sizes == {"nothing": 0, "input": 0, "code": 3, "half": 3}
+    with pytest.raises(ValueError, match="'compact' is not a valid Keep"):
+        OPERATOR(*call, "compact")
 
 
 def test_a_trace_has_one_node_for_the_quantizer():

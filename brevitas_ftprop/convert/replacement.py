@@ -17,7 +17,6 @@ from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInject
 from torch import nn
 from torch.jit import ScriptModule
 
-from ..constants import forget
 from ..core import (
     TargetPropBinaryQuant,
     TargetPropIntQuant,
@@ -26,13 +25,14 @@ from ..core import (
     TargetPropTernaryQuant,
     fuse_relu,
     is_integer_quantizer,
+    rule_holder,
 )
 from ..levels import tensor_quant_of
+from ..memo import forget
 from ..proxy import (
     TargetPropActQuantProxy,
     TargetPropWeightQuantProxy,
     quant_type_of,
-    rule_holder,
 )
 
 __all__ = ["TARGET_PROP_PROXIES", "Change", "describe", "stock_change", "target_prop_change"]

@@ -14,10 +14,13 @@ from .integer import (
     is_integer_quantizer,
     rounding_of,
 )
+from .rule_options import OPTIONS, rule_holder
 from .staircase import TargetPropStaircaseQuant
+from .step_of import step_of
 from .ternary import TargetPropTernaryQuant
 
 __all__ = [
+    "OPTIONS",
     "ROUNDINGS",
     "TargetPropBinaryQuant",
     "TargetPropFusedActivation",
@@ -28,4 +31,6 @@ __all__ = [
     "fuse_relu",
     "is_integer_quantizer",
     "rounding_of",
+    "rule_holder",
+    "step_of",
 ]

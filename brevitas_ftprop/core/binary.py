@@ -10,14 +10,15 @@ from torch import Tensor
 from torch._jit_internal import is_scripting
 from torch.nn import Module
 
-from ..ops import binary_sign, check_options
+from ..ops import binary_sign
 from .own_parts import check_clamp
+from .rule_options import TakesOptions
 from .scale import QuantOutput, scale_alone
 
 __all__ = ["TargetPropBinaryQuant"]
 
 
-class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
+class TargetPropBinaryQuant(TakesOptions, brevitas.jit.ScriptModule):
     """Binary quantizer ``y = s·sign(x)`` with a target rule's gradient.
 
     It takes the place of ``BinaryQuant`` (rule ``ste``) and ``ClampedBinaryQuant`` (rule
@@ -65,10 +66,7 @@ class TargetPropBinaryQuant(brevitas.jit.ScriptModule):
         if not signed:
             raise ValueError("a binary quantizer has levels ±scale: signed has to be True")
         check_clamp(tensor_clamp_impl)
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
-        self.weighting = brevitas.jit.Attribute(weighting, str)
-        self.staircase = brevitas.jit.Attribute(staircase, str)
-        self.saved = brevitas.jit.Attribute(saved, str)
+        self.set_options(rule, weighting, staircase, saved)
         self.scaling_impl = scaling_impl
         self.bit_width = BitWidthConst(1)
         self.zero_point = StatelessBuffer(torch.tensor(0.0))

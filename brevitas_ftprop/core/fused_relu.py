@@ -6,7 +6,7 @@ from brevitas.proxy.runtime_quant import FusedActivationQuantProxy
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
-from ..constants import without_hooks
+from .hooks import without_hooks
 from .integer import TargetPropRescalingIntQuant
 
 __all__ = ["TargetPropFusedActivation", "fuse_relu"]

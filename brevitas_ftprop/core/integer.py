@@ -20,10 +20,12 @@ from torch import Tensor
 from torch._jit_internal import is_scripting
 from torch.nn import Module
 
-from ..constants import kept, without_hooks
-from ..ops import check_options, int_quantize
+from ..memo import remembered
+from ..ops import int_quantize
+from .hooks import without_hooks
 from .learned_scale import learned_scale
 from .own_parts import check_clamp, check_rounding
+from .rule_options import TakesOptions
 from .scale import QuantOutput
 
 __all__ = [
@@ -51,7 +53,7 @@ def rounding_of(int_quant: Any) -> str | None:
     return ROUNDINGS.get(type(int_quant.float_to_int_impl))
 
 
-class TargetPropIntQuant(IntQuant):
+class TargetPropIntQuant(TakesOptions, IntQuant):
     """Integer quantizer of 2 to 32 bits with a target rule's gradient.
 
     It takes the place of ``IntQuant`` inside ``RescalingIntQuant``, so that scale, zero-point
@@ -104,19 +106,11 @@ class TargetPropIntQuant(IntQuant):
             TensorClamp() if tensor_clamp_impl is None else tensor_clamp_impl,
             quant_delay_steps,
         )
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
-        self.weighting = brevitas.jit.Attribute(weighting, str)
-        self.staircase = brevitas.jit.Attribute(staircase, str)
-        self.saved = brevitas.jit.Attribute(saved, str)
+        self.set_options(rule, weighting, staircase, saved)
 
     @brevitas.jit.script_method
     def forward(
-        self,
-        scale: Tensor,
-        zero_point: Tensor,
-        bit_width: Tensor,
-        x: Tensor,
-        relu: bool = False,
+        self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor, relu: bool = False
     ) -> Tensor:
         viewed = self.input_view_impl(x)
         rounding = self._rounding()
@@ -158,7 +152,7 @@ class TargetPropIntQuant(IntQuant):
         def compute() -> tuple[Tensor, Tensor]:
             return self.min_int(bit_width), self.max_int(bit_width)
 
-        lo, hi = kept(self, ("bounds", self.narrow_range, self.signed), (bit_width,), compute)
+        lo, hi = remembered(self, ("bounds", self.narrow_range, self.signed), (bit_width,), compute)
         return lo, hi
 
 
@@ -249,19 +243,21 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
             getattr(scaling_of_int, "narrow_range", None),
         )
         width: Any = bits.bit_width.value
-        bit_width, int_threshold = kept(self, name, (width,), compute_threshold)
+        bit_width, int_threshold = remembered(self, name, (width,), compute_threshold)
         if type(zero) is not ZeroZeroPoint:
             return *compute_scale(), bit_width
         zero_value: Any = zero.zero_point.value
         if type(scaling) is ConstScaling:
             value: Any = scaling.value.value
             sources = (int_threshold, value, zero_value)
-            scale, zero_point = kept(self, "scale", sources, compute_scale)
+            scale, zero_point = remembered(self, "scale", sources, compute_scale)
             return scale, zero_point, bit_width
         scale = learned_scale(scaling, int_threshold)
         if scale is None:
             return *compute_scale(), bit_width
-        (zero_point,) = kept(self, "zero", (zero_value,), lambda: (zero(x, scale, bit_width),))
+        (zero_point,) = remembered(
+            self, "zero", (zero_value,), lambda: (zero(x, scale, bit_width),)
+        )
         return scale, zero_point, bit_width
 
 

@@ -14,7 +14,8 @@ from brevitas.core.scaling import (
 from torch import Tensor
 from torch.nn import Module
 
-from ..constants import kept, without_hooks
+from ..memo import remembered
+from .hooks import without_hooks
 
 __all__ = ["QuantOutput", "is_plain", "scale_alone"]
 
@@ -35,11 +36,11 @@ def scale_alone(quant: Any, x: Tensor) -> Tensor:
     scaling, like = quant.scaling_impl, (x.dtype, x.device)
     if is_plain(scaling, ConstScaling):
         sources = (scaling.value.value,)
-        (scale,) = kept(quant, ("scale", *like), sources, lambda: (scaling(x),))
+        (scale,) = remembered(quant, ("scale", *like), sources, lambda: (scaling(x),))
         return scale
     if is_plain(scaling, *SCALINGS):
         # What Brevitas would make anew on the CPU and wait for on its way to the device.
-        (one,) = kept(quant, ("one", *like), (), lambda: (torch.ones(1).type_as(x),))
+        (one,) = remembered(quant, ("one", *like), (), lambda: (torch.ones(1).type_as(x),))
         return scaling(x, one)
     return scaling(x)
 

@@ -7,13 +7,14 @@ from brevitas.core.quant.delay import DelayWrapper
 from brevitas.core.utils import StatelessBuffer
 from torch import Tensor
 
-from ..ops import check_options, paper_staircase
+from ..ops import paper_staircase
+from .rule_options import TakesOptions
 from .scale import QuantOutput
 
 __all__ = ["TargetPropStaircaseQuant"]
 
 
-class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
+class TargetPropStaircaseQuant(TakesOptions, brevitas.jit.ScriptModule):
     """The paper's staircase activation ``M·clamp(ceil(x·(n-1)), 0, n)/n`` as a Brevitas quantizer.
 
     Its integers are 0…n with scale M/n, unsigned, of ceil(log2(n+1)) bits; its thresholds lie
@@ -62,10 +63,7 @@ class TargetPropStaircaseQuant(brevitas.jit.ScriptModule):
             raise ValueError(f"a staircase has 2 to 255 steps, not {steps}")
         if not 0 < max_val < float("inf"):
             raise ValueError(f"a staircase's highest level must be positive, not {max_val}")
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
-        self.weighting = brevitas.jit.Attribute(weighting, str)
-        self.staircase = brevitas.jit.Attribute(staircase, str)
-        self.saved = brevitas.jit.Attribute(saved, str)
+        self.set_options(rule, weighting, staircase, saved)
         self.steps = int(steps)
         self.max_val = float(max_val)
         self.scale = StatelessBuffer(torch.tensor(max_val / steps))

@@ -9,13 +9,14 @@ from torch import Tensor
 from torch._jit_internal import is_scripting
 from torch.nn import Module
 
-from ..ops import check_options, ternary_step
+from ..ops import ternary_step
+from .rule_options import TakesOptions
 from .scale import QuantOutput, scale_alone
 
 __all__ = ["TargetPropTernaryQuant"]
 
 
-class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
+class TargetPropTernaryQuant(TakesOptions, brevitas.jit.ScriptModule):
     """Ternary quantizer ``y = s·sign(x)·[|x| > θ·s]`` with a target rule's gradient.
 
     It takes the place of ``TernaryQuant``, whose own gradient (0 in the dead zone, 1 outside)
@@ -60,10 +61,7 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
         super().__init__()
         if not threshold > 0:
             raise ValueError(f"a ternary quantizer's threshold must be positive, not {threshold}")
-        self.rule = brevitas.jit.Attribute(check_options(rule, weighting, staircase, saved), str)
-        self.weighting = brevitas.jit.Attribute(weighting, str)
-        self.staircase = brevitas.jit.Attribute(staircase, str)
-        self.saved = brevitas.jit.Attribute(saved, str)
+        self.set_options(rule, weighting, staircase, saved)
         self.scaling_impl = scaling_impl
         self.threshold = threshold
         self.bit_width = BitWidthConst(2)
@@ -74,14 +72,7 @@ class TargetPropTernaryQuant(brevitas.jit.ScriptModule):
     def forward(self, x: Tensor) -> QuantOutput:
         scale = self.scaling_impl(x) if is_scripting() else self._scale(x)
         y = ternary_step(
-            x,
-            scale,
-            self.threshold,
-            self.rule,
-            self.weighting,
-            self.staircase,
-            self.saved,
-            "auto",
+            x, scale, self.threshold, self.rule, self.weighting, self.staircase, self.saved, "auto"
         )
         y = self.delay_wrapper(x, y)
         return y, scale, self.zero_point(), self.bit_width()

@@ -2,19 +2,24 @@
 
 from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend, is_compiled_chosen
 from .codes import codable, code_size, constant, error_bound
-from .eager import Gradients, Needs, backward
-from .kept import empty_compact, kind_of, what_to_keep
+from .eager import Asked, Gradients, Needs, backward
 from .layout import Layout, in_layout, layout_of
+from .registered_steps import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary
+from .saved_forms import SAVED_FORMS, Keep, empty_compact, kept_of, kind_of, what_to_keep
 from .step import STAIRCASE_FORMS, Operands, Step
-from .steps import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary, parse_step
+from .step_specs import STEPS, parse_step
 
 __all__ = [
     "BACKENDS",
     "ENVIRONMENT_VARIABLE",
     "ROUNDING_FUNCTIONS",
+    "SAVED_FORMS",
     "STAIRCASE_FORMS",
+    "STEPS",
+    "Asked",
     "Gradients",
     "Integers",
+    "Keep",
     "Layout",
     "Needs",
     "Operands",
@@ -31,6 +36,7 @@ __all__ = [
     "error_bound",
     "in_layout",
     "is_compiled_chosen",
+    "kept_of",
     "kind_of",
     "layout_of",
     "parse_step",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..rules import Rule
-from . import blocked, compiled, eager, fused
-from .eager import Gradients, Needs
+from . import blocked, compiled, eager, triton_backend
+from .eager import Asked, Gradients
+from .saved_forms import Keep
 from .step import Operands, Step
 
 __all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "choose_backend", "is_compiled_chosen"]
@@ -23,32 +25,23 @@ logger = logging.getLogger(__name__)
 class Backend(Protocol):
     """What a module of this package has to define to be one."""
 
-    def reason_against(
-        self, device: torch.device, step: Step, operands: Operands, rule: Rule
-    ) -> str | None: ...
+    @property
+    def reason_against(self) -> Callable[[torch.device, Step, Operands, Rule], str | None]: ...
 
-    def forward(
-        self, step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
-    ) -> tuple[Tensor, Tensor]: ...
+    @property
+    def forward(self) -> Callable[[Step, Tensor, Operands, Rule, Keep], tuple[Tensor, Tensor]]: ...
 
+    @property
     def backward(
         self,
-        step: Step,
-        grad: Tensor,
-        kept: Tensor | None,
-        operands: Operands,
-        rule: Rule,
-        weighting: str,
-        needs: Needs,
-        batch_size: int,
-    ) -> Gradients: ...
+    ) -> Callable[[Step, Tensor, Tensor | None, Operands, Rule, Asked], Gradients]: ...
 
 
 BACKENDS: dict[str, Backend] = {
     "eager": eager,
     "blocked": blocked,
     "compiled": compiled,
-    "triton": fused,
+    "triton": triton_backend,
 }
 # By the type of device, the fastest first; eager takes what is left. Triton's interpreter computes
 # on the CPU too, for those who ask for it.
@@ -69,7 +62,7 @@ def choose_backend(
     Raises:
         ValueError: for an unknown backend, or one that was asked for and cannot compute this.
 
-    >>> from brevitas_ftprop.kernels.steps import Sign
+    >>> from brevitas_ftprop.kernels.registered_steps import Sign
     >>> from brevitas_ftprop.rules import get_rule
     >>> what = Sign(), Operands(torch.tensor(1.0)), get_rule("hinge")
     >>> choose_backend("auto", torch.device("cpu"), *what).__name__

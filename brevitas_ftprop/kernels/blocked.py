@@ -17,12 +17,12 @@ from torch import Tensor
 from ..rules import Rule
 from . import eager
 from .codes import code_size, encode_slope
-from .eager import Gradients, Needs, sum_to
-from .kept import compact, empty_compact, input_of, kind_of
+from .eager import Asked, Gradients, Needs, sum_to
 from .layout import flat, in_layout, layout_of
+from .registered_steps import Integers
+from .saved_forms import Keep, compact, empty_compact, input_of, kind_of
 from .shortcuts import ScaleShortcut, Shortcut, scale_shortcut, shortcut
 from .step import Operands, Step, is_zero
-from .steps import Integers
 
 __all__ = ["backward", "forward", "reason_against"]
 
@@ -40,11 +40,11 @@ def reason_against(device: torch.device, step: Step, operands: Operands, rule: R
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: Keep
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
     blocks = _Blocks(x, operands)
-    if not blocks.fit or (keep == "code" and not blocks.are_flat):
+    if not blocks.fit or (keep is Keep.CODE and not blocks.are_flat):
         return eager.forward(step, x, operands, rule, keep)
     y = torch.empty_like(x, dtype=operands.result_type(x))
     if blocks.are_one:
@@ -52,14 +52,14 @@ def forward(
         return y, compact(keep, step, x, operands, rule)
     kept = empty_compact(keep, step, x, rule)
     make = partial(compact, keep, step)
-    if keep == "code" and rule.even and y.dtype == x.dtype:
+    if keep is Keep.CODE and rule.even and y.dtype == x.dtype:
         short = shortcut(step, next(blocks.operands(operands)), rule, x.dtype)
         make = make if short is None else _encoder(step, short, x, blocks.size)
     parts = zip(
         blocks.of(x),
         blocks.of(y),
         blocks.operands(operands.with_numbers()),
-        blocks.kept(kept if keep in ("code", "half") else None, step, rule),
+        blocks.kept(kept if keep.is_made else None, step, rule),
         strict=False,
     )
     for part_x, part_y, part_operands, part_kept in parts:
@@ -82,27 +82,20 @@ def _encoder(step: Step, short: Shortcut, x: Tensor, size: int) -> Callable[...,
 
 
 def backward(
-    step: Step,
-    grad: Tensor,
-    kept: Tensor | None,
-    operands: Operands,
-    rule: Rule,
-    weighting: str,
-    needs: Needs,
-    batch_size: int,
+    step: Step, grad: Tensor, kept: Tensor | None, operands: Operands, rule: Rule, asked: Asked
 ) -> Gradients:
     """As :func:`.eager.backward`."""
-    is_code = kind_of(kept) == "code"
+    is_code, needs = kind_of(kept) is Keep.CODE, asked.needs
     blocks = _Blocks(grad, operands)
     if not blocks.fit or (is_code and not blocks.are_flat):
-        return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
+        return eager.backward(step, grad, kept, operands, rule, asked)
     in_order = in_layout(grad, layout_of(grad if kept is None or is_code else kept))
     grad_x = torch.empty_like(in_order)
     if (
-        weighting == "grad"
+        asked.weighting == "grad"
         and blocks.are_flat
         and kept is not None
-        and (kept.dtype == grad.dtype or kind_of(kept) == "half")
+        and (kept.dtype == grad.dtype or kind_of(kept) is Keep.HALF)
     ):
         gradients = _by_shortcut(
             step, blocks, in_order, kept, grad_x, operands, rule, needs, as_eager=in_order is grad
@@ -110,13 +103,9 @@ def backward(
         if gradients is not None:
             return gradients
     if blocks.are_one:
-        return eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
-    asked = {"scale": needs.scale, "zero_point": needs.zero_point}
-    asked |= {"lo": needs.bounds, "hi": needs.bounds}
+        return eager.backward(step, grad, kept, operands, rule, asked)
     sums = {
-        name: torch.zeros_like(getattr(operands, name), dtype=torch.float64)
-        for name, wanted in asked.items()
-        if wanted
+        name: torch.zeros_like(getattr(operands, name), dtype=torch.float64) for name in needs.names
     }
     parts = zip(
         blocks.of(in_order),
@@ -133,9 +122,7 @@ def backward(
             part_kept.reshape(-1) if part_kept is not None and is_code else part_kept,
             part_operands,
             rule,
-            weighting,
-            needs,
-            batch_size,
+            asked,
             out=part_out,
         )
         for total, value in zip(part_sums[:-1], gradients[1:], strict=True):
@@ -160,11 +147,7 @@ def _by_shortcut(
     operands = operands.with_numbers()
     what = next(blocks.operands(operands)), rule, grad.dtype
     parts = zip(
-        blocks.of(kept),
-        blocks.of(grad),
-        blocks.of(grad_x),
-        blocks.operands(operands),
-        strict=False,
+        blocks.of(kept), blocks.of(grad), blocks.of(grad_x), blocks.operands(operands), strict=False
     )
     if isinstance(step, Integers) and needs == Needs(scale=True):
         short = scale_shortcut(step, *what)
@@ -269,7 +252,7 @@ class _Blocks:
         """The parts of what is kept; of a code with a row for each of the target's signs."""
         if kept is None:
             return repeat(None)
-        if kind_of(kept) != "code":
+        if kind_of(kept) is not Keep.CODE:
             return self.of(kept)
         planes = 1 if rule.even else 2
         return kept.view(planes, -1).split(code_size(step, rule, self.size) // planes, dim=1)

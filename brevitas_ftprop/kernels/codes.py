@@ -77,7 +77,7 @@ def error_bound(step: Step, operands: Operands, rule: Rule) -> float:
     code; else 1/510 of the slope's range, times the number of thresholds and their share in the
     form ``"sum"``.
 
-    >>> from brevitas_ftprop.kernels.steps import Sign
+    >>> from brevitas_ftprop.kernels.registered_steps import Sign
     >>> from brevitas_ftprop.rules import get_rule
     >>> round(error_bound(Sign(), Operands(), get_rule("soft_hinge")), 5)
     0.00196
@@ -118,12 +118,7 @@ def encode_slope(step: Step, slope: Tensor, operands: Operands, rule: Rule) -> T
 
 
 def decode(
-    step: Step,
-    code: Tensor,
-    operands: Operands,
-    rule: Rule,
-    target: Tensor | None,
-    like: Tensor,
+    step: Step, code: Tensor, operands: Operands, rule: Rule, target: Tensor | None, like: Tensor
 ) -> Tensor:
     """Total slopes out of their code, of the shape, memory layout and dtype of ``like``."""
     smallest, unit = unit_of(step, operands, rule)

@@ -21,9 +21,9 @@ from torch import Tensor
 from ..rules import Rule
 from . import blocked, eager
 from .codes import is_bits
-from .eager import Gradients, Needs
-from .kept import kind_of
+from .eager import Asked, Gradients, Needs
 from .layout import in_layout, layout_of
+from .saved_forms import Keep, kind_of
 from .step import Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]
@@ -50,40 +50,33 @@ def reason_against(device: torch.device, step: Step, operands: Operands, rule: R
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: Keep
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
     if not x.numel() or _is_slow(keep, step, rule, x.device):
         return blocked.forward(step, x, operands, rule, keep)
-    if keep not in ("code", "half"):
+    if not keep.is_made:
         # All others make nothing to keep: one function, compiled once.
-        keep = "nothing"
+        keep = Keep.NOTHING
     return _forward(step, rule, keep)(x, *operands)
 
 
 def backward(
-    step: Step,
-    grad: Tensor,
-    kept: Tensor | None,
-    operands: Operands,
-    rule: Rule,
-    weighting: str,
-    needs: Needs,
-    batch_size: int,
+    step: Step, grad: Tensor, kept: Tensor | None, operands: Operands, rule: Rule, asked: Asked
 ) -> Gradients:
     """As :func:`.eager.backward`."""
     if not grad.numel() or _is_slow(kind_of(kept), step, rule, grad.device):
-        return blocked.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
-    if kept is not None and kind_of(kept) != "code":
+        return blocked.backward(step, grad, kept, operands, rule, asked)
+    if kept is not None and kind_of(kept) is not Keep.CODE:
         grad = in_layout(grad, layout_of(kept))
-    gradients = _backward(step, rule, weighting, needs)(grad, kept, *operands, batch_size)
+    gradients = _backward(step, rule, *asked[:2])(grad, kept, asked.batch_size, *operands)
     return Gradients(*gradients)
 
 
-def _is_slow(keep: str, step: Step, rule: Rule, device: torch.device) -> bool:
+def _is_slow(keep: Keep, step: Step, rule: Rule, device: torch.device) -> bool:
     """Whether the compiler would take the elements one by one."""
-    bits = keep == "code" and is_bits(step, rule)
-    return device.type == "cpu" and (bits or keep == "half")
+    bits = keep is Keep.CODE and is_bits(step, rule)
+    return device.type == "cpu" and (bits or keep is Keep.HALF)
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,19 +88,17 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=512)
-def _forward(step: Step, rule: Rule, keep: str) -> Callable[..., Any]:
-    def run(x, scale, zero_point, lo, hi, rounded):
-        operands = Operands(scale, zero_point, lo, hi, rounded)
-        return eager.forward(step, x, operands, rule, keep)
+def _forward(step: Step, rule: Rule, keep: Keep) -> Callable[..., Any]:
+    def run(x, *operands):
+        return eager.forward(step, x, Operands(*operands), rule, keep)
 
     return _compile(run)
 
 
 @lru_cache(maxsize=512)
 def _backward(step: Step, rule: Rule, weighting: str, needs: Needs) -> Callable[..., Any]:
-    def run(grad, kept, scale, zero_point, lo, hi, rounded, batch_size):
-        operands = Operands(scale, zero_point, lo, hi, rounded)
-        gradients = eager.backward(step, grad, kept, operands, rule, weighting, needs, batch_size)
-        return tuple(gradients)
+    def run(grad, kept, batch_size, *operands):
+        asked = Asked(weighting, needs, batch_size)
+        return tuple(eager.backward(step, grad, kept, Operands(*operands), rule, asked))
 
     return _compile(run)

@@ -8,11 +8,11 @@ from torch import Tensor
 from ..rules import Rule
 from ..targets import sign_target, weighted_sign
 from .codes import decode
-from .kept import compact, input_of, kind_of
+from .registered_steps import Integers, Sign, Ternary
+from .saved_forms import Keep, compact, input_of, kind_of
 from .step import Operands, Step
-from .steps import Integers, Sign, Ternary
 
-__all__ = ["Gradients", "Needs", "backward", "forward", "reason_against", "sum_to"]
+__all__ = ["Asked", "Gradients", "Needs", "backward", "forward", "reason_against", "sum_to"]
 
 
 class Needs(NamedTuple):
@@ -21,6 +21,26 @@ class Needs(NamedTuple):
     scale: bool = False
     zero_point: bool = False
     bounds: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """The operands whose gradients they are."""
+        each = self.scale, self.zero_point, self.bounds, self.bounds
+        return [name for name, needed in zip(Operands._fields, each, strict=False) if needed]
+
+
+class Asked(NamedTuple):
+    """How a backward pass weights a unit's loss, and what it is asked for.
+
+    Attributes:
+        weighting: ``"grad"`` or ``"mean"``.
+        needs: the gradients that are asked for beside that of the input.
+        batch_size: the N of the 1/N weight.
+    """
+
+    weighting: str
+    needs: Needs
+    batch_size: int
 
 
 class Gradients(NamedTuple):
@@ -39,7 +59,7 @@ def reason_against(device: torch.device, step: Step, operands: Operands, rule: R
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str, out: Tensor | None = None
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: Keep, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The quantized value, and the code or half of the input that is to be kept (else empty)."""
     return step.output(x, operands, out), compact(keep, step, x, operands, rule)
@@ -51,9 +71,7 @@ def backward(
     kept: Tensor | None,
     operands: Operands,
     rule: Rule,
-    weighting: str,
-    needs: Needs,
-    batch_size: int,
+    asked: Asked,
     out: Tensor | None = None,
 ) -> Gradients:
     """Gradients of a step, ``∂L/∂x = w·t·Σ_k l'(t·z_k)`` with the factors that lead in and out.
@@ -65,14 +83,13 @@ def backward(
             slopes do not depend on it.
         operands: those of the forward pass.
         rule: the target rule.
-        weighting: ``"grad"`` or ``"mean"``.
-        needs: what else is asked for; then ``kept`` is the input or its half.
-        batch_size: the N of the 1/N weight.
+        asked: the weighting, and what else is asked for; then ``kept`` is the input or its half.
         out: where to write ∂L/∂x.
 
     References:
         Friesen & Domingos, ICLR 2018, arXiv:1710.11573, algorithm 1 and section 4.
     """
+    weighting, needs, batch_size = asked
     entered = step.enter(grad, operands)
     weighted = weighted_sign(entered, weighting, batch_size)
     if weighting == "mean" and isinstance(step, Integers):
@@ -82,7 +99,7 @@ def backward(
     gate = None
     if kept is None:
         slope = step.slope(grad.new_zeros(()), operands, rule, target)
-    elif kind_of(kept) == "code":
+    elif kind_of(kept) is Keep.CODE:
         slope = decode(step, kept, operands, rule, target, entered)
     else:
         kept = input_of(kept, operands, grad.dtype)

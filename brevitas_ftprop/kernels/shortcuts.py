@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..rules import Ede, LecunTanh, Rule, Sigmoid, SoftHinge
+from .registered_steps import Integers, PaperStaircase, Sign, ungated
 from .step import Operands, Step
-from .steps import Integers, PaperStaircase, Sign, ungated
 
 __all__ = ["ScaleShortcut", "Shortcut", "scale_shortcut", "shortcut"]
 

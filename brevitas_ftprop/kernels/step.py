@@ -6,6 +6,7 @@ entering one times a *total slope*, a function of the input alone (and, for rule
 of the target's sign). Every backend computes these formulas, each in its own way.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
@@ -96,9 +97,11 @@ class Step:
         name: of its :attr:`spec`.
         form: ``"single"`` or ``"sum"``.
         relu: whether the step begins with a ReLU.
+        choices: the values that a field may have, where they can be listed.
     """
 
     name: ClassVar[str]
+    choices: ClassVar[Mapping[str, Collection[str]]] = {"form": STAIRCASE_FORMS}
     __match_args__: ClassVar[tuple[str, ...]]
     form: str = "single"
     relu: bool = False
@@ -178,8 +181,8 @@ class Step:
 
     @property
     def share(self) -> float:
-        """Share of the sum that one unit contributes."""
-        return 1.0
+        """Share of the sum that one unit contributes: a step is half a sign."""
+        return 0.5 if self.form == "sum" else 1.0
 
     def gain(self, operands: Operands) -> Number:
         """What the total slope is multiplied by on the whole: ``∂y/∂x`` where the slope is 1."""

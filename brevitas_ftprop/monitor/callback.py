@@ -67,12 +67,7 @@ class MonitorCallback(Callback):
             self._loss_scale = scaler.get_scale()
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # Several batches make a step where gradients are accumulated.
         if self.monitor is None or trainer.global_step == self._global_step:

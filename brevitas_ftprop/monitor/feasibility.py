@@ -38,10 +38,7 @@ def is_separable(inputs: Tensor, targets: Tensor) -> bool:
     affine = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1).double().cpu()
     signed = -targets.double().cpu()[:, None] * affine
     program = linprog(
-        [0.0] * signed.shape[1],
-        A_ub=signed.numpy(),
-        b_ub=[-1.0] * len(signed),
-        bounds=(None, None),
+        [0.0] * signed.shape[1], A_ub=signed.numpy(), b_ub=[-1.0] * len(signed), bounds=(None, None)
     )
     return program.status == 0
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from numbers import Integral
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,11 +9,11 @@ from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInject
 from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import Tensor, nn
 
-from ..levels import tensor_quant_of
+from ..levels import remaining_delay, tensor_quant_of
 from . import statistics
 from .evaluation import evaluating
 from .units import reason_not_to_watch
-from .watch import Watch, is_delayed
+from .watch import Watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,12 +115,7 @@ class Monitor:
     def __enter__(self) -> "Monitor":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -275,4 +269,5 @@ def _watchable(model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _any_delayed(model: nn.Module) -> bool:
     proxies = (ActQuantProxyFromInjector, WeightQuantProxyFromInjector)
-    return any(is_delayed(module) for module in model.modules() if isinstance(module, proxies))
+    quants = (tensor_quant_of(each) for each in model.modules() if isinstance(each, proxies))
+    return any(remaining_delay(quant) > 0 for quant in quants)

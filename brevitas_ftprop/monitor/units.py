@@ -11,31 +11,11 @@ from typing import Any
 
 import torch
 from brevitas.core.function_wrapper import TensorClamp
-from brevitas.core.quant import (
-    BinaryQuant,
-    ClampedBinaryQuant,
-    TernaryQuant,
-)
+from brevitas.core.quant import TernaryQuant
 from torch import Tensor
 
-from ..core import (
-    TargetPropBinaryQuant,
-    TargetPropStaircaseQuant,
-    TargetPropTernaryQuant,
-    is_integer_quantizer,
-    rounding_of,
-)
-from ..kernels import (
-    Integers,
-    Needs,
-    Operands,
-    PaperStaircase,
-    Sign,
-    Step,
-    Ternary,
-    backward,
-)
-from ..proxy import rule_holder
+from ..core import is_integer_quantizer, rule_holder, step_of
+from ..kernels import Asked, Integers, Needs, Operands, PaperStaircase, Step, Ternary, backward
 from ..rules import Rule, get_rule
 
 __all__ = ["Units", "reason_not_to_watch", "units_of"]
@@ -83,9 +63,7 @@ class Units:
             self.x,
             self.operands,
             self.rule,
-            weighting or self.weighting,
-            Needs(),
-            grad.shape[0],
+            Asked(weighting or self.weighting, Needs(), grad.shape[0]),
         ).x
 
     def estimated_level(self, target: Tensor) -> Tensor:
@@ -126,21 +104,11 @@ def reason_not_to_watch(quant: Any) -> str | None:
     >>> reason_not_to_watch(torch.nn.Identity())
     'Identity has no units: only binary, ternary, staircase and integer quantizers do'
     """
+    if step_of(quant) is not None:
+        return None
     holder = rule_holder(quant)
-    if isinstance(
-        quant,
-        BinaryQuant
-        | ClampedBinaryQuant
-        | TernaryQuant
-        | TargetPropBinaryQuant
-        | TargetPropTernaryQuant
-        | TargetPropStaircaseQuant,
-    ):
-        return None
     if is_integer_quantizer(quant):
-        if rounding_of(holder) is None:
-            return f"its rounding, {type(holder.float_to_int_impl).__name__}, is not known"
-        return None
+        return f"its rounding, {type(holder.float_to_int_impl).__name__}, is not known"
     kind = type(holder).__name__
     return f"{kind} has no units: only binary, ternary, staircase and integer quantizers do"
 
@@ -155,32 +123,28 @@ def units_of(quant: Any, x: Tensor, scale: Tensor, zero_point: Tensor, bit_width
         bit_width: as it returned it.
 
     >>> from brevitas.core.scaling import ConstScaling
+    >>> from brevitas_ftprop.core import TargetPropBinaryQuant
     >>> quant = TargetPropBinaryQuant(ConstScaling(0.5), rule="saturated_ste")
     >>> x = torch.tensor([-1.0, 0.25])
     >>> units = units_of(quant, x, torch.tensor(0.5), torch.tensor(0.0), torch.tensor(1.0))
     >>> units.z.tolist(), units.level.tolist(), units.passed(torch.ones(2)).tolist()
     ([-2.0, 0.5], [-1.0, 1.0], [0.0, 0.5])
     """
-    holder = rule_holder(quant)
-    chosen = _rule_of(holder), getattr(holder, "weighting", "grad")
-    form = getattr(holder, "staircase", "single")
-    is_sum = form == "sum"
-    if isinstance(quant, BinaryQuant | ClampedBinaryQuant | TargetPropBinaryQuant):
-        return Units(Sign(), x, Operands(scale), *chosen)
-    if isinstance(quant, TernaryQuant | TargetPropTernaryQuant):
-        gain = quant.threshold * (1 if is_sum else 3)
-        return Units(Ternary(quant.threshold, form), x, Operands(scale), *chosen, gain=gain)
-    if isinstance(quant, TargetPropStaircaseQuant):
-        middle = quant.steps / 2
-        step = PaperStaircase(quant.steps, quant.max_val, form)
-        return Units(step, x, Operands(), *chosen, middle, gain=1.0 if is_sum else middle)
-    lo, hi = holder.min_int(bit_width), holder.max_int(bit_width)
-    rounding = rounding_of(holder)
-    assert rounding is not None
-    step = Integers(rounding, form)
-    middle, reach = float(lo + hi) / 2, float(hi - lo + 1) / 2
-    operands = Operands(scale, zero_point, lo, hi)
-    return Units(step, x, operands, *chosen, middle, gain=0.5 if is_sum else reach)
+    holder, step = rule_holder(quant), step_of(quant)
+    operands, middle, gain = Operands(scale), 0.0, 1.0
+    match step:
+        case Ternary(threshold):
+            gain = threshold * (1 if step.form == "sum" else 3)
+        case PaperStaircase(steps):
+            operands, middle = Operands(), steps / 2
+            gain = 1.0 if step.form == "sum" else middle
+        case Integers():
+            lo, hi = holder.min_int(bit_width), holder.max_int(bit_width)
+            operands, middle = Operands(scale, zero_point, lo, hi), float(lo + hi) / 2
+            gain = 0.5 if step.form == "sum" else float(hi - lo + 1) / 2
+    assert step is not None
+    weighting = getattr(holder, "weighting", "grad")
+    return Units(step, x, operands, _rule_of(holder), weighting, middle, gain)
 
 
 def _rule_of(holder: Any) -> Rule:

@@ -7,8 +7,7 @@ from brevitas.proxy import WeightQuantProxyFromInjector
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor
 
-from ..levels import tensor_quant_of
-from ..proxy import rule_holder
+from ..levels import remaining_delay, tensor_quant_of
 from .units import Units, units_of
 
 __all__ = ["Call", "Watch"]
@@ -114,7 +113,11 @@ class Watch:
         if not proxy.training and self.outputs is None:
             return
         # Brevitas asks activations for their scale with a tensor of no dimensions.
-        if x.dim() == 0 or not output.value.requires_grad or is_delayed(proxy):
+        if (
+            x.dim() == 0
+            or not output.value.requires_grad
+            or remaining_delay(tensor_quant_of(proxy)) > 0
+        ):
             return
         with torch.no_grad():
             call = Call(proxy, self._sample(x.shape), x, output)
@@ -151,9 +154,3 @@ class _Ignored:
 
 def _ignore_call() -> _Ignored:
     return _Ignored()
-
-
-def is_delayed(proxy: Any) -> bool:
-    """Whether a quantizer still passes its input on, until ``quant_delay_steps`` are over."""
-    wrapper = getattr(rule_holder(tensor_quant_of(proxy)), "delay_wrapper", None)
-    return getattr(getattr(wrapper, "delay_impl", None), "quant_delay_steps", 0) > 0

@@ -27,7 +27,7 @@ from measuring.quantizers import QUANTIZERS
 from measuring.record import Record, environment, markdown
 from measuring.timing import Spread, interleaved
 
-from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE, fused
+from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE, triton_backend
 
 Call = Callable[[], object]
 
@@ -57,12 +57,12 @@ def passes(step: Call) -> Call:
 
         return call
 
-    whole = fused.forward, fused.backward
-    fused.forward, fused.backward = map(noting, whole)
+    whole = triton_backend.forward, triton_backend.backward
+    triton_backend.forward, triton_backend.backward = map(noting, whole)
     try:
         step()
     finally:
-        fused.forward, fused.backward = whole
+        triton_backend.forward, triton_backend.backward = whole
     return lambda: [call() for call in calls]
 
 

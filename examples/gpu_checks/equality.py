@@ -23,7 +23,7 @@ ON_THE_DEVICE = (
     "tests/kernels/test_triton_operands.py",
     "tests/kernels/test_triton_device.py",
     "tests/test_whole_models.py",
-    "tests/test_ops.py",
+    "tests/ops",
 )
 IN_SMALL = ("tests/test_whole_models.py", "tests/kernels/test_triton_device.py")
 # Of the small form: what takes a second or two, by pytest's -k.

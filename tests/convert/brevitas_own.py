@@ -28,8 +28,8 @@ from brevitas.nn.mixin.base import QuantProxyMixin
 
 from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.convert.replacement import TARGET_PROP_PROXIES
+from brevitas_ftprop.core import rule_holder
 from brevitas_ftprop.levels import tensor_quant_of
-from brevitas_ftprop.proxy import rule_holder
 
 counts: Counter[str] = Counter()
 

@@ -10,8 +10,18 @@ from typing import ClassVar
 
 import torch
 
-from brevitas_ftprop.kernels import Integers, Needs, Operands, PaperStaircase, Sign, Ternary, fused
-from brevitas_ftprop.kernels.fused import launch, prepare
+from brevitas_ftprop.kernels import (
+    Asked,
+    Integers,
+    Keep,
+    Needs,
+    Operands,
+    PaperStaircase,
+    Sign,
+    Ternary,
+    triton_backend,
+)
+from brevitas_ftprop.kernels.triton_backend import launch, planned_passes, prepare
 from brevitas_ftprop.rules import get_rule
 
 
@@ -86,14 +96,14 @@ def compile_step(step, rule, dtype, shape, weighting="grad", size=(8, 16, 6)) ->
     rule = get_rule(rule)
     integers = isinstance(step, Integers)
     needs = Needs(not isinstance(step, PaperStaircase), integers, integers)
-    keeps = ["code"] if rule.slope_range is not None else ["nothing"]
+    keeps = [Keep.CODE if rule.slope_range is not None else Keep.NOTHING]
     if x.itemsize > 2:
-        keeps.append("half")
+        keeps.append(Keep.HALF)
     for keep in keeps:
-        _, kept = fused.forward(step, x, operands, rule, keep)
+        _, kept = triton_backend.forward(step, x, operands, rule, keep)
         if kept.numel():
-            fused.backward(step, x, kept, operands, rule, weighting, Needs(), 8)
-    fused.backward(step, x, x, operands, rule, weighting, needs, 8)
+            triton_backend.backward(step, x, kept, operands, rule, Asked(weighting, Needs(), 8))
+    triton_backend.backward(step, x, x, operands, rule, Asked(weighting, needs, 8))
 
 
 def launch_again() -> None:
@@ -101,8 +111,8 @@ def launch_again() -> None:
     step, whole, shifted = Sign(), torch.randn(64), torch.randn(65)[1:]
     operands, again = Operands(torch.ones(())), []
     for x in (whole, whole, shifted, whole):
-        fused.forward(step, x, operands, get_rule("hinge"), "input")
-        (plan,) = fused.PLANS.values()
+        triton_backend.forward(step, x, operands, get_rule("hinge"), Keep.INPUT)
+        (plan,) = planned_passes.PLANS.values()
         again.append(plan.launch.again)
     own, ours, unaligned, last = _Launcher.handed
     assert again[0] is not None
@@ -136,7 +146,7 @@ def main(capability: str, extent: str = "") -> None:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from brevitas_ftprop.kernels.fused.slopes import SLOPES
+    from brevitas_ftprop.kernels.triton_backend.slopes import SLOPES
 
     # As on a GPU, where a scale is rounded to the dtype of the input.
     prepare.on_cpu = lambda device: False
@@ -171,7 +181,7 @@ def main(capability: str, extent: str = "") -> None:
                         compile_step(step, rule, dtype, (16, 1))
         load_wide()
         prepare.LARGE = 0
-        fused.PLANS.clear()
+        planned_passes.PLANS.clear()
         for shape in ((), (16, 1), (6,)):
             compile_step(Integers("round", "sum"), "hinge", torch.float32, shape)
     kinds = set(COMPILED.values())

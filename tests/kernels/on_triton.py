@@ -15,24 +15,19 @@ from brevitas_ftprop.kernels import (
     Sign,
     Step,
     Ternary,
-    fused,
+    triton_backend,
 )
 from brevitas_ftprop.rules import get_rule
 
 DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-REASON = fused.reason_against(DEVICE, Sign(), Operands(), get_rule("ste"))
+REASON = triton_backend.reason_against(DEVICE, Sign(), Operands(), get_rule("ste"))
 needs_kernels = pytest.mark.skipif(REASON is not None, reason=f"no Triton kernels here: {REASON}")
 # The interpreter computes in NumPy, which speaks of the infinities that the tests are about.
 silent = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 # Of a smooth slope, relative to its largest value: a few roundings of eager's, which rounds every
 # operation to the dtype where the kernels round the slope alone.
-TOLERANCE = {
-    torch.float64: 1e-14,
-    torch.float32: 2e-6,
-    torch.bfloat16: 6e-2,
-    torch.float16: 6e-3,
-}
+TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 6e-2, torch.float16: 6e-3}
 STEPS = (
     Sign(),
     Ternary(0.5, "single"),

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from brevitas_ftprop.kernels import (
-    Integers,
-    Needs,
-    Operands,
-    PaperStaircase,
-    Sign,
-    Step,
-    Ternary,
-)
+from brevitas_ftprop.kernels import Integers, Needs, Operands, PaperStaircase, Sign, Step, Ternary
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 SHAPE = (5, 3, 4, 7)

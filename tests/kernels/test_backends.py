@@ -12,6 +12,8 @@ from brevitas_ftprop import RULES, Rule, get_rule, register
 from brevitas_ftprop.kernels import (
     BACKENDS,
     ENVIRONMENT_VARIABLE,
+    Asked,
+    Keep,
     Needs,
     Operands,
     Sign,
@@ -47,7 +49,9 @@ def agree(actual, expected):
 
 def backward_of(module, case, grad, kept, rule, weighting, needs):
     operands = case.operands(grad.dtype)
-    return module.backward(case.step, grad, kept, operands, rule, weighting, needs, len(grad))
+    return module.backward(
+        case.step, grad, kept, operands, rule, Asked(weighting, needs, len(grad))
+    )
 
 
 @pytest.mark.parametrize(("rule", "name", "dtype"), itertools.product(RULE_CLASSES, CASES, DTYPES))
@@ -57,7 +61,7 @@ def test_blocks_compute_what_eager_does(rule, name, dtype):
     x, grad = inputs(case, dtype)
     operands = case.operands(dtype)
     (y, _), (expected, _) = (
-        module.forward(case.step, x, operands, rule, "input") for module in (blocked, eager)
+        module.forward(case.step, x, operands, rule, Keep.INPUT) for module in (blocked, eager)
     )
     assert torch.equal(y.nan_to_num(9.0), expected.nan_to_num(9.0))
     for weighting in ("grad", "mean"):
@@ -106,7 +110,7 @@ def test_blocks_code_slopes_as_eager_does(rule, name, dtype):
     case, rule = CASES[name], rule()
     x, grad = inputs(case, dtype)
     (_, code), (_, expected) = (
-        module.forward(case.step, x, case.operands(dtype), rule, "code")
+        module.forward(case.step, x, case.operands(dtype), rule, Keep.CODE)
         for module in (blocked, eager)
     )
     # A slope may lie between two codes to the last bit, and an exponential decide which it is.
@@ -125,7 +129,7 @@ def test_blocks_keep_halves_as_eager_does(rule, name, dtype):
     x, grad = inputs(case, dtype)
     x = x.nan_to_num(0.5).clamp(-9, 9)
     (y, half), (expected_y, expected) = (
-        module.forward(case.step, x, case.operands(dtype), rule, "half")
+        module.forward(case.step, x, case.operands(dtype), rule, Keep.HALF)
         for module in (blocked, eager)
     )
     assert torch.equal(y, expected_y)
@@ -212,8 +216,7 @@ def test_a_backward_pass_gives_the_dtypes_that_the_compiler_is_promised(name):
     x, grad = torch.randn(8, 4), torch.randn(8, 4)
     case = CASES["uint2, single"]
     gradients = torch.ops.brevitas_ftprop.quantize_backward(
-        *(grad, x, *case.operands(), case.step.spec, "hinge", "grad", name),
-        *(8, True, True, True),
+        *(grad, x, *case.operands(), case.step.spec, "hinge", "grad", name), *(8, True, True, True)
     )
     assert {each.dtype for each in gradients} == {torch.float32}
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brevitas_ftprop import RULES
-from brevitas_ftprop.kernels import Operands, Sign, codable, code_size, error_bound
+from brevitas_ftprop.kernels import Keep, Operands, Sign, codable, code_size, error_bound
 from brevitas_ftprop.kernels.codes import pack, unpack
-from brevitas_ftprop.kernels.kept import compact
+from brevitas_ftprop.kernels.saved_forms import compact
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from tests.kernels.on_triton import needs_kernels
 from tests.kernels.steps_under_test import CASES, inputs
@@ -157,7 +157,7 @@ INFINITY = torch.tensor(torch.inf, dtype=torch.float16)
 @given(st.lists(st.floats(-65504, 65504, width=32), min_size=1))
 def test_a_half_stays_on_its_side_of_what_ten_bits_express(dtype, values):
     v = torch.tensor(values, dtype=dtype)
-    half = compact("half", Sign(), v, Operands(), RULES["adaline"]()).view(torch.float16)
+    half = compact(Keep.HALF, Sign(), v, Operands(), RULES["adaline"]()).view(torch.float16)
     is_normal = v.abs() >= 2**-14
     assert torch.equal(half[is_normal].to(dtype), rounded_to_odd(v[is_normal]))
     assert ((half - v).abs() <= torch.where(is_normal, v.abs() / 1024, 2**-24)).all()

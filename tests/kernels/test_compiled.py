@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from brevitas_ftprop import RULES
-from brevitas_ftprop.kernels import Needs, codable, compiled, eager
+from brevitas_ftprop.kernels import Asked, Keep, Needs, codable, compiled, eager
 from tests.kernels.steps_under_test import CASES, inputs
 
 pytestmark = [
@@ -24,7 +24,7 @@ COMPILABLE = {
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-def assert_equal_to_eager(rule, case, kept_forms=("input", "half", "code")):
+def assert_equal_to_eager(rule, case, kept_forms=(Keep.INPUT, Keep.HALF, Keep.CODE)):
     x, grad = inputs(case, torch.float32)
     x = x.nan_to_num(0.5).clamp(-9, 9)
     operands = case.operands()
@@ -34,10 +34,10 @@ def assert_equal_to_eager(rule, case, kept_forms=("input", "half", "code")):
         )
         assert torch.equal(y, expected)
         assert ((made.int() - wanted.int()).abs() <= 1).all()
-        kept = x if keep == "input" else wanted
-        needs = Needs() if keep == "code" else case.needs
+        kept = x if keep is Keep.INPUT else wanted
+        needs = Needs() if keep is Keep.CODE else case.needs
         one, other = (
-            module.backward(case.step, grad, kept, operands, rule, "grad", needs, len(grad))
+            module.backward(case.step, grad, kept, operands, rule, Asked("grad", needs, len(grad)))
             for module in (compiled, eager)
         )
         torch.testing.assert_close(one.x, other.x, **TOLERANCE)
@@ -49,7 +49,7 @@ def assert_equal_to_eager(rule, case, kept_forms=("input", "half", "code")):
 
 def test_a_compiled_rule_computes_what_eager_does():
     # Each form takes the compiler seconds.
-    assert_equal_to_eager(RULES["soft_hinge"](), CASES["relu, single"], kept_forms=("code",))
+    assert_equal_to_eager(RULES["soft_hinge"](), CASES["relu, single"], kept_forms=(Keep.CODE,))
 
 
 def test_channels_last_is_compiled_too():
@@ -57,10 +57,10 @@ def test_channels_last_is_compiled_too():
     x, grad = inputs(case, torch.float32)
     x = x.nan_to_num(0.5).clamp(-9, 9).contiguous(memory_format=torch.channels_last)
     operands = case.operands()
-    y, _ = compiled.forward(case.step, x, operands, rule, "input")
-    assert torch.equal(y, eager.forward(case.step, x, operands, rule, "input")[0])
+    y, _ = compiled.forward(case.step, x, operands, rule, Keep.INPUT)
+    assert torch.equal(y, eager.forward(case.step, x, operands, rule, Keep.INPUT)[0])
     one, other = (
-        module.backward(case.step, grad, x, operands, rule, "grad", Needs(), len(grad))
+        module.backward(case.step, grad, x, operands, rule, Asked("grad", Needs(), len(grad)))
         for module in (compiled, eager)
     )
     torch.testing.assert_close(one.x, other.x, **TOLERANCE)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brevitas_ftprop.kernels import Integers, Needs, Operands, Sign, eager
+from brevitas_ftprop.kernels import Asked, Integers, Needs, Operands, Sign, eager
 from brevitas_ftprop.kernels.codes import encode_slope, unit_of
 from brevitas_ftprop.rules import get_rule
 from tests.kernels.steps_under_test import CASES, inputs
@@ -45,7 +45,7 @@ def test_gradients_do_not_depend_on_how_a_device_divides_by_a_number(name, rule,
     operands = case.operands()
     if operands.scale is not None and operands.scale.dim() == 0:
         operands = operands._replace(scale=operands.scale.view(1, 1, 1, 1))
-    rest = grad, x, operands, get_rule(rule), weighting, Needs(), 7
+    rest = grad, x, operands, get_rule(rule), Asked(weighting, Needs(), 7)
     expected = eager.backward(case.step, *rest).x
     with _DividesAsAGpu():
         actual = eager.backward(case.step, *rest).x

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from brevitas_ftprop.kernels import (
+    Asked,
     Integers,
+    Keep,
     Needs,
     Operands,
     Sign,
@@ -14,10 +16,10 @@ from brevitas_ftprop.kernels import (
     constant,
     eager,
     error_bound,
-    fused,
-    kept,
+    triton_backend,
 )
 from brevitas_ftprop.kernels.codes import is_two_valued
+from brevitas_ftprop.kernels.saved_forms import compact
 from brevitas_ftprop.rules import RULES, get_rule
 from tests.kernels.on_triton import (
     DEVICE,
@@ -66,12 +68,12 @@ def test_a_rule_passes_what_it_passes_in_eager(name, dtype):
     # Interpreted kernels take long: every step meets either weighting with half of the rules.
     for i, step in enumerate(STEPS[:: 1 if dtype is torch.float32 else 2]):
         operands = operands_of(step)
-        y, _ = eager.forward(step, x, operands, rule, "input")
-        assert_equal(fused.forward(step, x, operands, rule, "input")[0], y)
+        y, _ = eager.forward(step, x, operands, rule, Keep.INPUT)
+        assert_equal(triton_backend.forward(step, x, operands, rule, Keep.INPUT)[0], y)
         weighting = ("grad", "mean")[(i + BUILT_IN.index(name)) % 2]
-        rest = grad, x, operands, rule, weighting, Needs(), 4
+        rest = grad, x, operands, rule, Asked(weighting, Needs(), 4)
         expected = eager.backward(step, *rest).x
-        assert_equal(fused.backward(step, *rest).x, expected, tolerance)
+        assert_equal(triton_backend.backward(step, *rest).x, expected, tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -81,12 +83,12 @@ def test_thresholds_and_kinks_stand_where_they_do_in_eager_to_the_ulp(name, dtyp
     case, rule = CASES[name], get_rule("truncated_hinge(scale=0.7)")
     x, grad = (each.to(DEVICE) for each in inputs(case, dtype))
     operands = Operands(*(each if each is None else each.to(DEVICE) for each in case.operands()))
-    y, code = fused.forward(case.step, x, operands, rule, "code")
-    expected, code_of_eager = eager.forward(case.step, x, operands, rule, "code")
+    y, code = triton_backend.forward(case.step, x, operands, rule, Keep.CODE)
+    expected, code_of_eager = eager.forward(case.step, x, operands, rule, Keep.CODE)
     assert_equal(y, expected)
     assert torch.equal(code, code_of_eager)
-    rest = grad, x, operands, rule, "grad", Needs(), 5
-    assert_equal(fused.backward(case.step, *rest).x, eager.backward(case.step, *rest).x)
+    rest = grad, x, operands, rule, Asked("grad", Needs(), 5)
+    assert_equal(triton_backend.backward(case.step, *rest).x, eager.backward(case.step, *rest).x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -99,15 +101,15 @@ def test_each_of_the_backends_reads_the_code_that_the_other_wrote(name, dtype):
     grad = gradient_like(x)
     for step in STEPS[:: 1 if dtype is torch.float32 else 3]:
         operands = operands_of(step)
-        y, code = fused.forward(step, x, operands, rule, "code")
-        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
+        y, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
+        expected, code_of_eager = eager.forward(step, x, operands, rule, Keep.CODE)
         assert_equal(y, expected)
         if is_two_valued(step, rule):
             assert torch.equal(code, code_of_eager)
         for each in (code, code_of_eager):
-            rest = each, operands, rule, "mean", Needs(), 4
+            rest = each, operands, rule, Asked("mean", Needs(), 4)
             by_eager = eager.backward(step, grad, *rest).x
-            assert_equal(fused.backward(step, grad, *rest).x, by_eager, 1e-6)
+            assert_equal(triton_backend.backward(step, grad, *rest).x, by_eager, 1e-6)
         target = eager.sign_target(step.enter(grad, operands))
         coded = eager.decode(step, code, operands, rule, None if rule.even else target, grad)
         exact = step.slope(x, operands, rule, target)
@@ -129,8 +131,8 @@ def test_halves_are_written_to_the_bit_denormals_infinities_and_nan_included(dty
     for step in STEPS:
         for scale in (number(1.0), number(0.3)):
             operands = operands_of(step, scale)
-            _, half = fused.forward(step, x, operands, get_rule("square"), "half")
-            expected = kept.compact("half", step, x, operands, get_rule("square"))
+            _, half = triton_backend.forward(step, x, operands, get_rule("square"), Keep.HALF)
+            expected = compact(Keep.HALF, step, x, operands, get_rule("square"))
             # Which of the many NaNs is the processor's affair.
             assert torch.equal(half[:-1], expected[:-1])
             assert half.view(torch.float16)[-1].isnan()
@@ -140,7 +142,9 @@ def test_halves_are_written_to_the_bit_denormals_infinities_and_nan_included(dty
 def test_denormal_numbers_are_rounded_as_the_numbers_they_are(rounding):
     x = torch.tensor([1e-40, -1e-40, 1e-45, -1e-45, 0.0, -0.0, 0.5, -0.5, 1.0, -1.0], device=DEVICE)
     operands = Operands(number(1.0), number(0.0), number(-3.0), number(3.0))
-    y, _ = fused.forward(Integers(rounding, "single"), x, operands, get_rule("ste"), "nothing")
+    y, _ = triton_backend.forward(
+        Integers(rounding, "single"), x, operands, get_rule("ste"), Keep.NOTHING
+    )
     assert_equal(y, getattr(torch, rounding)(x))
 
 
@@ -152,10 +156,12 @@ def test_halves_are_those_of_eager(name):
     grad = gradient_like(x)
     for step in STEPS:
         operands = operands_of(step)
-        half, expected = (m.forward(step, x, operands, rule, "half")[1] for m in (fused, eager))
+        half, expected = (
+            m.forward(step, x, operands, rule, Keep.HALF)[1] for m in (triton_backend, eager)
+        )
         assert torch.equal(half, expected)
-        rest = grad, half, operands, rule, "grad", Needs(scale=operands.scale is not None), 4
-        ours, theirs = fused.backward(step, *rest), eager.backward(step, *rest)
+        rest = grad, half, operands, rule, Asked("grad", Needs(scale=operands.scale is not None), 4)
+        ours, theirs = triton_backend.backward(step, *rest), eager.backward(step, *rest)
         assert_equal(ours.x, theirs.x, TOLERANCE[torch.float32] if name in SMOOTH else 0.0)
         if theirs.scale is not None:
             # Of the terms that are summed, each of a slope that may grow with the input.
@@ -172,9 +178,9 @@ def test_parameters_reach_the_kernels_in_full_precision(name, dtype):
     grad = gradient_like(x)
     for progress in (0.0, 0.37, 1.0):
         rule = get_rule(name).at(progress)
-        rest = grad, x, operands_of(Sign()), rule, "grad", Needs(), 1
+        rest = grad, x, operands_of(Sign()), rule, Asked("grad", Needs(), 1)
         expected = eager.backward(Sign(), *rest).x
-        assert_equal(fused.backward(Sign(), *rest).x, expected, TOLERANCE[dtype])
+        assert_equal(triton_backend.backward(Sign(), *rest).x, expected, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -188,8 +194,8 @@ def test_integers_are_rounded_as_in_eager_zeros_of_either_sign_included(rounding
     operands = Operands(number(1.0), number(0.0), -bound, bound)
     if dtype is torch.float16:
         operands = operands._replace(lo=number(-60000.0), hi=number(60000.0))
-    y, _ = fused.forward(step, x, operands, get_rule("ste"), "nothing")
-    expected, _ = eager.forward(step, x, operands, get_rule("ste"), "nothing")
+    y, _ = triton_backend.forward(step, x, operands, get_rule("ste"), Keep.NOTHING)
+    expected, _ = eager.forward(step, x, operands, get_rule("ste"), Keep.NOTHING)
     assert_equal(y, expected)
     # Eager has found out, on a CPU, that there is no zero-point to be added to -0.
     some = x.ne(0)
@@ -204,12 +210,12 @@ def test_a_rounding_of_the_callers_own_takes_the_place_of_ours():
     grad = gradient_like(x)
     for form, name in (("single", "saturated_ste"), ("single", "hinge"), ("sum", "hinge")):
         step, rule = Integers("round", form), get_rule(name)
-        y, code = fused.forward(step, x, operands, rule, "code")
-        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
+        y, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
+        expected, code_of_eager = eager.forward(step, x, operands, rule, Keep.CODE)
         assert_equal(y, expected)
         assert torch.equal(code, code_of_eager)
-        rest = grad, x, operands, rule, "grad", needs_of(step), 1
-        assert_gradients_equal(fused.backward(step, *rest), eager.backward(step, *rest), x)
+        rest = grad, x, operands, rule, Asked("grad", needs_of(step), 1)
+        assert_gradients_equal(triton_backend.backward(step, *rest), eager.backward(step, *rest), x)
 
 
 def test_a_constant_slope_needs_nothing_that_was_kept():
@@ -218,5 +224,5 @@ def test_a_constant_slope_needs_nothing_that_was_kept():
     for step in STEPS:
         if not constant(step, rule):
             continue
-        rest = grad, None, operands_of(step), rule, "mean", Needs(), 50
-        assert_equal(fused.backward(step, *rest).x, eager.backward(step, *rest).x)
+        rest = grad, None, operands_of(step), rule, Asked("mean", Needs(), 50)
+        assert_equal(triton_backend.backward(step, *rest).x, eager.backward(step, *rest).x)

@@ -11,9 +11,18 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brevitas_ftprop.kernels import Integers, Needs, Operands, Sign, choose_backend, fused
+from brevitas_ftprop.kernels import (
+    Asked,
+    Integers,
+    Keep,
+    Needs,
+    Operands,
+    Sign,
+    choose_backend,
+    triton_backend,
+)
 from brevitas_ftprop.kernels.backend import AUTOMATIC
-from brevitas_ftprop.kernels.fused import launch
+from brevitas_ftprop.kernels.triton_backend import launch
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from brevitas_ftprop.rules import Rule, SaturatedSte, get_rule
 from tests.kernels.on_triton import (
@@ -74,15 +83,17 @@ def test_nothing_waits_for_the_device_and_a_pass_launches_two_kernels_at_most(mo
             operands = operands_of(step, torch.rand(shape, device=DEVICE))
             rule = get_rule("hinge")
             # What a code stands for is found out once, on the host.
-            fused.forward(step, x, operands, rule, "code")
+            triton_backend.forward(step, x, operands, rule, Keep.CODE)
             launched.clear()
             with _NoWaiting():
                 choose_backend("triton", DEVICE, step, operands, rule)
-                _, code = fused.forward(step, x, operands, rule, "code")
-                fused.backward(step, grad, code, operands, rule, "grad", Needs(), 4)
+                _, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
+                triton_backend.backward(step, grad, code, operands, rule, Asked("grad", Needs(), 4))
                 assert launched == ["forward_pass", "backward_pass"]
                 launched.clear()
-                fused.backward(step, grad, x, operands, rule, "mean", needs_of(step), 4)
+                triton_backend.backward(
+                    step, grad, x, operands, rule, Asked("mean", needs_of(step), 4)
+                )
             assert launched[0] == "backward_pass"
             # One sum is torch's own.
             assert launched[1:] == (["add_up"] if needs_of(step).bounds else [])
@@ -119,7 +130,7 @@ def test_what_has_no_kernel_is_named_and_never_computed_otherwise():
     operands = operands_of(step)
 
     def reason(operands: Operands, rule: Rule = known) -> str | None:
-        return fused.reason_against(DEVICE, step, operands, rule)
+        return triton_backend.reason_against(DEVICE, step, operands, rule)
 
     assert reason(operands) is None
     assert reason(operands, Mine()) == "rule mine has no Triton slope"
@@ -140,10 +151,10 @@ def test_what_has_no_kernel_is_named_and_never_computed_otherwise():
 def test_the_interpreter_is_for_those_who_ask_for_it(monkeypatch):
     cpu = torch.device("cpu")
     what = Sign(), Operands(torch.tensor(1.0)), get_rule("hinge")
-    assert choose_backend("auto", cpu, *what) is not fused
+    assert choose_backend("auto", cpu, *what) is not triton_backend
     assert AUTOMATIC["cuda"][0] == "triton"
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert "CUDA device" in (fused.reason_against(cpu, *what) or "")
+    assert "CUDA device" in (triton_backend.reason_against(cpu, *what) or "")
 
 
 def test_triton_is_imported_when_a_step_is_first_computed_by_it():
@@ -152,10 +163,10 @@ def test_triton_is_imported_when_a_step_is_first_computed_by_it():
             "import sys",
             "sys.modules['triton'] = None",
             "import torch",
-            "from brevitas_ftprop.kernels import Operands, Sign, choose_backend, fused",
+            "from brevitas_ftprop.kernels import Operands, Sign, choose_backend, triton_backend",
             "from brevitas_ftprop.rules import get_rule",
             "what = Sign(), Operands(torch.tensor(1.0)), get_rule('hinge')",
-            "print(fused.reason_against(torch.device('cpu'), *what))",
+            "print(triton_backend.reason_against(torch.device('cpu'), *what))",
             "assert not torch.cuda.is_initialized()",
         )
     )

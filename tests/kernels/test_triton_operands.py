@@ -8,8 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from brevitas_ftprop.kernels import Integers, Needs, Sign, Ternary, eager, fused
-from brevitas_ftprop.kernels.fused import launch, prepare
+from brevitas_ftprop.kernels import (
+    Asked,
+    Integers,
+    Keep,
+    Needs,
+    Sign,
+    Ternary,
+    eager,
+    triton_backend,
+)
+from brevitas_ftprop.kernels.triton_backend import launch, planned_passes, prepare
 from brevitas_ftprop.rules import get_rule
 from tests.kernels.on_triton import (
     DEVICE,
@@ -43,7 +52,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def anew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """For what plans depend on and do not ask again."""
-    monkeypatch.setattr(fused, "PLANS", {})
+    monkeypatch.setattr(planned_passes, "PLANS", {})
     return monkeypatch
 
 
@@ -92,14 +101,14 @@ def test_gradients_of_operands_are_summed_over_what_they_are_spread_over(
     ):
         zero_point = torch.randn(shape if step.form == "single" else (), device=DEVICE).round()
         operands, rule = operands_of(step, scale, zero_point), get_rule(name)
-        y, code = fused.forward(step, x, operands, rule, "code")
-        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
+        y, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
+        expected, code_of_eager = eager.forward(step, x, operands, rule, Keep.CODE)
         assert_equal(y, expected)
         if rule.two_valued:
             assert torch.equal(code, code_of_eager)
         launches.clear()
-        rest = grad, x, operands, rule, "grad", needs_of(step), 1
-        assert_gradients_equal(fused.backward(step, *rest), eager.backward(step, *rest), x)
+        rest = grad, x, operands, rule, Asked("grad", needs_of(step), 1)
+        assert_gradients_equal(triton_backend.backward(step, *rest), eager.backward(step, *rest), x)
         # One sum is torch's own.
         assert launches == ["backward_pass"] + ["add_up"] * isinstance(step, Integers)
 
@@ -109,8 +118,14 @@ def test_a_zero_point_for_each_channel_goes_with_one_scale():
     zero_point = torch.randn(5, 1, device=DEVICE).round()
     step = Integers("round", "single")
     operands = operands_of(step, None, zero_point)
-    rest = gradient_like(x), x, operands, get_rule("saturated_ste"), "grad", needs_of(step), 1
-    assert_gradients_equal(fused.backward(step, *rest), eager.backward(step, *rest), x)
+    rest = (
+        gradient_like(x),
+        x,
+        operands,
+        get_rule("saturated_ste"),
+        Asked("grad", needs_of(step), 1),
+    )
+    assert_gradients_equal(triton_backend.backward(step, *rest), eager.backward(step, *rest), x)
 
 
 def test_operands_need_not_be_dense():
@@ -118,10 +133,10 @@ def test_operands_need_not_be_dense():
     scale = (torch.rand(6, 10, device=DEVICE) + 0.2)[::6, ::2]
     step, rule = Integers("round", "single"), get_rule("saturated_ste")
     operands = operands_of(step, scale.T, torch.zeros(1, 1, device=DEVICE).expand(5, 1))
-    y, _ = fused.forward(step, x, operands, rule, "input")
-    assert_equal(y, eager.forward(step, x, operands, rule, "input")[0])
-    rest = y, x, operands, rule, "grad", needs_of(step), 1
-    assert_gradients_equal(fused.backward(step, *rest), eager.backward(step, *rest), x)
+    y, _ = triton_backend.forward(step, x, operands, rule, Keep.INPUT)
+    assert_equal(y, eager.forward(step, x, operands, rule, Keep.INPUT)[0])
+    rest = y, x, operands, rule, Asked("grad", needs_of(step), 1)
+    assert_gradients_equal(triton_backend.backward(step, *rest), eager.backward(step, *rest), x)
 
 
 @pytest.mark.parametrize("elements", [0, 1, 7, 8, 9, 63, 65, 2049])
@@ -130,13 +145,15 @@ def test_tensors_of_any_size_go_through(elements, anew):
     x = torch.randn(elements, device=DEVICE)
     for step in (Sign(), Integers("round", "single")):
         operands, rule = operands_of(step), get_rule("hinge")
-        y, code = fused.forward(step, x, operands, rule, "code")
-        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
+        y, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
+        expected, code_of_eager = eager.forward(step, x, operands, rule, Keep.CODE)
         assert_equal(y, expected)
         assert torch.equal(code, code_of_eager)
         for kept, needs in ((x, needs_of(step)), (code, Needs())):
-            rest = gradient_like(x), kept, operands, rule, "grad", needs, elements
-            assert_gradients_equal(fused.backward(step, *rest), eager.backward(step, *rest), x)
+            rest = gradient_like(x), kept, operands, rule, Asked("grad", needs, elements)
+            assert_gradients_equal(
+                triton_backend.backward(step, *rest), eager.backward(step, *rest), x
+            )
 
 
 def test_offsets_beyond_32_bits_are_computed_in_64(anew):
@@ -145,13 +162,15 @@ def test_offsets_beyond_32_bits_are_computed_in_64(anew):
     x = torch.randn(6, 5, 7, device=DEVICE)
     for step, scale in ((Sign(), torch.rand(5, 1)), (Integers("round", "sum"), torch.rand(7))):
         operands, rule = operands_of(step, scale.to(DEVICE) + 0.2), get_rule("hinge")
-        y, code = fused.forward(step, x, operands, rule, "code")
-        expected, code_of_eager = eager.forward(step, x, operands, rule, "code")
+        y, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
+        expected, code_of_eager = eager.forward(step, x, operands, rule, Keep.CODE)
         assert_equal(y, expected)
         assert torch.equal(code, code_of_eager)
         for kept, needs in ((x, needs_of(step)), (code, Needs())):
-            rest = gradient_like(x), kept, operands, rule, "grad", needs, 6
-            assert_gradients_equal(fused.backward(step, *rest), eager.backward(step, *rest), x)
+            rest = gradient_like(x), kept, operands, rule, Asked("grad", needs, 6)
+            assert_gradients_equal(
+                triton_backend.backward(step, *rest), eager.backward(step, *rest), x
+            )
 
 
 @pytest.mark.parametrize("x_dtype", TOLERANCE, ids=str)
@@ -168,10 +187,10 @@ def test_dtypes_meet_as_torch_promotes_them(x_dtype, scale_dtype, shape):
         (Integers("round", "single"), "hinge"),
     ):
         operands, rule = operands_of(step, scale), get_rule(name)
-        y, _ = eager.forward(step, x, operands, rule, "input")
-        assert_equal(fused.forward(step, x, operands, rule, "input")[0], y)
-        rest = gradient_like(y), x, operands, rule, "mean", Needs(True), 3
-        expected, actual = eager.backward(step, *rest), fused.backward(step, *rest)
+        y, _ = eager.forward(step, x, operands, rule, Keep.INPUT)
+        assert_equal(triton_backend.forward(step, x, operands, rule, Keep.INPUT)[0], y)
+        rest = gradient_like(y), x, operands, rule, Asked("mean", Needs(True), 3)
+        expected, actual = eager.backward(step, *rest), triton_backend.backward(step, *rest)
         assert_equal(actual.x, expected.x)
         assert actual.scale.dtype is scale_dtype
 
@@ -184,8 +203,8 @@ def test_a_gpu_rounds_a_scale_to_the_dtype_of_the_input(dtype, anew):
     for step in (Sign(), Integers("round", "single"), Ternary(0.5, "sum")):
         operands, rule = operands_of(step), get_rule("truncated_hinge")
         rounded = operands._replace(scale=operands.scale.to(dtype))
-        y, _ = fused.forward(step, x, operands, rule, "input")
-        assert_equal(y, eager.forward(step, x, rounded, rule, "input")[0])
-        rest = rule, "grad", Needs(), 1
-        actual = fused.backward(step, y, x, operands, *rest)
+        y, _ = triton_backend.forward(step, x, operands, rule, Keep.INPUT)
+        assert_equal(y, eager.forward(step, x, rounded, rule, Keep.INPUT)[0])
+        rest = rule, Asked("grad", Needs(), 1)
+        actual = triton_backend.backward(step, y, x, operands, *rest)
         assert_equal(actual.x, eager.backward(step, y, x, rounded, *rest).x)

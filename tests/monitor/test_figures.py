@@ -17,9 +17,9 @@ from brevitas.quant import (
 from torch import nn
 
 from brevitas_ftprop import RULES, get_rule, swap_quantizers
+from brevitas_ftprop.core import rule_holder
 from brevitas_ftprop.levels import tensor_quant_of
 from brevitas_ftprop.monitor import MARGIN_EDGES, METRICS, Monitor
-from brevitas_ftprop.proxy import rule_holder
 from brevitas_ftprop.quant import (
     TargetPropInt8ActPerChannelFloat,
     TargetPropInt8ActPerTensorFloat,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from brevitas_ftprop.kernels.fused import prepare, refusals
+from brevitas_ftprop.kernels.triton_backend import prepare, refusals
 
 __all__ = ["LAUNCHED", "launch_nothing"]
 

@@ -1,4 +1,4 @@
-"""What a quantizer computes from constants alone, kept from one step to the next."""
+"""A memo of what a quantizer computes from constants alone, from one step to the next."""
 
 from collections.abc import Callable, Hashable
 from operator import is_
@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as of_all_modules
 
-__all__ = ["forget", "kept", "without_hooks"]
+__all__ = ["forget", "remembered"]
 
-MEMORY = "kept_constants"
+MEMORY = "remembered_constants"
 
 
-def kept(
+def remembered(
     owner: nn.Module,
     name: Hashable,
     sources: tuple[Tensor, ...],
@@ -22,24 +21,23 @@ def kept(
     """The results of ``compute()``, computed anew only where a source has changed.
 
     A source has changed where it is another tensor, as after ``.to()``, or was written to (but for
-    writes through ``.data``, which torch does not count). Nothing
-    is kept of sources that learn, in a compiled, traced or exported graph, while a CUDA graph is
-    captured, which fills tensors at its replay only, nor in inference mode, whose tensors cannot
-    be trained with.
+    writes through ``.data``, which torch does not count). Nothing is remembered of sources that
+    learn, in a compiled, traced or exported graph, while a CUDA graph is captured, which fills
+    tensors at its replay only, nor in inference mode, whose tensors cannot be trained with.
 
     Args:
-        owner: the module on which the results are kept; a copy of it keeps its own.
-        name: tells apart what one owner keeps.
+        owner: the module that remembers the results; a copy of it has a memo of its own.
+        name: tells apart what one owner remembers.
         sources: all tensors that the results depend on.
         compute: computes them; without gradient to anything but the sources.
 
     >>> owner, source = nn.Identity(), torch.tensor(3.0)
-    >>> (first,) = kept(owner, "double", (source,), lambda: (2 * source,))
-    >>> (second,) = kept(owner, "double", (source,), lambda: (2 * source,))
+    >>> (first,) = remembered(owner, "double", (source,), lambda: (2 * source,))
+    >>> (second,) = remembered(owner, "double", (source,), lambda: (2 * source,))
     >>> first is second
     True
     >>> _ = source.add_(1)
-    >>> kept(owner, "double", (source,), lambda: (2 * source,))
+    >>> remembered(owner, "double", (source,), lambda: (2 * source,))
     (tensor(8.),)
     """
     if (
@@ -70,34 +68,8 @@ def _capturing() -> bool:
 
 
 def forget(owner: nn.Module) -> None:
-    """Drop all that is kept on a module.
+    """Drop all that a module remembers.
 
     >>> forget(nn.Identity())
     """
     vars(owner).pop(MEMORY, None)
-
-
-def without_hooks(module: nn.Module) -> bool:
-    """Whether a call of the module and of all inside it does nothing but the forward pass."""
-    if (
-        of_all_modules._global_forward_hooks
-        or of_all_modules._global_forward_pre_hooks
-        or of_all_modules._global_backward_hooks
-        or of_all_modules._global_backward_pre_hooks
-    ):
-        return False
-    # Several times as fast as module.modules(), which is asked for at every step.
-    waiting: list[Any] = [module]
-    while waiting:
-        inner = waiting.pop()
-        if inner is None:
-            continue
-        if (
-            inner._forward_hooks
-            or inner._forward_pre_hooks
-            or inner._backward_hooks
-            or inner._backward_pre_hooks
-        ):
-            return False
-        waiting.extend(inner._modules.values())
-    return True

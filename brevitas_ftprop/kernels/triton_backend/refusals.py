@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 
 from ...rules import Rule
+from ..registered_steps import Integers, PaperStaircase, Sign, Ternary
 from ..step import Operands, Step
-from ..steps import Integers, PaperStaircase, Sign, Ternary
 from .prepare import DTYPES
 
 __all__ = ["reason_against"]

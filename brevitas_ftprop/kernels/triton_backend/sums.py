@@ -6,7 +6,7 @@ that the order is always the same is what makes a training run repeatable.
 
 # The functions are Triton's, which no type checker can follow, and Triton may be missing.
 # pyright: basic, reportMissingImports=false, reportInvalidTypeForm=false
-# pyright: reportAssignmentType=false
+# pyright: reportAssignmentType=false, reportAttributeAccessIssue=false
 
 import triton
 import triton.language as tl
@@ -15,13 +15,13 @@ from .arithmetic import narrowed, total
 
 
 @triton.jit
-def store_sum(pointer, terms, mask, plane, channel, chunk, channels, chunks, layout: tl.constexpr):
+def store_sum(pointer, terms, mask, plane, channel, chunk, channels, chunks, kind: tl.constexpr):
     """Sum of a program's terms, for each channel that it has terms of, in a plane of its own."""
     start = channels.to(tl.int64) * chunks * plane
     terms = tl.where(mask, terms, 0.0).to(pointer.dtype.element_ty)
-    if layout == "flat":
+    if kind.layout == "flat":
         tl.store(pointer + start + chunk, total(terms, 0))
-    elif layout == "rows":
+    elif kind.layout == "rows":
         at = start + channel.to(tl.int64) * chunks + chunk
         tl.store(pointer + at, total(total(terms, 1), 0))
     else:

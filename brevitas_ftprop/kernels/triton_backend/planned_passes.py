@@ -1,10 +1,4 @@
-"""Triton kernels: a pass over the elements forwards and one backwards.
-
-Triton is imported when a step is first computed here. Elements equal eager's to the bit where the
-rule's slope is made of straight lines; smooth slopes differ by the roundings of an exponential, and
-by those of a multiplication with 1/scale in place of a division. Sums are added up in another
-order, in the same one each time.
-"""
+"""The two passes of this backend, by plans that are made once for each kind of tensors."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -12,12 +6,12 @@ from typing import Any
 from torch import Tensor
 
 from ...rules import Rule
-from ..eager import Gradients, Needs
+from ..eager import Asked, Gradients
+from ..saved_forms import Keep
 from ..step import Operands, Step
 from .plans import BackwardPlan, ForwardPlan
-from .refusals import reason_against
 
-__all__ = ["backward", "forward", "reason_against"]
+__all__ = ["backward", "forward"]
 
 PLANS: dict[Hashable, Any] = {}
 # More are needed where shapes or schedules change from step to step, and then none is for long.
@@ -25,7 +19,7 @@ MOST_PLANS = 4096
 
 
 def forward(
-    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str
+    step: Step, x: Tensor, operands: Operands, rule: Rule, keep: Keep
 ) -> tuple[Tensor, Tensor]:
     """As :func:`.eager.forward`."""
     key = id(step), id(rule), keep, *_kinds(x, *operands)
@@ -34,20 +28,12 @@ def forward(
 
 
 def backward(
-    step: Step,
-    grad: Tensor,
-    kept: Tensor | None,
-    operands: Operands,
-    rule: Rule,
-    weighting: str,
-    needs: Needs,
-    batch_size: int,
+    step: Step, grad: Tensor, kept: Tensor | None, operands: Operands, rule: Rule, asked: Asked
 ) -> Gradients:
     """As :func:`.eager.backward`."""
-    options = weighting, needs, batch_size
-    key = id(step), id(rule), options, *_kinds(grad, kept, *operands)
+    key = id(step), id(rule), asked, *_kinds(grad, kept, *operands)
     plan = PLANS.get(key) or _made(
-        key, lambda: BackwardPlan(step, grad, kept, operands, rule, *options)
+        key, lambda: BackwardPlan(step, grad, kept, operands, rule, asked)
     )
     return plan(grad, kept, operands)
 

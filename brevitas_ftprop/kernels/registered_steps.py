@@ -1,22 +1,15 @@
-"""The four quantization steps."""
+"""The registered quantization steps."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .step import Number, Operands, Step, is_zero, number
+from .step_specs import register_step
 
-__all__ = [
-    "ROUNDING_FUNCTIONS",
-    "Integers",
-    "PaperStaircase",
-    "Sign",
-    "Ternary",
-    "parse_step",
-    "ungated",
-]
+__all__ = ["ROUNDING_FUNCTIONS", "Integers", "PaperStaircase", "Sign", "Ternary", "ungated"]
 
 ROUNDING_FUNCTIONS = {
     "round": torch.round,
@@ -26,6 +19,7 @@ ROUNDING_FUNCTIONS = {
 }
 
 
+@register_step
 @dataclass(frozen=True)
 class Sign(Step):
     """``y = s·sign(x)`` with sign(±0) = +1; one unit ``z = x/s``."""
@@ -54,6 +48,7 @@ class Sign(Step):
         return -end, end
 
 
+@register_step
 @dataclass(frozen=True)
 class Ternary(Step):
     """``y = s·sign(x)·[|x| > θ·s]``; in v = x/(2θs) its thresholds lie at ±½, as integers' do."""
@@ -82,11 +77,8 @@ class Ternary(Step):
     def count(self, operands: Operands) -> Number:
         return 2 if self.form == "sum" else 1
 
-    @property
-    def share(self) -> float:
-        return 0.5 if self.form == "sum" else 1.0
 
-
+@register_step
 @dataclass(frozen=True)
 class Integers(Step):
     """``y = (clamp(round(x/s + z), lo, hi) - z)·s``; thresholds lo+½ … hi-½ in v = x/s + z.
@@ -99,6 +91,8 @@ class Integers(Step):
     form: str
     relu: bool = False
     name = "integers"
+    # By one of the caller's own, what is rounded comes with the operands.
+    choices: ClassVar = {**Step.choices, "rounding": (*ROUNDING_FUNCTIONS, "own")}
 
     def from_zero(self, x: Tensor, operands: Operands, out: Tensor | None = None) -> Tensor:
         level, zero_point = self.level(x, operands, out), number(operands.zero_point)
@@ -166,10 +160,6 @@ class Integers(Step):
         lo, hi = self._bounds(operands)
         return hi - lo if self.form == "sum" else 1
 
-    @property
-    def share(self) -> float:
-        return 0.5 if self.form == "sum" else 1.0
-
     def gain(self, operands: Operands) -> Number:
         return 1.0
 
@@ -181,6 +171,7 @@ class Integers(Step):
         return torch.div(passed, operands.scale, out=out)
 
 
+@register_step
 @dataclass(frozen=True)
 class PaperStaircase(Step):
     """``y = M·clamp(ceil(x·(n-1)), 0, n)/n``; thresholds k/(n-1), one unit ``u = 2x - 1``."""
@@ -232,20 +223,3 @@ def ungated(step: Step) -> Step:
     Integers(rounding='round', form='single', relu=False)
     """
     return replace(step, relu=False) if isinstance(step, Integers) else step
-
-
-@lru_cache(maxsize=1024)
-def parse_step(spec: str) -> Step:
-    """The step that a spec stands for.
-
-    >>> parse_step("staircase:3:1.0:sum")
-    PaperStaircase(steps=3, max_val=1.0, form='sum')
-    """
-    name, *options = spec.split(":")
-    if name == "sign":
-        return Sign()
-    if name == "ternary":
-        return Ternary(float(options[0]), options[1])
-    if name == "integers":
-        return Integers(options[0], options[1], options[2] == "True")
-    return PaperStaircase(int(options[0]), float(options[1]), options[2])

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ...rules import Rule
 from ..codes import code_size, is_bits
-from ..eager import Gradients, Needs
-from ..kept import empty_compact, kind_of
+from ..eager import Asked, Gradients, Needs
 from ..layout import in_layout, layout_of
+from ..registered_steps import PaperStaircase, Sign
+from ..saved_forms import Keep, empty_compact, kind_of
 from ..step import Operands, Step
-from ..steps import Integers, PaperStaircase, Sign
 from . import prepare
 from .launch import Launch
 
@@ -25,7 +25,7 @@ __all__ = ["BackwardPlan", "ForwardPlan"]
 class ForwardPlan:
     """A forward pass, see :func:`.eager.forward`."""
 
-    def __init__(self, step: Step, x: Tensor, operands: Operands, rule: Rule, keep: str) -> None:
+    def __init__(self, step: Step, x: Tensor, operands: Operands, rule: Rule, keep: Keep) -> None:
         from .forward_kernel import forward_pass
 
         # Held, since plans are found by the identity of the two.
@@ -34,13 +34,13 @@ class ForwardPlan:
         self.launch: Launch | None = None
         if x.numel() == 0:
             return
-        bits = keep == "code" and is_bits(step, rule)
+        bits = keep is Keep.CODE and is_bits(step, rule)
         channels = prepare.channels_of(x, operands)
         programs, tiles = prepare.tiles_of(channels, flat=bits)
-        given = prepare.arguments(step, operands, rule, x, self.dtype) | tiles
+        given = prepare.arguments(step, operands, rule, x, self.dtype, tiles)
         if isinstance(step, PaperStaircase):
             given["second_number"] /= given["first_number"]
-        given["keep"] = keep if keep in ("code", "half") else "nothing"
+        given["keep"] = (keep if keep.is_made else Keep.NOTHING).value
         given["code_size"] = _plane_size(step, rule, x.numel())
         self.launch = Launch(forward_pass, programs, given)
 
@@ -63,38 +63,38 @@ class BackwardPlan:
         kept: Tensor | None,
         operands: Operands,
         rule: Rule,
-        weighting: str,
-        needs: Needs,
-        batch_size: int,
+        asked: Asked,
     ) -> None:
         from .backward_kernel import backward_pass
         from .sums import add_up
 
         self.step, self.rule = step, rule
         kind = kind_of(kept)
-        as_input = kept is not None and kind in ("input", "half")
-        self.layout = layout_of(grad if kept is None or kind == "code" else kept)
+        as_input = kept is not None and kind in (Keep.INPUT, Keep.HALF)
+        self.layout = layout_of(grad if kept is None or kind is Keep.CODE else kept)
         # A half becomes an input in the dtype of the gradient.
-        x = kept if kind == "input" and kept is not None else in_layout(grad, self.layout)
+        x = kept if kind is Keep.INPUT and kept is not None else in_layout(grad, self.layout)
         self.dtype = torch.promote_types(operands.result_type(x), grad.dtype)
         wide = torch.float64 if self.dtype is torch.float64 else torch.float32
-        self.sums = _asked_for(step, operands, needs) if as_input else ()
+        self.sums = _asked_for(operands, asked.needs) if as_input else ()
         self.launch: Launch | None = None
         if grad.numel() == 0:
             return
         programs, tiles = prepare.tiles_of(prepare.channels_of(x, operands), flat=False)
-        given = prepare.arguments(step, operands, rule, x, self.dtype) | tiles
+        given = prepare.arguments(
+            *(step, operands, rule, x, self.dtype, tiles),
+            of_code=kind is Keep.CODE,
+            compares="scale" in self.sums or "lo" in self.sums,
+        )
         given |= {
             "code_size": _plane_size(step, rule, grad.numel()),
-            "weight": 1 / max(batch_size, 1),
+            "weight": 1 / max(asked.batch_size, 1),
             "clamps": isinstance(step, Sign) and rule.clamp_width is not None,
-            "mean": weighting == "mean",
-            "kept": kind,
+            "mean": asked.weighting == "mean",
+            "kept": kind.value,
             "needs_scale": "scale" in self.sums,
             "needs_zero_point": "zero_point" in self.sums,
             "needs_bounds": "lo" in self.sums,
-            # What a code says is the same to all backends.
-            "smooth": given["smooth"] and kind != "code",
         }
         self.launch = Launch(backward_pass, programs, given)
         if not self.sums:
@@ -150,9 +150,6 @@ def _dense(operands: Operands) -> list[Tensor | None]:
     return [*dense, operands.rounded]
 
 
-def _asked_for(step: Step, operands: Operands, needs: Needs) -> tuple[str, ...]:
+def _asked_for(operands: Operands, needs: Needs) -> tuple[str, ...]:
     """The operands whose gradient is asked for."""
-    names = ["scale"] * (needs.scale and operands.scale is not None)
-    if isinstance(step, Integers):
-        names += ["zero_point"] * needs.zero_point + ["lo", "hi"] * needs.bounds
-    return tuple(names)
+    return tuple(name for name in needs.names if getattr(operands, name) is not None)

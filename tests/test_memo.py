@@ -1,21 +1,20 @@
-"""What a quantizer keeps from step to step is what it would compute anew."""
+"""What a quantizer remembers from step to step is what it would compute anew."""
 
 from __future__ import annotations
 
 import copy
 import pickle
-from collections import Counter
 
 import pytest
 import torch
 from brevitas.nn import QuantConv2d, QuantIdentity, QuantReLU
 from brevitas.quant import Int8ActPerTensorFixedPoint
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from brevitas_ftprop import quant, restore_quantizers, swap_quantizers
-from brevitas_ftprop.constants import MEMORY, kept
 from brevitas_ftprop.levels import tensor_quant_of
+from brevitas_ftprop.memo import MEMORY, remembered
+from tests.dispatched import Dispatched
 
 RANGE = {"min_val": -0.7, "max_val": 0.7}
 CONSTANT = {
@@ -44,27 +43,17 @@ def outputs(act: QuantIdentity, x: Tensor) -> list[Tensor]:
 
 
 def assert_nothing_is_stale(act: QuantIdentity, x: Tensor) -> None:
-    """Compare outputs, dtypes and devices with those of a copy that keeps nothing."""
+    """Compare outputs, dtypes and devices with those of a copy that remembers nothing."""
     fresh = copy.deepcopy(act)
     forget_all(fresh)
     torch.testing.assert_close(outputs(act, x), outputs(fresh, x), rtol=0, atol=0)
-
-
-class Operations(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def test_a_constant_quantizer_computes_its_values_and_nothing_else(act):
     act.return_quant_tensor = False
     x = torch.randn(2, 3)
     act(x)
-    with Operations() as operations:
+    with Dispatched() as operations:
         act(x)
     # Constants made of Python numbers, and views, which start no kernel.
     for name in ("alias", "detach", "lift_fresh"):
@@ -78,7 +67,7 @@ def test_a_constant_bit_width_leaves_only_the_scale_to_compute():
     )
     x = torch.randn(2, 3)
     act(x)
-    with Operations() as operations:
+    with Dispatched() as operations:
         act(x)
     assert set(operations.counts) - {"alias", "detach", "lift_fresh"} == {"quantize", "abs", "div"}
 
@@ -94,7 +83,7 @@ def test_a_constant_bit_width_leaves_only_the_scale_to_compute():
 def test_no_tensor_is_made_on_the_cpu_for_a_scale_that_changes(layer):
     x = torch.randn(2, 3, 2, 2)
     layer(x)
-    with Operations() as operations:
+    with Dispatched() as operations:
         layer(x)
     assert "ones" not in operations.counts
 
@@ -175,7 +164,7 @@ def test_hooks_on_a_constant_scale_are_called_at_every_step():
     assert len(calls) == 2
 
 
-def test_a_restored_quantizer_is_stock_again_and_keeps_nothing():
+def test_a_restored_quantizer_is_stock_again_and_remembers_nothing():
     act = QuantIdentity(act_quant=Int8ActPerTensorFixedPoint)
     stock = type(tensor_quant_of(act.act_quant))
     swap_quantizers(act)
@@ -195,10 +184,10 @@ def test_a_clipped_weight_with_a_constant_scale_is_clipped_at_every_step():
         assert conv.weight.abs().max().item() == pytest.approx(0.1)
 
 
-def test_nothing_is_kept_of_what_learns():
+def test_nothing_is_remembered_of_what_learns():
     owner, source = nn.Identity(), torch.tensor(3.0, requires_grad=True)
-    (first,) = kept(owner, "double", (source,), lambda: (2 * source,))
-    (second,) = kept(owner, "double", (source,), lambda: (2 * source,))
+    (first,) = remembered(owner, "double", (source,), lambda: (2 * source,))
+    (second,) = remembered(owner, "double", (source,), lambda: (2 * source,))
     assert first is not second
     assert MEMORY not in vars(owner)
 
@@ -234,11 +223,11 @@ def test_hooks_on_a_relu_in_front_of_a_quantizer_are_called(register):
     assert calls.count(relu) == 1
 
 
-def test_nothing_is_kept_of_what_a_cuda_graph_captures_and_fills_later(monkeypatch):
+def test_nothing_is_remembered_of_what_a_cuda_graph_captures_and_fills_later(monkeypatch):
     owner, source = nn.Identity(), torch.tensor(3.0)
 
     def double() -> Tensor:
-        (result,) = kept(owner, "double", (source,), lambda: (2 * source,))
+        (result,) = remembered(owner, "double", (source,), lambda: (2 * source,))
         return result
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -249,5 +238,5 @@ def test_nothing_is_kept_of_what_a_cuda_graph_captures_and_fills_later(monkeypat
     after = double()
     assert after is not captured
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    # What was kept before is filled already.
+    # What was remembered before is filled already.
     assert double() is after

@@ -5,7 +5,7 @@ the constants that the margin's dtype holds, as in :mod:`brevitas_ftprop.rules`.
 """
 
 # The functions are Triton's, which no type checker can follow, and Triton may be missing.
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 
 from collections.abc import Callable
 from math import inf
@@ -124,27 +124,28 @@ def _power(m, power, inner_slope, inner, dtype: tl.constexpr):
 
 
 @triton.jit
-def slope_at(m, p0, p1, p2, shape: tl.constexpr, dtype: tl.constexpr):
+def slope_at(m, p0, p1, p2, kind: tl.constexpr):
     """Slope at a margin, of the shape and with the parameters that a :class:`Slope` has."""
-    if shape == "constant":
+    dtype: tl.constexpr = kind.within
+    if kind.slope == "constant":
         slope = _constant(m, p0, p1, p2, dtype)
-    elif shape == "band":
+    elif kind.slope == "band":
         slope = _band(m, p0, p1, p2, dtype)
-    elif shape == "log_band":
+    elif kind.slope == "log_band":
         slope = _log_band(m, p0, p1, p2, dtype)
-    elif shape == "line":
+    elif kind.slope == "line":
         slope = _line(m, p0, p1, p2, dtype)
-    elif shape == "half_line":
+    elif kind.slope == "half_line":
         slope = _half_line(m, p0, p1, p2, dtype)
-    elif shape == "truncated_line":
+    elif kind.slope == "truncated_line":
         slope = _truncated_line(m, p0, p1, p2, dtype)
-    elif shape == "logistic":
+    elif kind.slope == "logistic":
         slope = _logistic(m, p0, p1, p2, dtype)
-    elif shape == "trapezoid":
+    elif kind.slope == "trapezoid":
         slope = _trapezoid(m, p0, p1, p2, dtype)
-    elif shape == "bump":
+    elif kind.slope == "bump":
         slope = _bump(m, p0, p1, p2, dtype)
-    elif shape == "swish":
+    elif kind.slope == "swish":
         slope = _swish(m, p0, p1, p2, dtype)
     else:
         slope = _power(m, p0, p1, p2, dtype)
