@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .inputs import parse_numbers, parse_shape
+from .images import parse_numbers, parse_shape
 
 __all__ = [
     "Arguments",

@@ -11,7 +11,7 @@ from ..export import verify_export
 from ..export.errors import VerificationError
 from ..export.verification.graphs import input_shape, load_tagged
 from . import options
-from .inputs import random_images, read_batch
+from .images import random_images, read_batch
 from .loading import load_model
 from .outcome import Outcome, finish, note
 
