@@ -20,10 +20,12 @@ from typing import Any
 import torch
 from brevitas.export import export_qonnx as export_stock_qonnx
 from jsonargparse import Namespace
-from measuring.command import BenchmarkError, build_parser, exit_code, parameters, prepare
-from measuring.figures import bars, panels
+from matplotlib.figure import Figure
+from measuring.benchmark import Rows, run_benchmark
+from measuring.command import BenchmarkError, build_parser
+from measuring.figures import bar_panels
 from measuring.networks import ACTS, NETWORKS, Network
-from measuring.record import Record, environment, markdown
+from measuring.record import markdown
 from measuring.timing import Spread
 
 from brevitas_ftprop import export_qcdq, export_qonnx, restore_quantizers, swap_quantizers
@@ -116,7 +118,7 @@ def exports(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str],
     }
 
 
-def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> list[dict[str, Any]]:
+def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> Rows:
     """One row for each; all take turns."""
     samples: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
     for repetition in range(repetitions):
@@ -134,24 +136,23 @@ def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> list[dict[
     ]
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Rows) -> str:
     """Seconds: the first, the median, and the quartiles."""
     return markdown(
-        ("what", "of", "first s", "median s", "quartiles s"),
         [
-            (
-                row["what"],
-                row["of"],
-                f"{row['first_seconds']:.3g}",
-                f"{row['seconds']['median']:.3g}",
-                f"{row['seconds']['low']:.3g} to {row['seconds']['high']:.3g}",
-            )
+            {
+                "what": row["what"],
+                "of": row["of"],
+                "first s": f"{row['first_seconds']:.3g}",
+                "median s": f"{row['seconds']['median']:.3g}",
+                "quartiles s": f"{row['seconds']['low']:.3g} to {row['seconds']['high']:.3g}",
+            }
             for row in rows
-        ],
+        ]
     )
 
 
-def figure(rows: Sequence[dict[str, Any]]) -> Any:
+def figure(rows: Rows) -> Figure:
     """Bars of the medians: imports, conversions, exports."""
     by_kind: dict[str, dict[str, float]] = {}
     for row in rows:
@@ -159,14 +160,10 @@ def figure(rows: Sequence[dict[str, Any]]) -> Any:
         kind = {"import": "imports", "export": "exports"}.get(kind, "conversions")
         name = row["of"] if kind == "imports" else f"{row['what']} {row['of']}"
         by_kind.setdefault(kind, {})[name] = row["seconds"]["median"]
-    drawing, axes = panels(len(by_kind), max(map(len, by_kind.values())))
-    for panel, (kind, seconds) in zip(axes, by_kind.items(), strict=True):
-        bars(panel, kind, seconds, ".3g", "seconds")
-    return drawing
+    return bar_panels(by_kind, ".3g", "seconds")
 
 
-def run(options: Namespace) -> None:
-    device = prepare(options)
+def measured(options: Namespace, device: torch.device) -> Rows:
     if device.type != "cpu":
         raise BenchmarkError("imports, conversions and exports run on the CPU")
     if len(options.rules) > 1:
@@ -179,18 +176,14 @@ def run(options: Namespace) -> None:
     )
     if not timed:
         raise BenchmarkError("there is nothing to time: give --modules, --models or --export")
-    around = environment(device)
-    record = Record(
-        benchmark="overheads",
-        parameters=parameters(options),
-        environment=around,
-        rows=measure(timed, options.repetitions),
-    )
-    text = (
+    return measure(timed, options.repetitions)
+
+
+def caption(options: Namespace) -> str:
+    return (
         f"{options.repetitions} repetitions in which all take turns; networks with "
         f"{options.act} activations and float weights."
     )
-    record.publish(options.out, table(record.rows), text, figure(record.rows))
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -200,8 +193,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = arguments_parser().parse_args(argv)
-    return exit_code("overheads.py", lambda: run(options))
+    return run_benchmark(arguments_parser(), argv, measured, table, caption, figure)
 
 
 if __name__ == "__main__":
