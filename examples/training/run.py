@@ -18,12 +18,12 @@ from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name
 
 from .checkpoint import check_recipe, keep_only, last_checkpoint, load_checkpoint
+from .classifier import Classifier
 from .compilation import compile_network
 from .curve import Curve
 from .data import Images
 from .failures import TrainingError, explained_memory
 from .folder import RunFolder
-from .module import Classifier
 from .network import build_network
 from .recipe import Recipe
 from .result import Result, hash_weights, versions

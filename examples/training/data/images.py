@@ -18,7 +18,7 @@ from .imagenet import evaluation_transform, imagenet_folder, training_transform
 from .loader import Batch, EvaluationLoader, TrainingLoader
 from .order import EpochOrder, chosen
 from .resident import ResidentImages
-from .small import SMALL
+from .small_sets import SMALL
 from .streamed import StreamedImages
 
 __all__ = ["Images"]
