@@ -24,9 +24,6 @@ Verify = Annotated[
         "--verify/--no-verify", help="Compare every integer that the file computes with PyTorch's."
     ),
 ]
-Images = Annotated[
-    int, typer.Option(min=1, help="Number of random images to compare on without --batch.")
-]
 
 
 def _command(name: str, export: Callable[..., Path], purpose: str) -> Callable[..., None]:
@@ -42,7 +39,7 @@ def _command(name: str, export: Callable[..., Path], purpose: str) -> Callable[.
         dynamo: options.Dynamo = True,
         verify: Verify = True,
         batch: options.Batch = None,
-        images: Images = 8,
+        images: options.RandomImages = 8,
         overwrite: options.Overwrite = False,
         as_json: options.Json = False,
     ) -> None:
