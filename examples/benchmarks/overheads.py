@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def imports(modules: Sequence[str]) -> dict[tuple[str, str], Timed]:
             raise BenchmarkError(f"import {module} failed: {reason}")
         return float(done.stdout.split()[-1])
 
-    return {("import", module): lambda module=module: timed(module) for module in modules}
+    return {("import", module): partial(timed, module) for module in modules}
 
 
 def conversions(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
@@ -82,7 +83,7 @@ def conversions(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, s
         return _seconds(lambda: restore_quantizers(model))
 
     return {
-        (what, name): lambda function=function, name=name: function(NETWORKS[name])
+        (what, name): partial(function, NETWORKS[name])
         for name in models
         for what, function in (("swap_quantizers", swap), ("restore_quantizers", restore))
     }
@@ -91,28 +92,21 @@ def conversions(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, s
 def exports(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
     """(what, of what) → seconds of an export."""
 
-    def ours(network: Network, export: Callable) -> float:
-        model = network.ours(network.image_size, act, rule, "exact").eval()
-        return written(network, lambda images, path: export(model, images, path))
-
-    def stock(network: Network) -> float:
-        model = network.stock(network.image_size, act).eval()
-        return written(
-            network, lambda images, path: export_stock_qonnx(model, images, export_path=path)
-        )
-
-    def written(network: Network, export: Callable[[torch.Tensor, str], Any]) -> float:
-        images, _ = network.batch(network.image_size, 1)
+    def timed(network: Network, export: Callable[..., Any], is_stock: bool) -> float:
+        size = network.image_size
+        model = network.stock(size, act) if is_stock else network.ours(size, act, rule, "exact")
+        model.eval()
+        images, _ = network.batch(size, 1)
         with tempfile.TemporaryDirectory() as folder:
-            return _seconds(lambda: export(images, str(Path(folder) / "model.onnx")))
+            return _seconds(lambda: export(model, images, str(Path(folder) / "model.onnx")))
 
     ways = {
-        "export_qonnx of stock Brevitas": stock,
-        "export_qonnx": lambda network: ours(network, export_qonnx),
-        "export_qcdq": lambda network: ours(network, export_qcdq),
+        "export_qonnx of stock Brevitas": (export_stock_qonnx, True),
+        "export_qonnx": (export_qonnx, False),
+        "export_qcdq": (export_qcdq, False),
     }
     return {
-        (what, name): lambda way=way, name=name: way(EXPORTED[name])
+        (what, name): partial(timed, EXPORTED[name], *way)
         for name in models
         for what, way in ways.items()
     }
