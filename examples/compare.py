@@ -30,9 +30,10 @@ from rich.console import Console
 from training import Result, TrainingError, load_recipe
 from training.data import Images
 from training.recipe import STOCK
-from training.result import device_name, versions
+from training.result import versions
 
 from brevitas_ftprop import get_rule
+from brevitas_ftprop.provenance import device_name
 
 
 def run(plan: Plan, pool: Pool, console: Console) -> None:

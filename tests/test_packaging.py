@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ PACKAGE = REPO / "brevitas_ftprop"
 
 # From the ground up; a layer may import the layers before its own, never one beside it.
 LAYERS = (
-    {"rules"},
+    {"rules", "provenance"},
     {"targets"},
     {"kernels"},
     {"dissolved"},
@@ -41,6 +42,30 @@ TORCH_ONLY = {name for name, rank in RANK.items() if rank < RANK["core"]}
 
 # The package's own door may import every layer, and its `python -m` entry is the command line.
 DOORS = {"__init__", "__main__"}
+
+COMMAND = "a command has the name of what it calls"
+FORMAT = "the export to a format, and the quantizers' handlers for it"
+# Names of modules and folders that stand more than once, with the reason.
+REPEATED = {
+    "check": COMMAND,
+    "comparison": "what a flow computes beside PyTorch, of each flow",
+    "edges": "what enters and leaves an accelerator, and the pass that makes it so",
+    "execution": "how a graph is run, in Python and as RTL",
+    "export": COMMAND,
+    "finn": COMMAND,
+    "flow": "the steps of an export to a tool, of each tool",
+    "hls4ml": COMMAND,
+    "monitor": "a class in the folder of its name",
+    "qcdq": FORMAT,
+    "qonnx": FORMAT,
+    "report": "what a flow found, of each flow",
+    "rule": "a gradient's, and a target's",
+    "rules": COMMAND,
+    "simulate": COMMAND,
+    "steps": "steps of quantizers, and of flows",
+    "thresholds": "of FINN's graphs, and of hls4ml's",
+    "verify": COMMAND,
+}
 
 HEAVY = {
     "finn",
@@ -134,6 +159,12 @@ def test_brevitas_starts_at_core_and_triton_stays_in_kernels(source):
         assert not tops & {"brevitas", "brevitas_examples"}
     if layer_of(source) != "kernels":
         assert "triton" not in tops
+
+
+def test_a_module_has_a_name_of_its_own_or_a_reason_to_share_one():
+    modules = (source.with_suffix("") for source in SOURCES)
+    names = Counter(m.parent.name if m.name == "__init__" else m.name for m in modules)
+    assert {name for name, count in names.items() if count > 1} == set(REPEATED)
 
 
 def test_nothing_in_the_package_imports_the_examples_or_the_tests():

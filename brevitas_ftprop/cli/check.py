@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..export.deployable import DeployReport, check_deployable
 from . import options
-from .inputs import example_for
+from .images import example_for
 from .loading import load_model
 from .outcome import Outcome, finish
 

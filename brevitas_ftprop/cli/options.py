@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .inputs import parse_numbers, parse_shape
+from .images import parse_numbers, parse_shape
 
 __all__ = [
     "Arguments",
@@ -25,6 +25,7 @@ __all__ = [
     "Normalization",
     "Out",
     "Overwrite",
+    "RandomImages",
     "Result",
     "ResultKind",
     "Rule",
@@ -105,6 +106,9 @@ Batch = Annotated[
     typer.Option(
         help="Images to compare on, a .npy file in the model's layout; random ones if none."
     ),
+]
+RandomImages = Annotated[
+    int, typer.Option(min=1, help="Number of random images to compare on without --batch.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]

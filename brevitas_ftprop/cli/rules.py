@@ -16,7 +16,7 @@ from ..rules import RULES, Rule, get_rule
 from . import options
 from .outcome import Outcome, finish
 
-__all__ = ["rules"]
+__all__ = ["gallery", "rules"]
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -26,7 +26,11 @@ def rules(
         list[str] | None, typer.Argument(help="Rules to show, with parameters if you like; all.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw losses and gradients to a .png, .svg or .pdf file.")
+        Path | None,
+        typer.Option(
+            help="Draw losses and gradients to a .png, .svg or .pdf file; of all rules, those that "
+            "follow a schedule at its start, middle and end."
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -43,11 +47,17 @@ def rules(
             target = check_target(plot, overwrite=overwrite)
             from .rules_figure import draw_rules
 
-            draw_rules(shown, target, overwrite=overwrite)
+            draw_rules(shown if rule else gallery(), target, overwrite=overwrite)
             data["plot"] = str(plot)
         return Outcome(True, data, _table(described))
 
     finish(work, as_json=as_json)
+
+
+def gallery() -> list[Rule]:
+    """Every rule with its defaults; those that follow a schedule at its start, middle and end."""
+    stages = (rule().at(progress) for rule in RULES.values() for progress in (0.0, 0.5, 1.0))
+    return list(dict.fromkeys(stages))
 
 
 def _described(rule: Rule) -> dict[str, Any]:

@@ -22,12 +22,12 @@ STEPS = 3
 # Two rules a row, three panels a rule.
 IN_A_ROW = 2
 LIMITS = (-0.6, 2.6)
+# A gallery of many rules is a page of its own, whose file stays small.
+DPI, PAGE_DPI, PAGE_ROWS = 110, 72, 8
 STEP_STYLE = {"color": "0.7", "linewidth": 1, "label": "forward"}
 
 
-def draw_rules(
-    rules: Sequence[Rule], path: Path, *, overwrite: bool = False, dpi: int = 110
-) -> None:
+def draw_rules(rules: Sequence[Rule], path: Path, *, overwrite: bool = False) -> None:
     """Save three panels a rule: loss and slope, sign with its gradient, a staircase with its own.
 
     Gradients are those that pass for an incoming one of ±1, taken from the quantizers themselves.
@@ -53,6 +53,7 @@ def draw_rules(
     for axis in axes.flat[3 * len(rules) :]:
         axis.set_axis_off()
     with output_file(path, overwrite=overwrite) as stream:
+        dpi = DPI if rows < PAGE_ROWS else PAGE_DPI
         figure.savefig(stream, format=path.suffix[1:].lower(), dpi=dpi)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..export.finn.rtl import simulate_rtl
 from ..export.finn.rtl.partition import load_partition
 from . import options
-from .inputs import check_size, read_batch
+from .images import check_size, read_batch
 from .outcome import Outcome, finish, note
 
 __all__ = ["simulate"]

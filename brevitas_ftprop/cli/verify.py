@@ -11,7 +11,7 @@ from ..export import verify_export
 from ..export.errors import VerificationError
 from ..export.verification.graphs import input_shape, load_tagged
 from . import options
-from .inputs import random_images, read_batch
+from .images import random_images, read_batch
 from .loading import load_model
 from .outcome import Outcome, finish, note
 
@@ -25,9 +25,7 @@ def verify(
     arg: options.Arguments = None,
     rule: options.Rule = None,
     batch: options.Batch = None,
-    images: Annotated[
-        int, typer.Option(min=1, help="Number of random images to compare on without --batch.")
-    ] = 8,
+    images: options.RandomImages = 8,
     as_json: options.Json = False,
 ) -> None:
     """Compare every integer that an exported file computes with the model's; 1 if one differs."""

@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from matplotlib.figure import Figure
 from measuring.bare import BareOp
-from measuring.command import build_parser, exit_code, parameters, prepare, refuse_size
-from measuring.figures import bars, panels
+from measuring.benchmark import Rows, run_benchmark
+from measuring.command import build_parser, refuse_size
+from measuring.figures import bar_panels
 from measuring.no_gpu import LAUNCHED, launch_nothing
 from measuring.quantizers import QUANTIZERS
-from measuring.record import Record, environment, markdown
+from measuring.record import markdown
 from measuring.timing import Spread, interleaved
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE, triton_backend
@@ -80,7 +82,7 @@ def rivals(quantizer: str, rule: str, elements: int) -> dict[str, Call]:
     }
 
 
-def measure(quantizer: str, rule: str, options: Namespace) -> list[dict]:
+def measure(quantizer: str, rule: str, options: Namespace) -> Rows:
     """One row for each rival."""
     competing = rivals(quantizer, rule, int(options.elements))
     launches = {}
@@ -117,64 +119,54 @@ def measure(quantizer: str, rule: str, options: Namespace) -> list[dict]:
     ]
 
 
-def table(rows: Sequence[dict]) -> str:
+def table(rows: Rows) -> str:
     """Medians in microseconds."""
-    header = ("quantizer", "rule", "rival", "host us", "times stock", "Triton launches")
     return markdown(
-        header,
         [
-            (
-                row["quantizer"],
-                row["rule"],
-                row["rival"],
-                f"{1e6 * row['seconds']['median']:.0f}",
-                f"{row['times_stock']:.2f}" if row["times_stock"] else "",
-                str(row["launches"]),
-            )
+            {
+                "quantizer": row["quantizer"],
+                "rule": row["rule"],
+                "rival": row["rival"],
+                "host us": f"{1e6 * row['seconds']['median']:.0f}",
+                "times stock": f"{row['times_stock']:.2f}" if row["times_stock"] else "",
+                "Triton launches": str(row["launches"]),
+            }
             for row in rows
-        ],
+        ]
     )
 
 
-def figure(rows: Sequence[dict]) -> Any:
+def figure(rows: Rows) -> Figure:
     """Bars for each quantizer."""
-    names = list(dict.fromkeys(row["quantizer"] for row in rows))
-    drawing, axes = panels(len(names), len({(row["rule"], row["rival"]) for row in rows}))
-    for panel, name in zip(axes, names, strict=True):
-        of_quantizer = {
-            f"{row['rival']} {row['rule']}": 1e6 * row["seconds"]["median"]
-            for row in rows
-            if row["quantizer"] == name
-        }
-        bars(panel, name, of_quantizer, ".0f", "forward + backward, us of the host")
-    return drawing
+    by_quantizer: dict[str, dict[str, float]] = {}
+    for row in rows:
+        of_quantizer = by_quantizer.setdefault(row["quantizer"], {})
+        of_quantizer[f"{row['rival']} {row['rule']}"] = 1e6 * row["seconds"]["median"]
+    return bar_panels(by_quantizer, ".0f", "forward + backward, us of the host")
 
 
-def run(options: Namespace) -> None:
-    device = prepare(options)
+def measured(options: Namespace, device: torch.device) -> Rows:
     refuse_size((int(options.elements),))
     launch_nothing()
     os.environ[ENVIRONMENT_VARIABLE] = "triton"
-    around = environment(device)
     rows = []
     for quantizer in options.quantizers:
         print(quantizer, file=sys.stderr, flush=True)
         for rule in options.rules:
             rows += measure(quantizer, rule, options)
-    record = Record(
-        benchmark="host_time", parameters=parameters(options), environment=around, rows=rows
-    )
-    text = (
+    return rows
+
+
+def caption(options: Namespace) -> str:
+    return (
         f"Host's time of one quantizer layer, forward and backward, {int(options.elements)} "
         f"elements, kernels launched into nothing; medians of {options.repetitions} repetitions "
         "in which all rivals take turns."
     )
-    record.publish(options.out, table(rows), text, figure(rows))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = arguments_parser().parse_args(argv)
-    return exit_code("host_time.py", lambda: run(options))
+    return run_benchmark(arguments_parser(), argv, measured, table, caption, figure)
 
 
 if __name__ == "__main__":

@@ -11,32 +11,26 @@ forward and backward pass, above what is allocated before.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from measuring.command import (
-    BenchmarkError,
-    build_parser,
-    exit_code,
-    parameters,
-    prepare,
-    refuse_size,
-)
-from measuring.figures import bars, panels
+from matplotlib.figure import Figure
+from measuring.benchmark import Rows, run_benchmark
+from measuring.command import BenchmarkError, build_parser, refuse_size
+from measuring.figures import bar_panels
 from measuring.kept import kept_for_backward
 from measuring.networks import ACTS, NETWORKS
 from measuring.peak import peak_bytes
 from measuring.quantizers import QUANTIZERS
-from measuring.record import Record, environment, markdown
+from measuring.record import markdown
 from torch import Tensor, nn
 
 from brevitas_ftprop.ops import SAVED_FORMS
 
 MB = 1e6
-Build = Callable[[], nn.Module]
 
 
 class Input(nn.Module):
@@ -56,36 +50,6 @@ def arguments_parser() -> Any:
     parser.add_argument("--image-size", type=int, help="of AlexNet and ResNet-18, instead of 224")
     parser.add_argument("--saved", nargs="+", choices=SAVED_FORMS, default=list(SAVED_FORMS))
     return parser
-
-
-def single_quantizers(options: Namespace) -> Iterator[tuple[str, str, Build]]:
-    """Name of the quantizer, name of the rival, and how it is made."""
-    for name in options.quantizers:
-        quantizer = QUANTIZERS[name]
-        if quantizer.has_stock:
-            yield name, "stock", quantizer.stock
-        for rule, saved in _variants(options):
-            yield (
-                name,
-                f"ours {rule} {saved}",
-                lambda quantizer=quantizer, rule=rule, saved=saved: quantizer.ours(rule, saved),
-            )
-
-
-def whole_networks(options: Namespace, model: str) -> Iterator[tuple[str, str, Build]]:
-    """As :func:`single_quantizers`, for one network and the activations that are asked for."""
-    network = NETWORKS[model]
-    size = network.chosen_size(options.image_size)
-    for act in options.acts:
-        name = f"{model} {act}"
-        yield name, "ReLU", lambda: network.float(size)
-        yield name, "stock", lambda act=act: network.stock(size, act)
-        for rule, saved in _variants(options):
-            yield (
-                name,
-                f"ours {rule} {saved}",
-                lambda act=act, rule=rule, saved=saved: network.ours(size, act, rule, saved),
-            )
 
 
 def measure(what: str, rival: str, network: nn.Module, x: Tensor) -> dict[str, Any]:
@@ -113,7 +77,7 @@ def _pass(network: nn.Module, x: Tensor) -> None:
     output.backward(torch.ones_like(output))
 
 
-def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_ratios(rows: Rows) -> Rows:
     """Add what quantizers keep in units of what enters them, and the whole relative to stock's."""
     stock = {row["what"]: row for row in rows if row["rival"] == "stock"}
     for row in rows:
@@ -127,89 +91,68 @@ def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Rows) -> str:
     """Megabytes, and multiples of what enters the quantizers."""
-    header = (
-        "network",
-        "input",
-        "rival",
-        "kept by quantizers, input sizes",
-        "kept by quantizers MB",
-        "kept in all MB",
-        "times stock",
-        "peak MB",
-        "times stock",
-    )
     lines = []
     for row in rows:
         kept, of_stock = row["kept"], row["times_stock"]
+        sizes = row["input_sizes"]
         lines.append(
-            (
-                row["what"],
-                "x".join(map(str, row["shape"])),
-                row["rival"],
-                "" if row["input_sizes"] is None else f"{row['input_sizes']:.2f}",
-                f"{kept['by_quantizers'] / MB:.1f}",
-                f"{kept['total'] / MB:.1f}",
-                f"{of_stock['kept']:.2f}" if of_stock else "",
-                f"{row['peak_bytes'] / MB:.1f}",
-                f"{of_stock['peak']:.2f}" if of_stock else "",
-            )
+            {
+                "network": row["what"],
+                "input": "x".join(map(str, row["shape"])),
+                "rival": row["rival"],
+                "kept by quantizers, input sizes": "" if sizes is None else f"{sizes:.2f}",
+                "kept by quantizers MB": f"{kept['by_quantizers'] / MB:.1f}",
+                "kept in all MB": f"{kept['total'] / MB:.1f}",
+                "kept, times stock": f"{of_stock['kept']:.2f}" if of_stock else "",
+                "peak MB": f"{row['peak_bytes'] / MB:.1f}",
+                "peak, times stock": f"{of_stock['peak']:.2f}" if of_stock else "",
+            }
         )
-    return markdown(header, lines)
+    return markdown(lines)
 
 
-def figure(rows: Sequence[dict[str, Any]]) -> Any:
+def figure(rows: Rows) -> Figure:
     """Bars of what quantizers keep, in input sizes."""
-    names = list(dict.fromkeys(row["what"] for row in rows))
-    drawing, axes = panels(len(names), len({row["rival"] for row in rows}))
-    for panel, name in zip(axes, names, strict=True):
-        sizes = {
-            row["rival"]: row["input_sizes"]
-            for row in rows
-            if row["what"] == name and row["input_sizes"] is not None
-        }
-        bars(panel, name, sizes, ".2f", "kept by quantizers, input sizes")
-    return drawing
+    by_network: dict[str, dict[str, float]] = {}
+    for row in rows:
+        of_network = by_network.setdefault(row["what"], {})
+        if row["input_sizes"] is not None:
+            of_network[row["rival"]] = row["input_sizes"]
+    return bar_panels(by_network, ".2f", "kept by quantizers, input sizes")
 
 
-def run(options: Namespace) -> None:
-    device = prepare(options)
+def measured(options: Namespace, device: torch.device) -> Rows:
     if not options.quantizers and not options.models:
         raise BenchmarkError("there is nothing to measure: give --quantizers or --models")
     refuse_size(options.shape)
-    around = environment(device)
     rows = []
     x = torch.randn(options.shape, device=device)
-    for what, rival, build in single_quantizers(options):
-        rows.append(measure(what, rival, nn.Sequential(Input(), build()), x.requires_grad_()))
+    for name in options.quantizers:
+        for rival, build in QUANTIZERS[name].rivals(options.rules, options.saved).items():
+            rows.append(measure(name, rival, nn.Sequential(Input(), build()), x.requires_grad_()))
     for model in options.models:
         size = NETWORKS[model].chosen_size(options.image_size)
         images, _ = NETWORKS[model].batch(size, options.batch_size)
-        for what, rival, build in whole_networks(options, model):
-            print(what, rival, file=sys.stderr, flush=True)
-            rows.append(measure(what, rival, build(), images.to(device)))
-    record = Record(
-        benchmark="memory",
-        parameters=parameters(options),
-        environment=around,
-        rows=with_ratios(rows),
-    )
-    text = (
+        for act in options.acts:
+            built = NETWORKS[model].rivals(size, act, options.rules, options.saved)
+            for rival, build in built.items():
+                print(model, act, rival, file=sys.stderr, flush=True)
+                rows.append(measure(f"{model} {act}", rival, build(), images.to(device)))
+    return with_ratios(rows)
+
+
+def caption(options: Namespace) -> str:
+    return (
         "float32; distinct storages saved for backward, without parameters, buffers and the "
         "network's input; the quantizers' are those that no other layer saves too. Peak: of a "
         "forward and backward pass, gradients of the parameters included."
     )
-    record.publish(options.out, table(rows), text, figure(rows))
-
-
-def _variants(options: Namespace) -> list[tuple[str, str]]:
-    return [(rule, saved) for rule in options.rules for saved in options.saved]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = arguments_parser().parse_args(argv)
-    return exit_code("memory.py", lambda: run(options))
+    return run_benchmark(arguments_parser(), argv, measured, table, caption, figure)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from brevitas.export import export_qonnx as export_stock_qonnx
 from jsonargparse import Namespace
-from measuring.command import BenchmarkError, build_parser, exit_code, parameters, prepare
-from measuring.figures import bars, panels
+from matplotlib.figure import Figure
+from measuring.benchmark import Rows, run_benchmark
+from measuring.command import BenchmarkError, build_parser
+from measuring.figures import bar_panels
 from measuring.networks import ACTS, NETWORKS, Network
-from measuring.record import Record, environment, markdown
+from measuring.record import markdown
 from measuring.timing import Spread
 
 from brevitas_ftprop import export_qcdq, export_qonnx, restore_quantizers, swap_quantizers
@@ -65,7 +68,7 @@ def imports(modules: Sequence[str]) -> dict[tuple[str, str], Timed]:
             raise BenchmarkError(f"import {module} failed: {reason}")
         return float(done.stdout.split()[-1])
 
-    return {("import", module): lambda module=module: timed(module) for module in modules}
+    return {("import", module): partial(timed, module) for module in modules}
 
 
 def conversions(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
@@ -80,7 +83,7 @@ def conversions(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, s
         return _seconds(lambda: restore_quantizers(model))
 
     return {
-        (what, name): lambda function=function, name=name: function(NETWORKS[name])
+        (what, name): partial(function, NETWORKS[name])
         for name in models
         for what, function in (("swap_quantizers", swap), ("restore_quantizers", restore))
     }
@@ -89,34 +92,27 @@ def conversions(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, s
 def exports(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
     """(what, of what) → seconds of an export."""
 
-    def ours(network: Network, export: Callable) -> float:
-        model = network.ours(network.image_size, act, rule, "exact").eval()
-        return written(network, lambda images, path: export(model, images, path))
-
-    def stock(network: Network) -> float:
-        model = network.stock(network.image_size, act).eval()
-        return written(
-            network, lambda images, path: export_stock_qonnx(model, images, export_path=path)
-        )
-
-    def written(network: Network, export: Callable[[torch.Tensor, str], Any]) -> float:
-        images, _ = network.batch(network.image_size, 1)
+    def timed(network: Network, export: Callable[..., Any], is_stock: bool) -> float:
+        size = network.image_size
+        model = network.stock(size, act) if is_stock else network.ours(size, act, rule, "exact")
+        model.eval()
+        images, _ = network.batch(size, 1)
         with tempfile.TemporaryDirectory() as folder:
-            return _seconds(lambda: export(images, str(Path(folder) / "model.onnx")))
+            return _seconds(lambda: export(model, images, str(Path(folder) / "model.onnx")))
 
     ways = {
-        "export_qonnx of stock Brevitas": stock,
-        "export_qonnx": lambda network: ours(network, export_qonnx),
-        "export_qcdq": lambda network: ours(network, export_qcdq),
+        "export_qonnx of stock Brevitas": (export_stock_qonnx, True),
+        "export_qonnx": (export_qonnx, False),
+        "export_qcdq": (export_qcdq, False),
     }
     return {
-        (what, name): lambda way=way, name=name: way(EXPORTED[name])
+        (what, name): partial(timed, EXPORTED[name], *way)
         for name in models
         for what, way in ways.items()
     }
 
 
-def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> list[dict[str, Any]]:
+def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> Rows:
     """One row for each; all take turns."""
     samples: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
     for repetition in range(repetitions):
@@ -134,24 +130,23 @@ def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> list[dict[
     ]
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Rows) -> str:
     """Seconds: the first, the median, and the quartiles."""
     return markdown(
-        ("what", "of", "first s", "median s", "quartiles s"),
         [
-            (
-                row["what"],
-                row["of"],
-                f"{row['first_seconds']:.3g}",
-                f"{row['seconds']['median']:.3g}",
-                f"{row['seconds']['low']:.3g} to {row['seconds']['high']:.3g}",
-            )
+            {
+                "what": row["what"],
+                "of": row["of"],
+                "first s": f"{row['first_seconds']:.3g}",
+                "median s": f"{row['seconds']['median']:.3g}",
+                "quartiles s": f"{row['seconds']['low']:.3g} to {row['seconds']['high']:.3g}",
+            }
             for row in rows
-        ],
+        ]
     )
 
 
-def figure(rows: Sequence[dict[str, Any]]) -> Any:
+def figure(rows: Rows) -> Figure:
     """Bars of the medians: imports, conversions, exports."""
     by_kind: dict[str, dict[str, float]] = {}
     for row in rows:
@@ -159,14 +154,10 @@ def figure(rows: Sequence[dict[str, Any]]) -> Any:
         kind = {"import": "imports", "export": "exports"}.get(kind, "conversions")
         name = row["of"] if kind == "imports" else f"{row['what']} {row['of']}"
         by_kind.setdefault(kind, {})[name] = row["seconds"]["median"]
-    drawing, axes = panels(len(by_kind), max(map(len, by_kind.values())))
-    for panel, (kind, seconds) in zip(axes, by_kind.items(), strict=True):
-        bars(panel, kind, seconds, ".3g", "seconds")
-    return drawing
+    return bar_panels(by_kind, ".3g", "seconds")
 
 
-def run(options: Namespace) -> None:
-    device = prepare(options)
+def measured(options: Namespace, device: torch.device) -> Rows:
     if device.type != "cpu":
         raise BenchmarkError("imports, conversions and exports run on the CPU")
     if len(options.rules) > 1:
@@ -179,18 +170,14 @@ def run(options: Namespace) -> None:
     )
     if not timed:
         raise BenchmarkError("there is nothing to time: give --modules, --models or --export")
-    around = environment(device)
-    record = Record(
-        benchmark="overheads",
-        parameters=parameters(options),
-        environment=around,
-        rows=measure(timed, options.repetitions),
-    )
-    text = (
+    return measure(timed, options.repetitions)
+
+
+def caption(options: Namespace) -> str:
+    return (
         f"{options.repetitions} repetitions in which all take turns; networks with "
         f"{options.act} activations and float weights."
     )
-    record.publish(options.out, table(record.rows), text, figure(record.rows))
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -200,8 +187,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = arguments_parser().parse_args(argv)
-    return exit_code("overheads.py", lambda: run(options))
+    return run_benchmark(arguments_parser(), argv, measured, table, caption, figure)
 
 
 if __name__ == "__main__":

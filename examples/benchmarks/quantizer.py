@@ -19,18 +19,12 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from measuring.command import (
-    BACKENDS,
-    BenchmarkError,
-    build_parser,
-    exit_code,
-    parameters,
-    prepare,
-    refuse_size,
-)
-from measuring.figures import bars, panels
+from matplotlib.figure import Figure
+from measuring.benchmark import Rows, run_benchmark
+from measuring.command import BACKENDS, BenchmarkError, build_parser, refuse_size
+from measuring.figures import bar_panels, panels
 from measuring.quantizers import QUANTIZERS
-from measuring.record import Record, environment, markdown
+from measuring.record import markdown
 from measuring.rivals import PARTS, STOCK_KINDS, Rival, Setting, Submit, scripted_process
 from measuring.timing import Spread, interleaved, keep_freed_memory
 
@@ -104,7 +98,7 @@ def refuse_different(fingerprints: dict[Rival, tuple[float, ...]], tolerance: fl
 
 def measure(
     setting: Setting, competing: Sequence[Rival], options: Namespace, in_scripted_process: Submit
-) -> list[dict]:
+) -> Rows:
     """One row for each rival."""
 
     def call(function: Callable, rival: Rival, *arguments: object) -> tuple[float, ...]:
@@ -132,7 +126,7 @@ def _here(function: Callable, *arguments: object) -> Any:
 
 def rows_of(
     setting: Setting, competing: Sequence[Rival], samples: dict[str, list[tuple[float, ...]]]
-) -> list[dict]:
+) -> Rows:
     """Medians, and their ratios to the copy's and to stock's of the same run."""
     rows = []
     size = math.prod(setting.shape) * getattr(torch, setting.dtype).itemsize
@@ -169,51 +163,41 @@ def rows_of(
     return rows
 
 
-def table(rows: Sequence[dict]) -> str:
+def table(rows: Rows) -> str:
     """Medians in milliseconds; ratios are those of forward and backward together."""
-    header = (
-        "quantizer",
-        "shape",
-        "rival",
-        "inference ms",
-        "forward ms",
-        "backward ms",
-        "forward + backward ms",
-        "times copy",
-        "times stock",
-        "GB/s",
-    )
-    return markdown(
-        header,
-        [
-            (
-                row["quantizer"],
-                "x".join(map(str, row["shape"])),
-                row["rival"],
-                *(f"{1000 * row['seconds'][part]['median']:.3g}" for part in (*PARTS, "training")),
-                f"{row['times_copy']['training']:.2f}",
-                f"{row['times_stock']['training']:.2f}" if row["times_stock"] else "",
-                f"{row['gb_per_s']['training']:.3g}",
-            )
-            for row in rows
-        ],
-    )
-
-
-def figure(rows: Sequence[dict]) -> Any:
-    """With one size, bars of the ratio to the copy; with more, nanoseconds an element over them."""
-    by_quantizer: dict[str, list[dict]] = {}
+    lines = []
     for row in rows:
-        by_quantizer.setdefault(row["quantizer"], []).append(row)
-    sizes = {row["shape"] for row in rows}
+        milliseconds = {part: 1000 * of["median"] for part, of in row["seconds"].items()}
+        of_stock = row["times_stock"]
+        lines.append(
+            {
+                "quantizer": row["quantizer"],
+                "shape": "x".join(map(str, row["shape"])),
+                "rival": row["rival"],
+                **{f"{part} ms": f"{milliseconds[part]:.3g}" for part in PARTS},
+                "forward + backward ms": f"{milliseconds['training']:.3g}",
+                "times copy": f"{row['times_copy']['training']:.2f}",
+                "times stock": f"{of_stock['training']:.2f}" if of_stock else "",
+                "GB/s": f"{row['gb_per_s']['training']:.3g}",
+            }
+        )
+    return markdown(lines)
+
+
+def figure(rows: Rows) -> Figure:
+    """With one size, bars of the ratio to the copy; with more, nanoseconds an element over them."""
+    by_quantizer: dict[str, dict[str, Rows]] = {}
+    for row in rows:
+        by_quantizer.setdefault(row["quantizer"], {}).setdefault(row["rival"], []).append(row)
+    if len({row["shape"] for row in rows}) == 1:
+        ratios = {
+            quantizer: {rival: row["times_copy"]["training"] for rival, (row,) in by_rival.items()}
+            for quantizer, by_rival in by_quantizer.items()
+        }
+        return bar_panels(ratios, ".2f", "forward + backward, times a copy")
     drawing, axes = panels(len(by_quantizer), len({row["rival"] for row in rows}))
-    for panel, (quantizer, of_quantizer) in zip(axes, by_quantizer.items(), strict=True):
-        if len(sizes) == 1:
-            ratios = {row["rival"]: row["times_copy"]["training"] for row in of_quantizer}
-            bars(panel, quantizer, ratios, ".2f", "forward + backward, times a copy")
-            continue
-        for rival in dict.fromkeys(row["rival"] for row in of_quantizer):
-            of_rival = [row for row in of_quantizer if row["rival"] == rival]
+    for panel, (quantizer, by_rival) in zip(axes, by_quantizer.items(), strict=True):
+        for rival, of_rival in by_rival.items():
             elements = [math.prod(row["shape"]) for row in of_rival]
             seconds = [row["seconds"]["training"]["median"] for row in of_rival]
             each = [1e9 * s / n for s, n in zip(seconds, elements, strict=True)]
@@ -225,30 +209,27 @@ def figure(rows: Sequence[dict]) -> Any:
     return drawing
 
 
-def run(options: Namespace) -> None:
-    device = prepare(options)
+def measured(options: Namespace, device: torch.device) -> Rows:
     keep_freed_memory()
-    around = environment(device)
     rows = []
     with scripted_process(options.threads) as in_scripted_process:
         for setting in settings(options):
             print(f"{setting.quantizer} {setting.shape}", file=sys.stderr, flush=True)
             competing = rivals(options, setting.quantizer)
             rows += measure(setting, competing, options, in_scripted_process)
-    record = Record(
-        benchmark="quantizer", parameters=parameters(options), environment=around, rows=rows
-    )
-    text = (
+    return rows
+
+
+def caption(options: Namespace) -> str:
+    return (
         f"One quantizer layer, {options.dtype}; medians of {options.repetitions} repetitions "
         "in which all rivals take turns. GB/s count the bytes that have to move: input and "
         "output forward, input, gradient and gradient backward (of a copy: what it moves)."
     )
-    record.publish(options.out, table(rows), text, figure(rows))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = arguments_parser().parse_args(argv)
-    return exit_code("quantizer.py", lambda: run(options))
+    return run_benchmark(arguments_parser(), argv, measured, table, caption, figure)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,21 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from measuring.command import BACKENDS, build_parser, exit_code, parameters, prepare
+from matplotlib.figure import Figure
+from measuring.benchmark import Rows, run_benchmark
+from measuring.command import BACKENDS, build_parser
 from measuring.compilation import compile_network
-from measuring.figures import bars, panels
+from measuring.figures import bar_panels
 from measuring.networks import ACTS, NETWORKS
 from measuring.peak import peak_bytes
-from measuring.record import Record, environment, markdown
-from measuring.rivals import variable
+from measuring.record import markdown
 from measuring.timing import Mark, Sample, Spread, interleaved, laps
+from measuring.variable import variable
 from torch import Tensor, nn
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
@@ -86,12 +89,7 @@ def networks(options: Namespace, model: str, act: str) -> dict[str, Callable[[],
     """Name of each rival → how it is built."""
     network = NETWORKS[model]
     size = network.chosen_size(options.image_size)
-    built = {"ReLU": lambda: network.float(size), "stock": lambda: network.stock(size, act)}
-    for rule in options.rules:
-        for saved in options.saved:
-            built[f"ours {rule} {saved}"] = lambda rule=rule, saved=saved: network.ours(
-                size, act, rule, saved
-            )
+    built = network.rivals(size, act, options.rules, options.saved)
     compiled = {
         f"{name} compiled": lambda build=build: compile_network(build())
         for name, build in built.items()
@@ -102,7 +100,7 @@ def networks(options: Namespace, model: str, act: str) -> dict[str, Callable[[],
 
 def measure(
     options: Namespace, model: str, act: str, batch_size: int, device: torch.device
-) -> list[dict[str, Any]]:
+) -> Rows:
     """One row for each rival."""
     size = NETWORKS[model].chosen_size(options.image_size)
     images, labels = NETWORKS[model].batch(size, batch_size)
@@ -129,9 +127,7 @@ def measure(
     )
 
 
-def rows_of(
-    what: dict[str, Any], samples: dict[str, list[Sample]], peaks: dict[str, int]
-) -> list[dict[str, Any]]:
+def rows_of(what: dict[str, Any], samples: dict[str, list[Sample]], peaks: dict[str, int]) -> Rows:
     """Medians, and their ratios to the ReLU network's and to stock's of the same run."""
     rows = []
     for name, of_rival in samples.items():
@@ -165,82 +161,58 @@ def rows_of(
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Rows) -> str:
     """Images a second, and the ratios of a step's time and peak memory."""
-    header = (
-        "model",
-        "activations",
-        "images",
-        "rival",
-        "step ms",
-        "images/s",
-        "time, times ReLU",
-        "times stock",
-        "overhead over ReLU",
-        "times stock's",
-        "peak MB",
-        "times stock",
-    )
     return markdown(
-        header,
         [
-            (
-                row["model"],
-                row["act"],
-                f"{row['batch_size']}x3x{row['image_size']}x{row['image_size']}",
-                row["rival"],
-                f"{1000 * row['seconds']['step']['median']:.4g}",
-                f"{row['images_per_second']:.4g}",
-                f"{row['times_relu']['step']:.2f}",
-                f"{row['times_stock']['step']:.2f}",
-                f"{100 * row['overhead']:.1f} %",
-                f"{row['overhead_times_stock']:.2f}",
-                f"{row['peak_bytes'] / 1e6:.1f}",
-                f"{row['times_stock']['peak']:.2f}",
-            )
+            {
+                "model": row["model"],
+                "activations": row["act"],
+                "images": f"{row['batch_size']}x3x{row['image_size']}x{row['image_size']}",
+                "rival": row["rival"],
+                "step ms": f"{1000 * row['seconds']['step']['median']:.4g}",
+                "images/s": f"{row['images_per_second']:.4g}",
+                "time, times ReLU": f"{row['times_relu']['step']:.2f}",
+                "times stock": f"{row['times_stock']['step']:.2f}",
+                "overhead over ReLU": f"{100 * row['overhead']:.1f} %",
+                "times stock's": f"{row['overhead_times_stock']:.2f}",
+                "peak MB": f"{row['peak_bytes'] / 1e6:.1f}",
+                "peak, times stock": f"{row['times_stock']['peak']:.2f}",
+            }
             for row in rows
-        ],
+        ]
     )
 
 
-def figure(rows: Sequence[dict[str, Any]]) -> Any:
+def figure(rows: Rows) -> Figure:
     """Bars of images a second."""
-    by_panel: dict[tuple, dict[str, float]] = {}
+    by_panel: dict[str, dict[str, float]] = {}
     for row in rows:
-        name = row["model"], row["act"], row["batch_size"]
-        by_panel.setdefault(name, {})[row["rival"]] = row["images_per_second"]
-    drawing, axes = panels(len(by_panel), len({row["rival"] for row in rows}))
-    for panel, ((model, act, batch_size), speeds) in zip(axes, by_panel.items(), strict=True):
-        name = f"{model} {act}, batches of {batch_size}"
-        bars(panel, name, speeds, ".4g", "training images a second")
-    return drawing
+        title = f"{row['model']} {row['act']}, batches of {row['batch_size']}"
+        by_panel.setdefault(title, {})[row["rival"]] = row["images_per_second"]
+    return bar_panels(by_panel, ".4g", "training images a second")
 
 
-def run(options: Namespace) -> None:
-    device = prepare(options)
-    around = environment(device)
+def measured(options: Namespace, device: torch.device) -> Rows:
     rows = []
     with variable(ENVIRONMENT_VARIABLE, options.backend):
-        for model in options.models:
-            for act in options.acts:
-                for batch_size in options.batch_size:
-                    rows += measure(options, model, act, batch_size, device)
-    record = Record(
-        benchmark="training_step", parameters=parameters(options), environment=around, rows=rows
-    )
+        for asked in product(options.models, options.acts, options.batch_size):
+            rows += measure(options, *asked, device)
+    return rows
+
+
+def caption(options: Namespace) -> str:
     precision = "bfloat16 autocast" if options.precision == "bf16" else "float32"
-    text = (
+    return (
         f"Forward, loss, backward and SGD with momentum, float weights, {precision}; medians "
         f"of {options.repetitions} repetitions in which all rivals take turns. Peak: most that "
         "PyTorch allocates in a step, above weights and optimizer state. "
         f"Backend of our quantizers: {options.backend}."
     )
-    record.publish(options.out, table(rows), text, figure(rows))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = arguments_parser().parse_args(argv)
-    return exit_code("training_step.py", lambda: run(options))
+    return run_benchmark(arguments_parser(), argv, measured, table, caption, figure)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from training import Result
+
+from brevitas_ftprop.export.output_file import output_file
 
 from .fairness import refuse_unfair
 from .plan import Arm
@@ -130,9 +131,8 @@ class Comparison:
 
     def write(self, path: Path) -> None:
         """Write all runs as JSON; the file is whole or not there."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(partial, path)
+        with output_file(path, overwrite=True) as stream:
+            stream.write(f"{json.dumps(asdict(self), indent=1)}\n".encode())
 
     @staticmethod
     def read(path: Path) -> Comparison:

@@ -12,6 +12,7 @@ import torch
 from measuring.timing import Spread, interleaved, laps
 
 import brevitas_ftprop
+from brevitas_ftprop.provenance import processor
 
 from .check import Check
 
@@ -33,7 +34,7 @@ def versions(check: Check) -> None:
     found = {"Python": platform.python_version(), "brevitas-ftprop": brevitas_ftprop.__version__}
     for name in PACKAGES:
         found[name] = _version(name)
-    found |= {"processor": _processor(), "cores": os.cpu_count()}
+    found |= {"processor": processor(), "cores": os.cpu_count()}
     found["load average"] = os.getloadavg()[0]
     for name, value in found.items():
         check.row("Versions", what=name, value=value)
@@ -100,12 +101,3 @@ def _driver() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError) as error:
         return {"driver": f"unknown: {error}"}
     return dict(zip(SMI, printed.stdout.splitlines()[0].split(", "), strict=True))
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(": ")[2] for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0].strip() if names else platform.machine()

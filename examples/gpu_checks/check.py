@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TRAINER", "Check", "LostDeviceError", "Unavailable", "needs", "variable"]
+__all__ = ["TRAINER", "Check", "LostDeviceError", "Unavailable", "needs"]
 
 # What the trainer imports that a machine with PyTorch may lack.
 TRAINER = (
@@ -115,20 +113,6 @@ def needs(*modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise Unavailable(f"needs {', '.join(missing)}")
-
-
-@contextmanager
-def variable(name: str, value: str | None) -> Iterator[None]:
-    """Set an environment variable for a while; None unsets it."""
-    before = os.environ.pop(name, None)
-    if value is not None:
-        os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
 
 
 def _is_lost() -> bool:

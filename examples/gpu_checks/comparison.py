@@ -18,6 +18,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from brevitas_ftprop.export.output_file import output_file
+
 from .check import TRAINER, Check, Unavailable, needs
 from .data import data_section
 
@@ -124,11 +126,12 @@ def unpack(kept: Path, folder: Path) -> None:
 def pack(folder: Path, kept: Path) -> list[dict[str, Any]]:
     """Keep the results of all finished runs in one file, and read them."""
     files = sorted(folder.glob("runs/*/result.json"))
-    partial = kept.with_suffix(".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        output_file(kept, overwrite=True) as stream,
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for file in files:
             archive.write(file, file.relative_to(folder))
-    partial.replace(kept)
     return [json.loads(file.read_text()) for file in files]
 
 

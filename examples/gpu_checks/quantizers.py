@@ -9,11 +9,12 @@ from typing import NamedTuple
 import torch
 from measuring.quantizers import QUANTIZERS
 from measuring.timing import Mark, Sample, Spread, interleaved, laps
+from measuring.variable import variable
 from torch import Tensor, nn
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
-from .check import Check, variable
+from .check import Check
 
 __all__ = ["run"]
 

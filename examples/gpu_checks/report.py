@@ -93,6 +93,7 @@ class Report:
             ("report.json", json.dumps(asdict(self), indent=1)),
             ("report.md", self.markdown()),
         ):
+            # By hand: the supervisor starts without the package, whose import may be what fails.
             partial = folder / f"{name}.partial"
             partial.write_text(text + "\n")
             os.replace(partial, folder / name)

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import torch
 from measuring.peak import peak_bytes
 from measuring.timing import Spread, laps
+from measuring.variable import variable
 from torch import nn
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
-from .check import Check, Unavailable, variable
+from .check import Check, Unavailable
 from .graphs import GraphedStep, refuse_unequal
 from .networks import Step, batch_size, network_of
 

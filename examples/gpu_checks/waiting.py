@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from itertools import product
 
 import torch
+from measuring.variable import variable
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
-from .check import Check, variable
+from .check import Check
 from .networks import Step, batch_size, network_of
 
 __all__ = ["run"]

@@ -12,6 +12,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from brevitas_ftprop.export.output_file import TEMPORARY, output_file
+
 from .failures import TrainingError
 from .recipe import Recipe, differences
 
@@ -38,12 +40,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with output_file(path, overwrite=True) as stream:
+            torch.save(checkpoint, stream)
         _sync(path.parent)
         keep_only(path)
 
@@ -99,7 +97,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def keep_only(path: Path) -> None:
     """Remove the checkpoints beside one, whole or cut off."""
-    for other in (*path.parent.glob("*.ckpt"), *path.parent.glob("*.partial")):
+    for other in (*path.parent.glob("*.ckpt"), *path.parent.glob(f"{TEMPORARY}*")):
         if other != path:
             other.unlink(missing_ok=True)
 

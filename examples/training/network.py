@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -22,6 +19,7 @@ from brevitas_examples.bnn_pynq import models as bnn_pynq
 from torch import nn
 
 from brevitas_ftprop import restore_quantizers, swap_quantizers
+from brevitas_ftprop.cli.factory import build_model, find_factory
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 
 from .failures import TrainingError
@@ -140,18 +138,18 @@ def _torchvision(recipe: Recipe, name: str, classes: int) -> nn.Module:
 
 def _factory(recipe: Recipe) -> nn.Module:
     _refuse_options(recipe, "act", "weight_bits")
-    module, _, attribute = recipe.model.partition(":")
-    # As `python -m` does; a script has its own folder there instead.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        factory = find_factory(recipe.model)
+        if isinstance(factory, nn.Module):
+            raise TypeError("it is a model already, and each run needs a new one")
+    except (ImportError, TypeError, ValueError) as error:
         raise TrainingError(f"there is no model {recipe.model}: {error}") from error
-    network = _called(factory, recipe.model_options, recipe)
-    if not isinstance(network, nn.Module):
-        raise TrainingError(f"{recipe.model} gives a {type(network).__name__}, not a module")
-    return network
+    try:
+        return build_model(
+            factory, recipe.model_options, reference=recipe.model, options_by="model_options"
+        )
+    except (ImportError, TypeError, ValueError) as error:
+        raise TrainingError(str(error)) from error
 
 
 def _called(factory: Callable[..., nn.Module], options: dict[str, Any], recipe: Recipe) -> Any:

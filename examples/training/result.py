@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import re
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-import brevitas_ftprop
+from brevitas_ftprop import provenance
+from brevitas_ftprop.export.output_file import output_file
 
-__all__ = ["Epoch", "Result", "device_name", "hash_weights", "versions"]
+__all__ = ["Epoch", "Result", "hash_weights", "versions"]
 
 PACKAGES = (
     "brevitas",
@@ -92,9 +89,8 @@ class Result:
 
     def write(self, path: Path) -> None:
         """Write JSON; the file is whole or not there."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(partial, path)
+        with output_file(path, overwrite=True) as stream:
+            stream.write(f"{json.dumps(asdict(self), indent=1)}\n".encode())
 
     @staticmethod
     def read(path: Path) -> Result:
@@ -126,22 +122,6 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def device_name(device: torch.device) -> str:
-    """Name of a GPU, or of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return names[0] if names else platform.machine()
-
-
 def versions() -> dict[str, str]:
     """Versions of Python, of this package and of the installed ones that numbers depend on."""
-    found = {
-        "python": platform.python_version(),
-        "brevitas-ftprop": brevitas_ftprop.__version__,
-    }
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    return {"python": platform.python_version(), **provenance.versions(*PACKAGES)}

@@ -14,16 +14,19 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
+from brevitas_ftprop.export.output_file import output_file
+from brevitas_ftprop.provenance import device_name
+
 from .checkpoint import check_recipe, keep_only, last_checkpoint, load_checkpoint
+from .classifier import Classifier
 from .compilation import compile_network
 from .curve import Curve
 from .data import Images
 from .failures import TrainingError, explained_memory
 from .folder import RunFolder
-from .module import Classifier
 from .network import build_network
 from .recipe import Recipe
-from .result import Result, device_name, hash_weights, versions
+from .result import Result, hash_weights, versions
 from .trainer import FAST_BATCHES, Run, build_trainer
 
 __all__ = ["train"]
@@ -115,7 +118,8 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
             trainer.test(module, datamodule=images, verbose=False)
             accuracies |= module.tested
     if rank_zero_only.rank == 0 and not run.fast_dev_run:
-        _write_weights(network, folder.weights)
+        with output_file(folder.weights, overwrite=True) as stream:
+            torch.save(network.state_dict(), stream)
     timed = curve.epochs[1:] or curve.epochs
     seconds = sum(epoch.seconds for epoch in timed)
     return Result(
@@ -169,20 +173,9 @@ def _checkpoint(recipe: Recipe, folder: RunFolder, run: Run) -> Path | None:
             # What a killed run was writing, or had not removed yet.
             keep_only(last)
     elif rank_zero_only.rank == 0:
-        _write_recipe(recipe, folder.recipe)
+        with output_file(folder.recipe, overwrite=True) as stream:
+            yaml.safe_dump(recipe.to_dict(), stream, sort_keys=False, encoding="utf-8")
     return last
-
-
-def _write_recipe(recipe: Recipe, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False))
-    partial.replace(path)
-
-
-def _write_weights(network: torch.nn.Module, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(network.state_dict(), partial)
-    partial.replace(path)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from brevitas_ftprop.rules import RULES
+from brevitas_ftprop.rules import RULES, get_rule
 from tests.cli.commands import told
 
 pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
@@ -40,6 +40,27 @@ def test_rules_are_drawn_to_each_format(run, folder, name, start):
     result = run("rules", "ramp", "--plot", name)
     assert result.exit_code == 2
     assert "pass --overwrite" in told(result)
+
+
+def test_the_gallery_holds_every_rule_and_the_stages_of_those_with_a_schedule():
+    from brevitas_ftprop.cli.rules import gallery
+
+    shown = gallery()
+    assert {rule.name for rule in shown} == set(RULES)
+    assert len(set(shown)) == len(shown)
+    for name in ("ede", "reste"):
+        stages = [rule for rule in shown if rule.name == name]
+        assert stages == [get_rule(name).at(progress) for progress in (0, 0.5, 1)]
+    assert sum(rule.name == "soft_hinge" for rule in shown) == 1
+
+
+def test_a_gallery_of_three_rules_is_drawn_where_none_is_named(run, folder, monkeypatch):
+    few = {name: RULES[name] for name in ("ste", "perceptron", "swish_sign")}
+    monkeypatch.setattr("brevitas_ftprop.cli.rules.RULES", few)
+    assert run("rules", "--plot", "gallery.svg").exit_code == 0
+    drawing = (folder / "gallery.svg").read_text()
+    assert all(f"<!-- {name} -->" in drawing for name in few)
+    assert drawing.count("<!-- sign(z) -->") == 3
 
 
 def test_a_plot_of_another_format_is_refused(run):

@@ -110,7 +110,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.module.Classifier.on_train_epoch_start", interrupt)
+    monkeypatch.setattr("training.classifier.Classifier.on_train_epoch_start", interrupt)
     handler = signal.getsignal(signal.SIGINT)
     try:
         options = ["--data.name", "random", "--data.train_images", "64", *QUIET]

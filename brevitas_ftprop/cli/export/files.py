@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from ...export import export_qcdq, export_qonnx, verify_export
 from .. import options
-from ..inputs import example_for, random_images, read_batch
+from ..images import example_for, random_images, read_batch
 from ..loading import load_model
 from ..outcome import Outcome, finish, note
 
@@ -24,73 +24,44 @@ Verify = Annotated[
         "--verify/--no-verify", help="Compare every integer that the file computes with PyTorch's."
     ),
 ]
-Images = Annotated[
-    int, typer.Option(min=1, help="Number of random images to compare on without --batch.")
-]
 
 
-def qonnx(
-    model: options.Model,
-    input_shape: options.Shape,
-    out: options.Out,
-    checkpoint: options.Checkpoint = None,
-    arg: options.Arguments = None,
-    rule: options.Rule = None,
-    dynamo: options.Dynamo = True,
-    verify: Verify = True,
-    batch: options.Batch = None,
-    images: Images = 8,
-    overwrite: options.Overwrite = False,
-    as_json: options.Json = False,
-) -> None:
-    """Write a QONNX file, for FINN and its relatives, and verify it.
+def _command(name: str, export: Callable[..., Path], purpose: str) -> Callable[..., None]:
+    """The command that writes a file in one format."""
 
-    A file that differs from the model stays where it is, and the exit code is 1.
-    """
+    def command(
+        model: options.Model,
+        input_shape: options.Shape,
+        out: options.Out,
+        checkpoint: options.Checkpoint = None,
+        arg: options.Arguments = None,
+        rule: options.Rule = None,
+        dynamo: options.Dynamo = True,
+        verify: Verify = True,
+        batch: options.Batch = None,
+        images: options.RandomImages = 8,
+        overwrite: options.Overwrite = False,
+        as_json: options.Json = False,
+    ) -> None:
+        def work() -> Outcome:
+            loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
+            example = example_for(loaded, input_shape)
+            compared = _compared(batch, example, images) if verify else None
+            note(f"exporting to {name}")
+            path = export(loaded, example, out, dynamo=dynamo, overwrite=overwrite)
+            return _verified(loaded, path, compared, name)
 
-    def work() -> Outcome:
-        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
-        example = example_for(loaded, input_shape)
-        compared = _compared(batch, example, images) if verify else None
+        finish(work, as_json=as_json)
 
-        def write() -> Path:
-            return export_qonnx(loaded, example, out, dynamo=dynamo, overwrite=overwrite)
-
-        return _written(write, loaded, compared, name="qonnx")
-
-    finish(work, as_json=as_json)
-
-
-def qcdq(
-    model: options.Model,
-    input_shape: options.Shape,
-    out: options.Out,
-    checkpoint: options.Checkpoint = None,
-    arg: options.Arguments = None,
-    rule: options.Rule = None,
-    dynamo: options.Dynamo = True,
-    verify: Verify = True,
-    batch: options.Batch = None,
-    images: Images = 8,
-    overwrite: options.Overwrite = False,
-    as_json: options.Json = False,
-) -> None:
-    """Write a standard ONNX file, for ONNX Runtime, and verify it.
+    command.__doc__ = f"""Write a {purpose}, and verify it.
 
     A file that differs from the model stays where it is, and the exit code is 1.
     """
+    return command
 
-    def work() -> Outcome:
-        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
-        example = example_for(loaded, input_shape)
-        compared = _compared(batch, example, images) if verify else None
 
-        def write() -> Path:
-            return export_qcdq(loaded, example, out, dynamo=dynamo, overwrite=overwrite)
-
-        return _written(write, loaded, compared, name="qcdq")
-
-    finish(work, as_json=as_json)
+qonnx = _command("qonnx", export_qonnx, "QONNX file, for FINN and its relatives")
+qcdq = _command("qcdq", export_qcdq, "standard ONNX file, for ONNX Runtime")
 
 
 def _compared(batch: Path | None, example: Tensor, images: int) -> Tensor:
@@ -106,11 +77,7 @@ def _compared(batch: Path | None, example: Tensor, images: int) -> Tensor:
     return given
 
 
-def _written(
-    write: Callable[[], Path], model: Module, batch: Tensor | None, *, name: str
-) -> Outcome:
-    note(f"exporting to {name}")
-    path = write()
+def _verified(model: Module, path: Path, batch: Tensor | None, name: str) -> Outcome:
     data = {"format": name, "path": str(path)}
     if batch is None:
         return Outcome(True, data | {"verification": None}, f"{path}: written, not verified")

@@ -10,7 +10,7 @@ import typer
 
 from ...export import export_hls4ml
 from .. import options
-from ..inputs import example_for, read_batch
+from ..images import example_for, read_batch
 from ..loading import load_model
 from ..outcome import Outcome, finish, note
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from brevitas_ftprop import RULES, get_rule, kernels
 
-__all__ = ["BenchmarkError", "build_parser", "exit_code", "parameters", "prepare", "refuse_size"]
-
+__all__ = ["BenchmarkError", "build_parser", "prepare", "refuse_size"]
 
 BACKENDS = ("auto", *kernels.BACKENDS)
 # Elements of the tensors that are measured.
@@ -76,20 +73,3 @@ def refuse_size(shape: Sequence[int]) -> None:
             f"a tensor must have {SMALLEST} to {LARGEST:.0e} elements, not "
             f"{'x'.join(map(str, shape))}"
         )
-
-
-def parameters(options: Namespace) -> dict[str, Any]:
-    """The options as JSON takes them, without the folder that is written to."""
-    return {name: value for name, value in options.as_dict().items() if name != "out"}
-
-
-def exit_code(prog: str, run: Callable[[], None]) -> int:
-    """Run a benchmark; what it cannot do is one sentence and exit code 2."""
-    try:
-        run()
-    except (BenchmarkError, OSError, ValueError) as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "bars", "panels"]
+__all__ = ["COLOURS", "bar_panels", "bars", "panels"]
 
 COLOURS = {"floor": "#9e9e9e", "stock": "#c44e52", "ours": "#4c72b0"}
 
@@ -24,7 +24,15 @@ def panels(count: int, tallest: int) -> tuple[Figure, Sequence[Axes]]:
     return figure, axes[:count]
 
 
-def bars(axes: Axes, title: str, values: dict[str, float], text: str, unit: str) -> None:
+def bar_panels(values: Mapping[str, Mapping[str, float]], text: str, unit: str) -> Figure:
+    """One panel for each title, with a bar for each of its names."""
+    figure, axes = panels(len(values), max(map(len, values.values())))
+    for panel, (title, of_panel) in zip(axes, values.items(), strict=True):
+        bars(panel, title, of_panel, text, unit)
+    return figure
+
+
+def bars(axes: Axes, title: str, values: Mapping[str, float], text: str, unit: str) -> None:
     """One bar for each name, coloured by whose it is, with its number beside it."""
     names = list(values)
     drawn = axes.barh(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +54,18 @@ class Network:
         network = self.stock(image_size, act)
         swap_quantizers(network, rule, saved=saved)
         return network
+
+    def rivals(
+        self, image_size: int, act: str, rules: Sequence[str], saved: Sequence[str]
+    ) -> dict[str, Callable[[], nn.Module]]:
+        """Name of each form → how it is built: without quantizers, stock, and ours."""
+        built = {
+            "ReLU": lambda: self.float(image_size),
+            "stock": lambda: self.stock(image_size, act),
+        }
+        for rule, form in product(rules, saved):
+            built[f"ours {rule} {form}"] = partial(self.ours, image_size, act, rule, form)
+        return built
 
     def batch(self, image_size: int, count: int) -> tuple[Tensor, Tensor]:
         """Random images and labels."""

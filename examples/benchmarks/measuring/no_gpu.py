@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from brevitas_ftprop.kernels.triton_backend import prepare, refusals
 
 __all__ = ["LAUNCHED", "launch_nothing"]
@@ -70,4 +68,3 @@ def launch_nothing() -> None:
     refusals._interpreted = lambda: True
     refusals._reason_against_machine = lambda device: None
     prepare.on_cpu = lambda device: False
-    torch.set_num_threads(1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -59,6 +62,15 @@ class Quantizer:
         layer = self._layer(device)
         swap_quantizers(layer, rule, saved=saved)
         return layer
+
+    def rivals(
+        self, rules: Sequence[str], saved: Sequence[str]
+    ) -> dict[str, Callable[[], nn.Module]]:
+        """Name of each form → how it is built: stock, and ours."""
+        built = {"stock": self.stock} if self.has_stock else {}
+        for rule, form in product(rules, saved):
+            built[f"ours {rule} {form}"] = partial(self.ours, rule, form)
+        return built
 
     def _layer(self, device: str, **options: Any) -> nn.Module:
         layer = self.layer(act_quant=self.act_quant, **self.options, **options).to(device)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
-import brevitas_ftprop
+from brevitas_ftprop.export.output_file import output_file
+from brevitas_ftprop.provenance import device_name, processor, versions
 
 __all__ = ["Record", "environment", "markdown"]
 
@@ -48,9 +47,8 @@ class Record:
         """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.benchmark}.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(partial, path)
+        with output_file(path, overwrite=True) as stream:
+            stream.write(f"{json.dumps(asdict(self), indent=1)}\n".encode())
         page = f"{table}\n\n{self.caption(text)}"
         path.with_suffix(".md").write_text(page + "\n")
         figure.savefig(path.with_suffix(".png"), dpi=120)
@@ -71,34 +69,22 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Device, processor, threads, versions, how busy the machine is, and when."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        name, capability = torch.cuda.get_device_name(device), f"sm_{major}{minor}"
+        capability = f"sm_{major}{minor}"
     else:
-        name, capability = _processor(), torch.backends.cpu.get_cpu_capability()
+        capability = torch.backends.cpu.get_cpu_capability()
     return {
-        "device": name,
+        "device": device_name(device),
         "capability": capability,
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "versions": {
-            "Python": platform.python_version(),
-            "brevitas": version("brevitas"),
-            # Of a package that is only on PYTHONPATH, as on many a GPU machine, pip knows nothing.
-            "brevitas-ftprop": brevitas_ftprop.__version__,
-            "torch": version("torch"),
-        },
+        "versions": {"Python": platform.python_version(), **versions("brevitas", "torch")},
         "load_average": os.getloadavg()[0],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """A Markdown table of rows, each of title → text."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()

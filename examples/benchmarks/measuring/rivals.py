@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ from .command import BenchmarkError
 from .compilation import compile_stock_quantizer
 from .quantizers import QUANTIZERS
 from .timing import Mark, Sample, keep_freed_memory, laps
+from .variable import variable
 
 __all__ = [
     "PARTS",
@@ -30,7 +30,6 @@ __all__ = [
     "Setting",
     "Submit",
     "scripted_process",
-    "variable",
 ]
 
 # What the marks of a call lie between: without gradients, and the two halves of a training step.
@@ -136,23 +135,6 @@ def scripted_process(threads: int) -> Iterator[Submit]:
                     ) from error
 
         yield submit
-
-
-@contextmanager
-def variable(name: str, value: str | None) -> Iterator[None]:
-    """Set an environment variable for a while, unless the value is None."""
-    if value is None:
-        yield
-        return
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _give_back(setting: Setting) -> None:

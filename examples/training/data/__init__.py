@@ -1,5 +1,5 @@
 """Images: which ones, in which order, and how they are augmented."""
 
-from .module import Images
+from .images import Images
 
 __all__ = ["Images"]

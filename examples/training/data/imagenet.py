@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from ..failures import TrainingError
 from ..sections import Data
-from .small import read_folder
+from .small_sets import read_folder
 
 __all__ = ["evaluation_transform", "imagenet_folder", "training_transform"]
 

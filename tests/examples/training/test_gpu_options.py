@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import Callback
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.datasets import FakeData
 from training import Optimizer, TrainingError
-from training.data.module import mean_and_std
+from training.classifier import Classifier
+from training.data.images import mean_and_std
 from training.data.streamed import StreamedImages
 from training.metrics import Accuracy
-from training.module import Classifier
 
 
 def counted(top: int) -> MulticlassAccuracy:

@@ -24,6 +24,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from training import Recipe, Result, Schedule, TrainingError
 from training.checkpoint import AtomicCheckpointIO, keep_only, last_checkpoint
 
+from brevitas_ftprop.export.output_file import TEMPORARY
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -114,7 +116,7 @@ def test_a_checkpoint_that_is_cut_off_or_changed_is_passed_over(tiny, run, tmp_p
     changed = bytearray(contents)
     changed[len(contents) // 2] ^= 1
     (folder / "00000099-epoch.ckpt").write_bytes(changed)
-    (folder / "00000100-epoch.partial").write_bytes(contents)
+    (folder / f"{TEMPORARY}cut_off").write_bytes(contents)
     assert last_checkpoint(folder) == good
     (tmp_path / "whole" / "result.json").unlink()
     assert run(tiny, "whole", resume=True).final_weights == whole.final_weights
@@ -151,23 +153,18 @@ def test_killed_runs_leave_at_most_one_checkpoint_more_than_the_last_good_one(tm
 
 
 def test_a_recipe_is_there_whole_or_not_at_all(tiny, run, tmp_path, monkeypatch):
-    write = Path.write_text
-
-    def cut_off(path, text, *rest):
-        if path.parent.name == "out":
-            write(path, text[: len(text) // 2], *rest)
-            raise KeyboardInterrupt
-        return write(path, text, *rest)
+    def cut_off(descriptor):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", cut_off)
+        patch.setattr("os.fsync", cut_off)
         with pytest.raises(KeyboardInterrupt):
             run(tiny, "out")
     assert not (tmp_path / "out" / "recipe.yaml").exists()
     run(tiny, "out")
     written = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
     assert written == tiny.to_dict()
-    assert not list((tmp_path / "out").glob("*.partial"))
+    assert not list((tmp_path / "out").glob(f"{TEMPORARY}*"))
 
 
 def test_another_recipe_is_refused_by_the_fields_that_differ(tiny, run):

@@ -53,3 +53,10 @@ def out_of_memory() -> nn.Module:
             return super().forward(x)
 
     return Greedy(nn.Flatten(), QuantIdentity(SignedBinaryActPerTensorConst), QuantLinear(192, 10))
+
+
+def failing() -> nn.Module:
+    return {}["nothing"]
+
+
+a_model = nn.Identity()

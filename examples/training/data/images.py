@@ -18,7 +18,7 @@ from .imagenet import evaluation_transform, imagenet_folder, training_transform
 from .loader import Batch, EvaluationLoader, TrainingLoader
 from .order import EpochOrder, chosen
 from .resident import ResidentImages
-from .small import SMALL
+from .small_sets import SMALL
 from .streamed import StreamedImages
 
 __all__ = ["Images"]
@@ -69,14 +69,9 @@ class Images(lightning.LightningDataModule):
             train, test = len(self.set.train.labels), len(self.set.test.labels)
             self.classes = self.set.classes
         self._check(train)
-        self.indices = dict(
-            zip(
-                ("train", "validation"),
-                chosen(train, data.train_images, data.validation_images),
-                strict=True,
-            )
-        )
-        self.indices["test"], _ = chosen(test, min(data.test_images or test, test), 0)
+        trained, validated = chosen(train, data.train_images, data.validation_images)
+        tested, _ = chosen(test, min(data.test_images or test, test), 0)
+        self.indices = {"train": trained, "validation": validated, "test": tested}
         self.counts = {name: len(indices) for name, indices in self.indices.items()}
         if self.counts["train"] < recipe.batch_size:
             raise TrainingError(
@@ -84,14 +79,8 @@ class Images(lightning.LightningDataModule):
                 "to train on"
             )
         self.steps = self.counts["train"] // recipe.batch_size
-        self.parts = [
-            name
-            for name, wanted in (
-                ("validation", data.validation_images > 0),
-                ("test", recipe.test == "epoch"),
-            )
-            if wanted
-        ]
+        wanted = {"validation": data.validation_images > 0, "test": recipe.test == "epoch"}
+        self.parts = [part for part, is_wanted in wanted.items() if is_wanted]
         self.resident: dict[str, ResidentImages] = {}
 
     def fingerprint(self) -> str:

@@ -1,0 +1,41 @@
+"""What measured numbers depend on: the device, its processor, and versions."""
+
+from __future__ import annotations
+
+import platform
+import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import brevitas_ftprop
+
+__all__ = ["device_name", "processor", "versions"]
+
+
+def device_name(device: torch.device) -> str:
+    """Name of a GPU, or of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def processor() -> str:
+    """Name of the processor, or at least its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of this package and of those that are installed.
+
+    >>> list(versions("torch", "no-such-package"))
+    ['brevitas-ftprop', 'torch']
+    """
+    # Of a package that is only on PYTHONPATH, as on many a GPU machine, pip knows nothing.
+    found = {"brevitas-ftprop": brevitas_ftprop.__version__}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
