@@ -7,9 +7,9 @@ from dataclasses import replace
 from torch import Tensor
 from torch.nn import Module
 
+from ..accelerator_io import check_accelerator_io
 from ..checks import check_batch, check_model
 from ..cleaning import check_graph
-from ..edges import check_edges
 from ..errors import ExportError
 from ..state import export_state
 from .finding import ERROR, DeployReport, Finding
@@ -71,7 +71,7 @@ def check_deployable(
     """
     if target not in RULES_BY_TARGET:
         raise ValueError(f"target must be one of {', '.join(RULES_BY_TARGET)}, not {target!r}")
-    check_edges(images, result)
+    check_accelerator_io(images, result)
     check_model(model)
     check_batch(example_input, name="example_input")
     findings = list(untraced_findings(model, example_input, target))
@@ -92,14 +92,14 @@ def check_deployable(
 
 
 def require_deployable(
-    model: Module, example_input: Tensor, target: str, *, dynamo: bool, **edges: str
+    model: Module, example_input: Tensor, target: str, *, dynamo: bool, **io: str
 ) -> None:
     """Raise what ``check_deployable`` finds.
 
     Raises:
         ExportError: the first error, and how many others there are.
     """
-    errors = check_deployable(model, example_input, target, dynamo=dynamo, **edges).errors
+    errors = check_deployable(model, example_input, target, dynamo=dynamo, **io).errors
     if errors:
         first, others = errors[0], len(errors) - 1
         more = f" (and {others} more: check_deployable lists them)" if others else ""

@@ -3,7 +3,7 @@
 Nothing here imports FINN or QONNX before it is asked to; ``passes`` does.
 """
 
-from .flow import export_finn
-from .report import FinnReport, StepReport
+from .finn_flow import export_finn
+from .finn_report import FinnReport, StepReport
 
 __all__ = ["FinnReport", "StepReport", "export_finn"]

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .report import FinnReport
-from .tracking import units_of
+from .finn_report import FinnReport
+from .tracking import tracked_quantizers
 
 __all__ = ["build_config", "describe_layers", "write_build_files"]
 
@@ -52,7 +52,7 @@ def describe_layers(report: FinnReport, partition: Any, folder: Path) -> None:
         json.loads((folder / "report" / f"estimate_{name}.json").read_text())
         for name in ("layer_cycles", "layer_resources", "network_performance")
     )
-    quantizers = {unit.node: unit.name for unit in units_of(partition)}
+    quantizers = {quantizer.node: quantizer.name for quantizer in tracked_quantizers(partition)}
     for node in partition.graph.node:
         used = resources.get(node.name, {})
         report.layers[node.name] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .builder import RESOURCES
-from .report import FinnReport
+from .finn_report import FinnReport
 
 __all__ = ["draw_dataflow"]
 

@@ -13,14 +13,14 @@ from onnx import NodeProto
 from ..errors import VerificationError
 from ..tags import CALL, QUANTIZER, READ_BEHIND_POOL
 
-__all__ = ["Unit", "apply", "keep_notes", "units_of"]
+__all__ = ["TrackedQuantizer", "apply", "keep_notes", "tracked_quantizers"]
 
 THRESHOLDS = ("MultiThreshold", "Thresholding", "Thresholding_rtl", "Thresholding_hls")
 POOLS = ("MaxPool", "MaxPoolNHWC", "Pool", "Pool_hls", "Pool_rtl")
 
 
 @dataclass(frozen=True)
-class Unit:
+class TrackedQuantizer:
     """The node that a quantizer has become, and how to read its integers.
 
     Attributes:
@@ -46,6 +46,11 @@ class Unit:
     span: int
     channels_last: bool
     behind_pool: bool
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Its name and the number of its call."""
+        return self.name, self.call
 
     def levels(self, values: np.ndarray) -> np.ndarray:
         """Levels from 0 (the lowest) to 1 (the highest), with channels on axis 1."""
@@ -93,7 +98,7 @@ def _transformed(model: Any, transformation: Any) -> Any:
     return model.transform(transformation)
 
 
-def units_of(model: Any) -> list[Unit]:
+def tracked_quantizers(model: Any) -> list[TrackedQuantizer]:
     """The quantizers of a graph in graph order."""
     found = []
     for node in model.graph.node:
@@ -106,7 +111,7 @@ def units_of(model: Any) -> list[Unit]:
             name, call = notes[QUANTIZER], int(notes.get(CALL, 0))
             source, thresholds = node.input
             found.append(
-                Unit(
+                TrackedQuantizer(
                     name,
                     call,
                     node.name,

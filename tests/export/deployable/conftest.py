@@ -27,9 +27,9 @@ def judge(
         model: nn.Module, example: Tensor, *, dynamo: bool = False, **options: Any
     ) -> tuple[DeployReport, Exception | None]:
         pytest.importorskip("finn")
-        from brevitas_ftprop.export.finn import export_finn, flow
+        from brevitas_ftprop.export.finn import export_finn, finn_flow
 
-        monkeypatch.setattr(flow, "require_deployable", lambda *args, **options: None)
+        monkeypatch.setattr(finn_flow, "require_deployable", lambda *args, **options: None)
 
         state = {name: value.clone() for name, value in model.state_dict().items()}
         edges = {name: options[name] for name in ("images", "result") if name in options}

@@ -54,7 +54,7 @@ def test_all_but_the_documented_edge_are_hardware_layers(complete):
     by_name = {step.name: step for step in report.steps}
     (left,) = by_name["hardware"].software_nodes
     assert left.startswith("Transpose")
-    assert "Transpose" in report.edges["input"]
+    assert "Transpose" in report.io["input"]
     assert by_name["partition"].software_nodes == by_name["folded"].software_nodes == []
     forms = {n.op_type.rpartition("_")[2] for n in onnx.load(folder / "7_folded.onnx").graph.node}
     assert forms == {"rtl", "hls"}
@@ -170,7 +170,7 @@ def test_integers_out_times_the_reported_factor_are_the_logits(convnet4, tmp_pat
     assert graph.get_tensor_datatype(graph.graph.output[0].name).is_integer()
     assert graph.graph.node[-1].op_type == "MVAU"
     integers = execute_onnx(graph, {graph.graph.input[0].name: example.numpy()})
-    (factor,) = (float(word) for word in report.edges["output"].split() if word[0].isdigit())
+    (factor,) = (float(word) for word in report.io["output"].split() if word[0].isdigit())
     expected = convnet4(example).detach()
     (found,) = integers.values()
     torch.testing.assert_close(factor * torch.from_numpy(found), expected, rtol=0, atol=1e-6)

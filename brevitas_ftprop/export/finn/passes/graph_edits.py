@@ -11,12 +11,12 @@ from onnx import NodeProto
 from qonnx.custom_op.registry import getCustomOp
 
 __all__ = [
+    "add_constant",
     "attributes_of",
-    "constant",
-    "integer_type",
     "multi_threshold",
     "replace",
     "scalar",
+    "smallest_type",
 ]
 
 LARGEST = np.finfo(np.float32).max
@@ -27,7 +27,7 @@ def attributes_of(node: NodeProto) -> Any:
     return getCustomOp(node)
 
 
-def constant(model: Any, value: np.ndarray | np.floating) -> str:
+def add_constant(model: Any, value: np.ndarray | np.floating) -> str:
     """Name of a new initializer that holds ``value``."""
     name = model.make_new_valueinfo_name()
     model.set_initializer(name, np.asarray(value))
@@ -52,10 +52,10 @@ def replace(model: Any, old: Sequence[NodeProto], new: Sequence[NodeProto]) -> N
         graph.node.insert(position + offset, node)
 
 
-def integer_type(lowest: int, highest: int) -> str:
+def smallest_type(lowest: int, highest: int) -> str:
     """Name of the smallest QONNX integer type for a range.
 
-    >>> integer_type(0, 5), integer_type(-1, 1), integer_type(-8, 7), integer_type(0, 1)
+    >>> smallest_type(0, 5), smallest_type(-1, 1), smallest_type(-8, 7), smallest_type(0, 1)
     ('UINT3', 'INT2', 'INT4', 'BINARY')
     """
     if lowest >= 0:
@@ -82,10 +82,10 @@ def multi_threshold(
     rank = len(model.get_tensor_shape(source))
     node = onnx.helper.make_node(
         "MultiThreshold",
-        [source, constant(model, np.clip(thresholds, -LARGEST, LARGEST).astype(np.float32))],
+        [source, add_constant(model, np.clip(thresholds, -LARGEST, LARGEST).astype(np.float32))],
         [result],
         domain="qonnx.custom_op.general",
-        out_dtype=integer_type(lowest, lowest + steps),
+        out_dtype=smallest_type(lowest, lowest + steps),
         out_scale=1.0,
         out_bias=float(lowest),
         data_layout="NCHW" if rank == 4 else "NC",

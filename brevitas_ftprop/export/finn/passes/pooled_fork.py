@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from qonnx.transformation.base import Transformation
 
-from .graph_edits import attributes_of, constant, multi_threshold, replace, scalar
+from .graph_edits import add_constant, attributes_of, multi_threshold, replace, scalar
 
 __all__ = ["RethresholdPooledFork"]
 
@@ -42,7 +42,7 @@ class RethresholdPooledFork(Transformation):
             again = multi_threshold(model, pooled, integers, thresholds, lowest, like=quantizer)
             del again.metadata_props[:]
             rescale = onnx.helper.make_node(
-                "Mul", [integers, constant(model, np.float32(scale))], [result]
+                "Mul", [integers, add_constant(model, np.float32(scale))], [result]
             )
             replace(model, [pool], [moved, again, rescale])
             return model, True

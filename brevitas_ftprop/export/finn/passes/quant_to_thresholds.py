@@ -11,7 +11,7 @@ from onnx import NodeProto
 from qonnx.transformation.base import Transformation
 
 from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_step
-from .graph_edits import attributes_of, constant, multi_threshold, replace
+from .graph_edits import add_constant, attributes_of, multi_threshold, replace
 
 __all__ = ["QuantToThresholds"]
 
@@ -76,8 +76,8 @@ def _convert(model: Any, node: NodeProto) -> None:
     integers, centred = values
     new = [multi_threshold(model, source, integers, thresholds, lowest, like=node)]
     if zero_point.any():
-        new.append(_affine("Add", integers, constant(model, -zero_point), centred))
-    new.append(_affine("Mul", new[-1].output[0], constant(model, scale), node.output[0]))
+        new.append(_affine("Add", integers, add_constant(model, -zero_point), centred))
+    new.append(_affine("Mul", new[-1].output[0], add_constant(model, scale), node.output[0]))
     replace(model, old, new)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Edges", "check_edges"]
+__all__ = ["AcceleratorIO", "check_accelerator_io"]
 
 IMAGES = ("float", "uint8")
 RESULTS = ("logits", "integers", "class")
 
 
 @dataclass(frozen=True)
-class Edges:
+class AcceleratorIO:
     """What enters and leaves the accelerator.
 
     Attributes:
@@ -27,8 +27,8 @@ class Edges:
     std: tuple[float, ...]
 
 
-def check_edges(images: str, result: str) -> None:
-    """Raise for edges that there are none of.
+def check_accelerator_io(images: str, result: str) -> None:
+    """Raise for images or results that there are none of.
 
     Raises:
         ValueError: names the valid ones.

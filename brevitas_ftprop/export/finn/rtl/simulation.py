@@ -21,11 +21,11 @@ from ...quiet import silence
 from ..device import check_device
 from ..environment import prepare_finn
 from .adapters import adapter_of, reason_for
-from .comparison import compare
 from .design import Adapter, Design, Target
-from .execution import execute
+from .node_values import execute
 from .partition import check_batch, check_names, check_values, load_partition
-from .report import NodeReport, RtlReport
+from .rtl_report import NodeReport, RtlReport
+from .stream_comparison import compare
 from .streams import pack
 from .tools import require_tools
 from .verilator import Builder, stream

@@ -16,20 +16,20 @@ import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
+from ..accelerator_io import AcceleratorIO
 from ..checks import check_batch, check_finite, check_model
 from ..deployable.check import require_deployable
-from ..edges import Edges
 from ..errors import ExportError, VerificationError
 from ..output_folder import check_folder, output_folder
 from ..qonnx import export_qonnx
 from ..quiet import silence
 from ..state import export_state
 from ..verify import verify_export
+from .compared_images import checked_io, described, images_to_compare
 from .device import check_device
 from .environment import prepare_finn
 from .execution import CannotRunError, executable
-from .inputs import checked_edges, described, images_to_compare
-from .report import FinnReport, StepReport
+from .finn_report import FinnReport, StepReport
 
 if TYPE_CHECKING:
     from .oracle import Oracle
@@ -114,17 +114,17 @@ def export_finn(
     check_device(fpga_part, clock_ns)
     if not (isinstance(target_fps, Real) and 0 < target_fps < math.inf):
         raise ValueError(f"target_fps must be a positive number, not {target_fps!r}")
-    edges = checked_edges(images, result, mean, std, example_input)
-    seen, given = images_to_compare(example_input, batch, edges)
+    io = checked_io(images, result, mean, std, example_input)
+    seen, given = images_to_compare(example_input, batch, io)
     target = check_folder(out_dir, overwrite=overwrite)
     prepare_finn()
     require_deployable(model, example_input, "finn", dynamo=dynamo, images=images, result=result)
     from .builder import build_config
 
-    report = FinnReport(fpga_part, clock_ns, target_fps, described(edges, example_input))
+    report = FinnReport(fpga_part, clock_ns, target_fps, described(io, example_input))
     with output_folder(target, overwrite=overwrite) as folder:
         config = build_config(folder, fpga_part, target_fps, clock_ns)
-        flow = _Flow(model, example_input, seen, given, folder, target, edges, config, report)
+        flow = _Flow(model, example_input, seen, given, folder, target, io, config, report)
         try:
             flow.run(dynamo=dynamo, progress=progress)
             report.status = "complete"
@@ -145,7 +145,7 @@ class _Flow:
     given: np.ndarray
     folder: Path
     target: Path
-    edges: Edges
+    io: AcceleratorIO
     config: Any
     report: FinnReport
 
@@ -154,8 +154,8 @@ class _Flow:
 
         from .builder import describe_layers, write_build_files
         from .figure import draw_dataflow
+        from .flow_steps import STEPS
         from .oracle import Oracle
-        from .steps import STEPS
 
         with _progress(len(STEPS) + 1, show=progress) as begin:
             begin("qonnx")
@@ -171,7 +171,7 @@ class _Flow:
                 started = time.perf_counter()
                 try:
                     with silence():
-                        graph = step(graph, self.edges, self.config)
+                        graph = step(graph, self.io, self.config)
                 # FINN's transformations fail in any way on graphs that they were not made for.
                 except Exception as error:
                     raise ExportError(
@@ -186,7 +186,7 @@ class _Flow:
         draw_dataflow(self.report, self.folder / "dataflow.png")
 
     def _check_file(self, path: Path, graph: Any, seconds: float) -> None:
-        from .steps import software_nodes
+        from .flow_steps import software_nodes
 
         step = StepReport("qonnx", path.name, len(graph.graph.node), software_nodes(graph), seconds)
         self.report.steps.append(step)
@@ -199,21 +199,21 @@ class _Flow:
         _raise_if_different(step)
 
     def _check(self, name: str, path: Path, graph: Any, oracle: Oracle, seconds: float) -> None:
+        from .flow_steps import software_nodes
         from .passes import OUTPUT_SCALE
-        from .steps import software_nodes
 
         step = StepReport(name, path.name, len(graph.graph.node), software_nodes(graph), seconds)
         self.report.steps.append(step)
         if name == "hardware":
             _require_hardware(graph, step)
             if step.software_nodes:
-                self.report.edges["input"] += (
+                self.report.io["input"] += (
                     "; the Transpose to channels last before the accelerator is left to software"
                 )
         scale = graph.get_metadata_prop(OUTPUT_SCALE)
         if scale is not None:
             oracle.output_scale = float(scale)
-            self.report.edges["output"] = f"integers; times {scale} they are the logits"
+            self.report.io["output"] = f"integers; times {scale} they are the logits"
         if name in ON_PRE_ACTIVATIONS:
             oracle.compare_thresholds(step, graph)
         self._compare(step, graph, oracle)
@@ -222,7 +222,7 @@ class _Flow:
     def _compare(self, step: StepReport, graph: Any, oracle: Oracle) -> None:
         graph = executable(graph)
         images = self.given.astype(np.float32)
-        if images.ndim == 4 and step.name in CHANNELS_LAST[self.edges.images]:
+        if images.ndim == 4 and step.name in CHANNELS_LAST[self.io.images]:
             channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
             # A network that flattens its images first takes them as they are.
             if graph.get_tensor_shape(graph.graph.input[0].name) == [1, *channels_last.shape[1:]]:

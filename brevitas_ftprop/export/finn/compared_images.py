@@ -9,34 +9,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..accelerator_io import AcceleratorIO, check_accelerator_io
 from ..checks import check_batch
-from ..edges import Edges, check_edges
 
-__all__ = ["checked_edges", "described", "images_to_compare"]
+__all__ = ["checked_io", "described", "images_to_compare"]
 
 RANDOM_IMAGES = 4
 
 
-def checked_edges(
+def checked_io(
     images: str,
     result: str,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     example: Tensor,
-) -> Edges:
-    """The options of the edges, if they fit each other and the example.
+) -> AcceleratorIO:
+    """What the options ask for, if they fit each other and the example.
 
     Raises:
         ValueError: if they do not.
     """
-    check_edges(images, result)
+    check_accelerator_io(images, result)
     if images == "float":
         if mean is not None or std is not None:
             raise ValueError(
                 'mean and std are of uint8 images: pass images="uint8", or leave them out and '
                 "normalize the images before they enter"
             )
-        return Edges(images, result, (), ())
+        return AcceleratorIO(images, result, (), ())
     if mean is None or std is None:
         raise ValueError(
             'images="uint8" needs the mean and std of the normalization (x/255 - mean)/std that '
@@ -49,11 +49,11 @@ def checked_edges(
             f"mean and std (positive) need a number for each of {channels} channels of "
             f"(N, C, H, W) images, not {len(means)} and {len(stds)}"
         )
-    return Edges(images, result, means, stds)
+    return AcceleratorIO(images, result, means, stds)
 
 
 def images_to_compare(
-    example: Tensor, batch: Tensor | None, edges: Edges
+    example: Tensor, batch: Tensor | None, io: AcceleratorIO
 ) -> tuple[Tensor, np.ndarray]:
     """What the model sees, and what the accelerator is given.
 
@@ -66,7 +66,7 @@ def images_to_compare(
             f"{example.shape[0]}, give it one"
         )
     generator = torch.Generator().manual_seed(0)
-    if edges.images == "float":
+    if io.images == "float":
         if batch is None:
             random = torch.randn(RANDOM_IMAGES, *example.shape[1:], generator=generator)
             batch = torch.cat([example, torch.zeros_like(example), random])
@@ -74,7 +74,7 @@ def images_to_compare(
         _check_shape(batch, example)
         batch = batch.detach()
         return batch, batch.numpy()
-    from .passes.edges import normalized
+    from .passes.image_input import normalized
 
     if batch is None:
         shape = (RANDOM_IMAGES, *example.shape[1:])
@@ -84,16 +84,16 @@ def images_to_compare(
         raise ValueError('images="uint8" needs a batch of integers from 0 to 255')
     _check_shape(batch, example)
     pixels = batch.detach().numpy().astype(np.float32)
-    return torch.from_numpy(normalized(pixels, edges.mean, edges.std)), pixels
+    return torch.from_numpy(normalized(pixels, io.mean, io.std)), pixels
 
 
-def described(edges: Edges, example: Tensor) -> dict[str, str]:
-    """The edges in words, for the report."""
+def described(io: AcceleratorIO, example: Tensor) -> dict[str, str]:
+    """What enters and leaves, in words for the report."""
     entry = f"float32 {tuple(example.shape)}"
-    if edges.images == "uint8":
+    if io.images == "uint8":
         channels, height, width = example.shape[1:]
         entry = f"uint8 pixels (1, {height}, {width}, {channels})"
-    return {"input": entry, "output": "class index" if edges.result == "class" else edges.result}
+    return {"input": entry, "output": "class index" if io.result == "class" else io.result}
 
 
 def _numbers(values: Sequence[float], name: str) -> tuple[float, ...]:

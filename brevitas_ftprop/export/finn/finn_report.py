@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Excused", "FinnReport", "StepReport"]
+__all__ = ["ExcusedInteger", "FinnReport", "StepReport"]
 
 
 @dataclass(frozen=True)
-class Excused:
+class ExcusedInteger:
     """An integer that differs within the float32 rounding bound of its layer.
 
     Attributes:
@@ -66,7 +66,7 @@ class StepReport:
     thresholds: int = 0
     mismatches: int = 0
     excused: int = 0
-    excused_units: list[Excused] = field(default_factory=list)
+    excused_units: list[ExcusedInteger] = field(default_factory=list)
     max_difference: float = 0.0
     wrong_outputs: int = 0
     same_class: int = 0
@@ -92,7 +92,7 @@ class FinnReport:
         status: ``"complete"`` or ``"failed"``.
         error: why it failed.
         fpga_part, clock_ns, target_fps: what was asked for.
-        edges: what enters and leaves the accelerator, and what is left to software.
+        io: what enters and leaves the accelerator, and what is left to software.
         steps: in order.
         layers: of each hardware layer, the quantizer that it is, its folding (PE and SIMD), its
             cycles an image and its estimated resources; None where there is no such thing.
@@ -103,7 +103,7 @@ class FinnReport:
     fpga_part: str
     clock_ns: float
     target_fps: int
-    edges: dict[str, str]
+    io: dict[str, str]
     status: str = "failed"
     error: str | None = None
     steps: list[StepReport] = field(default_factory=list)
@@ -131,7 +131,7 @@ class FinnReport:
         return json.dumps(asdict(self) | {"ok": self.ok}, indent=2)
 
     def to_markdown(self) -> str:
-        """Tables of the steps, the edges, the resources and the throughput."""
+        """Tables of the steps, input and output, the resources and the throughput."""
         lines = [
             "# FINN flow",
             "",
@@ -142,7 +142,7 @@ class FinnReport:
             lines += ["", f"**{self.error}**"]
         lines += [line for step in self.steps if step.untracked for line in ("", step.caveat)]
         lines += ["", *_table(_STEP_COLUMNS, [_row(step) for step in self.steps])]
-        lines += ["", *_table(("edge", "form"), list(self.edges.items()))]
+        lines += ["", *_table(("end", "form"), list(self.io.items()))]
         if self.resources:
             totals = [(kind, f"{value:g}") for kind, value in self.resources.items()]
             lines += ["", *_table(("estimated resource", "total"), totals)]
