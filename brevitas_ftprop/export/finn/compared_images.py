@@ -1,55 +1,18 @@
-"""What an accelerator is asked to take, and the images that it is compared on."""
+"""The images that an accelerator is compared on."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..accelerator_io import AcceleratorIO, check_accelerator_io
+from ..accelerator_io import AcceleratorIO
 from ..checks import check_batch
+from .passes.image_input import normalized
 
-__all__ = ["checked_io", "described", "images_to_compare"]
+__all__ = ["images_to_compare"]
 
 RANDOM_IMAGES = 4
-
-
-def checked_io(
-    images: str,
-    result: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    example: Tensor,
-) -> AcceleratorIO:
-    """What the options ask for, if they fit each other and the example.
-
-    Raises:
-        ValueError: if they do not.
-    """
-    check_accelerator_io(images, result)
-    if images == "float":
-        if mean is not None or std is not None:
-            raise ValueError(
-                'mean and std are of uint8 images: pass images="uint8", or leave them out and '
-                "normalize the images before they enter"
-            )
-        return AcceleratorIO(images, result, (), ())
-    if mean is None or std is None:
-        raise ValueError(
-            'images="uint8" needs the mean and std of the normalization (x/255 - mean)/std that '
-            "the model was trained with"
-        )
-    means, stds = _numbers(mean, "mean"), _numbers(std, "std")
-    channels = example.shape[1] if example.dim() == 4 else 0
-    if not len(means) == len(stds) == channels or not all(value > 0 for value in stds):
-        raise ValueError(
-            f"mean and std (positive) need a number for each of {channels} channels of "
-            f"(N, C, H, W) images, not {len(means)} and {len(stds)}"
-        )
-    return AcceleratorIO(images, result, means, stds)
 
 
 def images_to_compare(
@@ -74,8 +37,6 @@ def images_to_compare(
         _check_shape(batch, example)
         batch = batch.detach()
         return batch, batch.numpy()
-    from .passes.image_input import normalized
-
     if batch is None:
         shape = (RANDOM_IMAGES, *example.shape[1:])
         batch = torch.randint(0, 256, shape, generator=generator)
@@ -85,25 +46,6 @@ def images_to_compare(
     _check_shape(batch, example)
     pixels = batch.detach().numpy().astype(np.float32)
     return torch.from_numpy(normalized(pixels, io.mean, io.std)), pixels
-
-
-def described(io: AcceleratorIO, example: Tensor) -> dict[str, str]:
-    """What enters and leaves, in words for the report."""
-    entry = f"float32 {tuple(example.shape)}"
-    if io.images == "uint8":
-        channels, height, width = example.shape[1:]
-        entry = f"uint8 pixels (1, {height}, {width}, {channels})"
-    return {"input": entry, "output": "class index" if io.result == "class" else io.result}
-
-
-def _numbers(values: Sequence[float], name: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(map(float, values))
-    except (TypeError, ValueError):
-        numbers = (math.nan,)
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{name} must be finite numbers, one a channel, not {values!r}")
-    return numbers
 
 
 def _are_pixels(batch: Tensor) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
-from ..accelerator_io import AcceleratorIO
+from ..accelerator_io import AcceleratorIO, checked_io
 from ..checks import check_batch, check_finite, check_model
 from ..deployable.check import require_deployable
 from ..errors import ExportError, VerificationError
@@ -25,7 +25,7 @@ from ..qonnx import export_qonnx
 from ..quiet import silence
 from ..state import export_state
 from ..verify import verify_export
-from .compared_images import checked_io, described, images_to_compare
+from .compared_images import images_to_compare
 from .device import check_device
 from .environment import prepare_finn
 from .execution import CannotRunError, executable
@@ -121,7 +121,7 @@ def export_finn(
     require_deployable(model, example_input, "finn", dynamo=dynamo, images=images, result=result)
     from .builder import build_config
 
-    report = FinnReport(fpga_part, clock_ns, target_fps, described(io, example_input))
+    report = FinnReport(fpga_part, clock_ns, target_fps, io.described(example_input))
     with output_folder(target, overwrite=overwrite) as folder:
         config = build_config(folder, fpga_part, target_fps, clock_ns)
         flow = _Flow(model, example_input, seen, given, folder, target, io, config, report)

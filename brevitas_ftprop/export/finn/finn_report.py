@@ -6,7 +6,26 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..tables import markdown_table, text_table
+
 __all__ = ["ExcusedInteger", "FinnReport", "StepReport"]
+
+ESTIMATES = (
+    "Resources are FINN's estimates: without the FIFOs between layers, and 0 where FINN has none "
+    "for a layer."
+)
+# Of the steps' table, with the widths in which it is printed.
+COLUMNS = {
+    "step": 12,
+    "nodes": 12,
+    "seconds": 13,
+    "images": 13,
+    "same class": 13,
+    "integers": 13,
+    "different": 13,
+    "excused": 13,
+    "max difference": 15,
+}
 
 
 @dataclass(frozen=True)
@@ -141,31 +160,26 @@ class FinnReport:
         if self.error is not None:
             lines += ["", f"**{self.error}**"]
         lines += [line for step in self.steps if step.untracked for line in ("", step.caveat)]
-        lines += ["", *_table(_STEP_COLUMNS, [_row(step) for step in self.steps])]
-        lines += ["", *_table(("end", "form"), list(self.io.items()))]
+        lines += ["", *markdown_table(list(COLUMNS), map(_row, self.steps))]
+        lines += ["", *markdown_table(("end", "form"), self.io.items())]
         if self.resources:
             totals = [(kind, f"{value:g}") for kind, value in self.resources.items()]
-            lines += ["", *_table(("estimated resource", "total"), totals)]
+            lines += ["", *markdown_table(("estimated resource", "total"), totals)]
         if self.performance:
-            measures = [(name, f"{value}") for name, value in self.performance.items()]
-            lines += ["", *_table(("estimated performance", "value"), measures)]
+            measures = self.performance.items()
+            lines += ["", *markdown_table(("estimated performance", "value"), measures)]
             lines += ["", "![Cycles and resources of each layer](dataflow.png)"]
         if self.layers:
             columns = ("layer", *next(iter(self.layers.values())))
             rows = [
-                (name, *("" if value is None else f"{value}" for value in layer.values()))
+                (name, *("" if value is None else value for value in layer.values()))
                 for name, layer in self.layers.items()
             ]
-            lines += ["", _ESTIMATES, "", *_table(columns, rows)]
+            lines += ["", ESTIMATES, "", *markdown_table(columns, rows)]
         return "\n".join(lines) + "\n"
 
     def __str__(self) -> str:
-        widths = [max(len(c), 12) for c in _STEP_COLUMNS]
-        rows = [_STEP_COLUMNS, *(_row(step) for step in self.steps)]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in rows
-        ]
+        lines = text_table(COLUMNS, map(_row, self.steps))
         lines += [step.caveat for step in self.steps if step.untracked]
         fps = self.performance.get("estimated_throughput_fps")
         if fps is not None:
@@ -174,37 +188,15 @@ class FinnReport:
         return "\n".join([*lines, self.status if self.error is None else self.error])
 
 
-_ESTIMATES = (
-    "Resources are FINN's estimates: without the FIFOs between layers, and 0 where FINN has none "
-    "for a layer."
-)
-_STEP_COLUMNS = (
-    "step",
-    "nodes",
-    "seconds",
-    "images",
-    "same class",
-    "integers",
-    "different",
-    "excused",
-    "max difference",
-)
-
-
-def _row(step: StepReport) -> tuple[str, ...]:
+def _row(step: StepReport) -> tuple[object, ...]:
     return (
         step.name,
-        str(step.nodes),
+        step.nodes,
         f"{step.seconds:.1f}",
-        str(step.images),
-        str(step.same_class),
-        str(step.compared),
-        str(step.mismatches + step.wrong_outputs),
-        str(step.excused),
+        step.images,
+        step.same_class,
+        step.compared,
+        step.mismatches + step.wrong_outputs,
+        step.excused,
         f"{step.max_difference:.3g}",
     )
-
-
-def _table(columns: tuple[str, ...], rows: list[Any]) -> list[str]:
-    lines = [columns, tuple("---" for _ in columns), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from brevitas_ftprop.export.finn.compared_images import checked_io, images_to_compare
+from brevitas_ftprop.export.accelerator_io import checked_io
+from brevitas_ftprop.export.finn.compared_images import images_to_compare
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 

@@ -1,4 +1,4 @@
-"""What enters a dataflow accelerator, and what leaves it."""
+"""What enters a dataflow accelerator: pixels instead of floats, channels last instead of first."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from qonnx.transformation.base import Transformation
 from ...node_attributes import integers_in
 from .graph_edits import attributes_of, replace
 
-__all__ = ["OUTPUT_SCALE", "ChannelsLastInput", "IntegerOutput", "Uint8Input", "normalized"]
+__all__ = ["ChannelsLastInput", "Uint8Input", "normalized"]
 
-# Key of the metadata that holds what a graph's integers are multiplied with.
-OUTPUT_SCALE = "brevitas_ftprop.output_scale"
 TO_CHANNELS_LAST = [0, 2, 3, 1]
 
 
@@ -127,33 +125,4 @@ class ChannelsLastInput(Transformation):
             model.set_tensor_shape(entry, last)
             model.set_tensor_datatype(entry, kind)
             model.set_tensor_layout(entry, data_layout.NHWC)
-        return model, False
-
-
-class IntegerOutput(Transformation):
-    """Leave out the factor behind the last integers of a graph, and note it in its metadata.
-
-    The last node is a ``Mul`` of integers with one positive number, ``OUTPUT_SCALE`` in the
-    metadata; without such a node the result has to be integers, and the factor is 1.
-
-    Raises:
-        ValueError: if the result is not integers times one positive number.
-    """
-
-    def apply(self, model: Any):
-        output = model.graph.output[0].name
-        node, factor, integers = model.find_producer(output), np.ones(1), output
-        if node.op_type == "Mul":
-            factor, integers = model.get_initializer(node.input[1]), node.input[0]
-        kind = model.get_tensor_datatype(integers)
-        if factor is None or factor.size > 1 or factor.item() <= 0 or not kind.is_integer():
-            raise ValueError("the logits are not integers times one positive number")
-        if integers != output:
-            before = model.find_producer(integers)
-            model.graph.node.remove(node)
-            before.output[0] = output
-            for reader in model.find_consumers(integers):
-                reader.input[list(reader.input).index(integers)] = output
-            model.set_tensor_datatype(output, kind)
-        model.set_metadata_prop(OUTPUT_SCALE, repr(factor.item()))
         return model, False

@@ -6,7 +6,21 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ...tables import text_table
+
 __all__ = ["Difference", "NodeReport", "RtlReport"]
+
+# With the widths in which they are printed.
+COLUMNS = {
+    "node": 4,
+    "transactions": 12,
+    "values": 9,
+    "different": 9,
+    "cycles": 8,
+    "estimate": 8,
+    "latency": 8,
+    "seconds": 7,
+}
 
 
 @dataclass(frozen=True)
@@ -119,17 +133,20 @@ class RtlReport:
         }
 
     def __str__(self) -> str:
-        width = max([4, *(len(node.name) for node in self.nodes)])
-        lines = [
-            f"{'node':{width}}  {'transactions':>12} {'values':>9} {'different':>9} "
-            f"{'cycles':>8} {'estimate':>8} {'latency':>8} {'seconds':>7}"
-        ]
-        for node in self.simulated:
-            lines.append(
-                f"{node.name:{width}}  {node.transactions:>12} {node.values:>9} "
-                f"{node.mismatches:>9} {_text(node.cycles):>8} "
-                f"{_text(node.estimated_cycles):>8} {_text(node.latency):>8} {node.seconds:>7.1f}"
+        rows = [
+            (
+                node.name,
+                node.transactions,
+                node.values,
+                node.mismatches,
+                _text(node.cycles),
+                _text(node.estimated_cycles),
+                _text(node.latency),
+                f"{node.seconds:.1f}",
             )
+            for node in self.simulated
+        ]
+        lines = text_table(COLUMNS, rows)
         lines += [
             f"{node.name}: outputs changed before they were taken in {node.unstable} cycles"
             for node in self.nodes
