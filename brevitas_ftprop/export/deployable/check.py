@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
 from ..accelerator_io import check_accelerator_io
 from ..checks import check_batch, check_model
-from ..cleaning import check_graph
+from ..cleaning import check_graph, clean_graph
 from ..errors import ExportError
 from ..state import export_state
 from .finding import ERROR, DeployReport, Finding
@@ -74,10 +75,42 @@ def check_deployable(
     check_accelerator_io(images, result)
     check_model(model)
     check_batch(example_input, name="example_input")
-    findings = list(untraced_findings(model, example_input, target))
+    return _checked(model, example_input, target, images, result, dynamo=dynamo)[0]
+
+
+def require_deployable(
+    model: Module,
+    example_input: Tensor,
+    target: str,
+    *,
+    images: str = "float",
+    result: str = "logits",
+    dynamo: bool,
+) -> ModelProto:
+    """The graph that the export to a target writes, unless ``check_deployable`` finds errors.
+
+    Raises:
+        ExportError: the first error, and how many others there are.
+    """
+    report, graph = _checked(model, example_input, target, images, result, dynamo=dynamo)
+    if graph is None:
+        first, others = report.errors[0], len(report.errors) - 1
+        more = f" (and {others} more: check_deployable lists them)" if others else ""
+        raise ExportError(f"{first.layer}: {first.message}. {first.why} Fix: {first.fix}{more}")
+    # Of the layers' names, which only findings need.
+    clean_graph(graph)
+    return graph
+
+
+def _checked(
+    model: Module, example: Tensor, target: str, images: str, result: str, *, dynamo: bool
+) -> tuple[DeployReport, ModelProto | None]:
+    """The report, and the graph if there are no errors."""
+    graph = None
+    findings = list(untraced_findings(model, example, target))
     if not any(finding.severity == ERROR for finding in findings):
         try:
-            view = trace_view(model, example_input, target, dynamo=dynamo)
+            view = trace_view(model, example, target, dynamo=dynamo)
             view = replace(view, images=images, result=result)
             with export_state(model):
                 model.eval()
@@ -85,25 +118,11 @@ def check_deployable(
                     findings += rule.findings(view)
             if not any(finding.severity == ERROR for finding in findings):
                 check_graph(view.graph.model)
+                graph = view.graph.model
         except ExportError as error:
             findings.append(_untraceable(error))
     findings.sort(key=lambda finding: finding.severity != ERROR)
-    return DeployReport(target, tuple(findings))
-
-
-def require_deployable(
-    model: Module, example_input: Tensor, target: str, *, dynamo: bool, **io: str
-) -> None:
-    """Raise what ``check_deployable`` finds.
-
-    Raises:
-        ExportError: the first error, and how many others there are.
-    """
-    errors = check_deployable(model, example_input, target, dynamo=dynamo, **io).errors
-    if errors:
-        first, others = errors[0], len(errors) - 1
-        more = f" (and {others} more: check_deployable lists them)" if others else ""
-        raise ExportError(f"{first.layer}: {first.message}. {first.why} Fix: {first.fix}{more}")
+    return DeployReport(target, tuple(findings)), graph
 
 
 def _untraceable(error: ExportError) -> Finding:

@@ -1,6 +1,6 @@
 """From a trained model to a dataflow accelerator: FINN's compiler, checked against PyTorch.
 
-Nothing here imports FINN or QONNX before it is asked to; ``passes`` does.
+FINN need not be installed to import this; ``export_finn`` says how to install it.
 """
 
 from .finn_flow import export_finn

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+
+from finn.builder.build_dataflow_config import DataflowBuildConfig
+from finn.transformation.fpgadataflow.convert_to_hw.thresholding import InferThresholdingLayer
+from finn.transformation.qonnx.convert_qonnx_to_finn import ConvertQONNXtoFINN
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation import general
+from qonnx.transformation.fold_constants import FoldConstants
+from qonnx.transformation.infer_datatypes import InferDataTypes
+from qonnx.transformation.infer_shapes import InferShapes
+from qonnx.transformation.insert_topk import InsertTopK
 
 from ..accelerator_io import AcceleratorIO
 from .execution import HARDWARE
@@ -24,11 +33,8 @@ from .tracking import apply, keep_notes
 __all__ = ["STEPS", "software_nodes"]
 
 
-def forms(model: Any, io: AcceleratorIO, config: Any) -> Any:
+def forms(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """Quantizers as thresholds, pools and averages in FINN's forms, its ends as asked for."""
-    from qonnx.transformation.infer_shapes import InferShapes
-    from qonnx.transformation.insert_topk import InsertTopK
-
     return apply(
         model,
         [
@@ -44,14 +50,8 @@ def forms(model: Any, io: AcceleratorIO, config: Any) -> Any:
     )
 
 
-def finn(model: Any, io: AcceleratorIO, config: Any) -> Any:
+def finn(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """FINN's dialect: integer weights, no Gemm, names and types everywhere."""
-    from finn.transformation.qonnx.convert_qonnx_to_finn import ConvertQONNXtoFINN
-    from qonnx.transformation import general
-    from qonnx.transformation.fold_constants import FoldConstants
-    from qonnx.transformation.infer_datatypes import InferDataTypes
-    from qonnx.transformation.infer_shapes import InferShapes
-
     return apply(
         model,
         [
@@ -66,52 +66,56 @@ def finn(model: Any, io: AcceleratorIO, config: Any) -> Any:
     )
 
 
-def streamlined(model: Any, io: AcceleratorIO, config: Any) -> Any:
+def streamlined(
+    model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig
+) -> ModelWrapper:
     """Scales and batch norms in the thresholds, convolutions as matrix products."""
     ends = [IntegerOutput()] if io.result == "integers" else []
     return apply(model, [*streamlining(model), *ends])
 
 
-def hardware(model: Any, io: AcceleratorIO, config: Any) -> Any:
+def hardware(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """Every node a hardware layer, with the smallest types that hold its integers."""
-    from finn.builder import build_dataflow_steps as finn_steps
-    from finn.transformation.fpgadataflow.convert_to_hw.thresholding import InferThresholdingLayer
-
     # By themselves, so that each new node can be told to be the quantizer that it replaces.
     model = apply(
         model, [ChannelsLastInput(transposed=io.images == "float"), InferThresholdingLayer()]
     )
-    for step in (finn_steps.step_convert_to_hw, finn_steps.step_minimize_bit_width_initial):
-        model = keep_notes(model, partial(step, cfg=config))
-    return model
+    return _built(model, config, "convert_to_hw", "minimize_bit_width_initial")
 
 
-def partition(model: Any, io: AcceleratorIO, config: Any) -> Any:
+def partition(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """One dataflow partition with all hardware layers in it."""
-    from finn.builder import build_dataflow_steps as finn_steps
-
-    return keep_notes(model, partial(finn_steps.step_create_dataflow_partition, cfg=config))
+    return _built(model, config, "create_dataflow_partition")
 
 
-def folded(model: Any, io: AcceleratorIO, config: Any) -> Any:
+def folded(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """Each layer in its RTL or HLS form, folded for the target throughput, with estimates."""
-    from finn.builder import build_dataflow_steps as finn_steps
+    return _built(
+        model,
+        config,
+        "specialize_layers",
+        "target_fps_parallelization",
+        "minimize_bit_width",
+        "generate_estimate_reports",
+    )
 
-    for step in (
-        finn_steps.step_specialize_layers,
-        finn_steps.step_target_fps_parallelization,
-        finn_steps.step_minimize_bit_width,
-        finn_steps.step_generate_estimate_reports,
-    ):
+
+def _built(model: ModelWrapper, config: DataflowBuildConfig, *names: str) -> ModelWrapper:
+    """What some steps of FINN's builder, which only ``finn_environment`` can import, make of it."""
+    from finn.builder import build_dataflow_steps
+
+    for name in names:
+        step = getattr(build_dataflow_steps, f"step_{name}")
         model = keep_notes(model, partial(step, cfg=config))
     return model
 
 
-STEPS: dict[str, Callable[[Any, AcceleratorIO, Any], Any]] = {
+Step = Callable[[ModelWrapper, AcceleratorIO, DataflowBuildConfig], ModelWrapper]
+STEPS: dict[str, Step] = {
     step.__name__: step for step in (forms, finn, streamlined, hardware, partition, folded)
 }
 
 
-def software_nodes(model: Any) -> list[str]:
+def software_nodes(model: ModelWrapper) -> list[str]:
     """Names of the nodes that are no hardware layers."""
     return [node.name for node in model.graph.node if not node.domain.startswith(HARDWARE)]

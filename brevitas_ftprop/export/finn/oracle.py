@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
 
@@ -21,6 +21,7 @@ from ..verification.reference import Reference
 from ..verification.rounding import Bounded, outward
 from .execution import run
 from .finn_report import ExcusedInteger, StepReport
+from .graph_reading import read_constant
 from .pre_activations import Interval, Lines
 from .tracking import TrackedQuantizer, tracked_quantizers
 
@@ -74,12 +75,12 @@ class Oracle:
         # What a graph's results are multiplied with to be the logits.
         self.output_scale = 1.0
         self._thresholds = {n: f.thresholds().numpy() for n, f in functions.items()}
-        reference = Reference(model, batch[:1], set(proxies))
+        self.reference = Reference(model, batch[:1], set(proxies))
         self.images: list[_Image] = []
         self._lines: defaultdict[tuple[str, Key], Lines] = defaultdict(Lines)
         for image in batch.split(1):
             captured = capture(model, every, image)
-            bounds, output_bound = reference.bounds(image, captured)
+            bounds, output_bound = self.reference.bounds(image, captured)
             levels, at_risk, intervals = {}, {}, {}
             for name, function in functions.items():
                 lowest = function.level_values[0]
@@ -97,7 +98,7 @@ class Oracle:
             image = _Image(captured.output, output_bound, levels, at_risk, intervals)
             self.images.append(image)
 
-    def compare_thresholds(self, report: StepReport, graph: Any) -> None:
+    def compare_thresholds(self, report: StepReport, graph: ModelWrapper) -> None:
         """Compare thresholds on pre-activations with the quantizers' own, to the last bit.
 
         Args:
@@ -111,23 +112,25 @@ class Oracle:
             is_pixels = quantizer.source == entry and kind == "UINT8"
             if is_pixels or (behind is not None and behind.op_type == "MaxPool"):
                 continue
-            found = graph.get_initializer(quantizer.thresholds)
+            found = read_constant(graph, quantizer.thresholds)
             wrong = found != self._own_thresholds(quantizer, graph)
             report.thresholds += wrong.size
             report.mismatches += int(wrong.sum())
             if wrong.any() and report.first_difference is None:
                 report.first_difference = f"{quantizer.node} ({quantizer.name})"
 
-    def _own_thresholds(self, quantizer: TrackedQuantizer, graph: Any) -> np.ndarray:
+    def _own_thresholds(self, quantizer: TrackedQuantizer, graph: ModelWrapper) -> np.ndarray:
         """The quantizer's own thresholds as a graph would have them, (1 or C, n)."""
         expected = self._thresholds[quantizer.name]
-        count = graph.get_initializer(quantizer.thresholds).shape[1]
+        count = read_constant(graph, quantizer.thresholds).shape[1]
         largest = np.finfo(np.float32).max
         # A sign of two bits has its one threshold twice.
         repeated = expected.repeat(count // expected.shape[1], axis=1)
         return np.clip(repeated, -largest, largest)
 
-    def compare(self, report: StepReport, index: int, graph: Any, entry: np.ndarray) -> None:
+    def compare(
+        self, report: StepReport, index: int, graph: ModelWrapper, entry: np.ndarray
+    ) -> None:
         """Compare one image's tensors in a step's graph, and add to the report.
 
         Args:
@@ -175,7 +178,7 @@ class Oracle:
         self,
         report: StepReport,
         image: _Image,
-        graph: Any,
+        graph: ModelWrapper,
         quantizer: TrackedQuantizer,
         source: np.ndarray,
         found: np.ndarray,
@@ -194,7 +197,7 @@ class Oracle:
         source = np.moveaxis(source, -1, 1) if quantizer.channels_last else source
         source = source.reshape(found.shape).astype(np.float64)
         own = self._own_thresholds(quantizer, graph)
-        theirs = graph.get_initializer(quantizer.thresholds)
+        theirs = read_constant(graph, quantizer.thresholds)
         if np.all(own == theirs):
             return interval.holds(source)
         lines = self._lines[report.file, key]

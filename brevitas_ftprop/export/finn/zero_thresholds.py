@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-__all__ = ["fix_thresholds_of_minus_one_and_zero"]
+from qonnx.core.datatype import DataType
 
-MARK = "_brevitas_ftprop_original"
+from .borrowed import replaced
+
+__all__ = ["thresholds_of_minus_one_and_zero"]
 
 
-def fix_thresholds_of_minus_one_and_zero() -> None:
+@contextmanager
+def thresholds_of_minus_one_and_zero() -> Iterator[None]:
     """Let FINN's ``Thresholding`` keep thresholds whose smallest is -1 and whose largest is 0.
 
-    It takes the smallest type that holds -1, which is BIPOLAR and holds no 0, and stops. Such
-    layers get INT2; all others go through FINN's own function.
+    It takes the smallest type that holds -1, which is BIPOLAR and holds no 0, and stops. In the
+    block such layers get INT2; all others go through FINN's own function.
 
     References:
         finn-plus 1.6.1, ``Thresholding.minimize_weight_bit_width`` (it knows of all zeros only).
@@ -22,16 +27,16 @@ def fix_thresholds_of_minus_one_and_zero() -> None:
     from finn.custom_op.fpgadataflow.rtl.thresholding_rtl import Thresholding_rtl
     from finn.custom_op.fpgadataflow.thresholding import Thresholding
 
-    for layer in (Thresholding, Thresholding_hls, Thresholding_rtl):
-        original = layer.__dict__.get("minimize_weight_bit_width")
-        if original is not None and not hasattr(original, MARK):
-            layer.minimize_weight_bit_width = _fixed(original)
+    name = Thresholding.minimize_weight_bit_width.__name__
+    with ExitStack() as stack:
+        for layer in (Thresholding, Thresholding_hls, Thresholding_rtl):
+            if name in vars(layer):
+                stack.enter_context(replaced(layer, name, _fixed(vars(layer)[name])))
+        yield
 
 
-def _fixed(original: Any) -> Any:
+def _fixed(original: Callable[..., Any]) -> Callable[..., Any]:
     def minimize_weight_bit_width(self: Any, model: Any, datatype_only: bool = False) -> Any:
-        from qonnx.core.datatype import DataType
-
         name = self.onnx_node.input[1]
         thresholds = model.get_initializer(name)
         is_hit = thresholds is not None and (thresholds.min(), thresholds.max()) == (-1, 0)
@@ -41,5 +46,4 @@ def _fixed(original: Any) -> Any:
         model.set_tensor_datatype(name, DataType["INT2"])
         return DataType["INT2"]
 
-    setattr(minimize_weight_bit_width, MARK, original)
     return minimize_weight_bit_width

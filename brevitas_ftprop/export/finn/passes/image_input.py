@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from onnx import NodeProto
 from qonnx.core import data_layout
 from qonnx.core.datatype import DataType
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ...node_attributes import integers_in
-from .graph_edits import attributes_of, replace
+from ..graph_reading import attributes_of, read_constant, shape_of
+from .graph_edits import add_tensor, replace, rewired
 
 __all__ = ["ChannelsLastInput", "Uint8Input", "normalized"]
 
@@ -54,7 +54,7 @@ class Uint8Input(Transformation):
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         entry = model.graph.input[0].name
         consumers = model.find_consumers(entry)
         if len(consumers) != 1 or consumers[0].op_type != "MultiThreshold":
@@ -63,7 +63,7 @@ class Uint8Input(Transformation):
                 "such as the hardware forms have"
             )
         (node,) = consumers
-        channels = model.get_tensor_shape(entry)[1]
+        channels = shape_of(model, entry)[1]
         if not len(self.mean) == len(self.std) == channels:
             raise ValueError(
                 f"mean and std need one number for each of {channels} channels, not "
@@ -71,7 +71,7 @@ class Uint8Input(Transformation):
             )
         pixels = np.arange(256).reshape(1, 1, 256, 1).repeat(channels, axis=1)
         seen = normalized(pixels, self.mean, self.std).reshape(channels, 256, 1)
-        thresholds = model.get_initializer(node.input[1])
+        thresholds = read_constant(model, node.input[1])
         reached = (seen >= thresholds[:, None, :]).argmax(axis=1)
         never = ~(seen >= thresholds[:, None, :]).any(axis=1)
         if thresholds.shape[0] == 1:
@@ -96,7 +96,7 @@ class ChannelsLastInput(Transformation):
         super().__init__()
         self.transposed = transposed
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         entry = model.graph.input[0].name
         quantizers = model.find_consumers(entry)
         if len(quantizers) != 1 or quantizers[0].op_type != "MultiThreshold":
@@ -106,23 +106,16 @@ class ChannelsLastInput(Transformation):
         if len(behind) != 1 or integers_in(behind[0], "perm", ()) != TO_CHANNELS_LAST:
             return model, False
         (transpose,) = behind
-        last = model.get_tensor_shape(transpose.output[0])
-        first, second = NodeProto(), NodeProto()
-        first.CopyFrom(transpose)
-        second.CopyFrom(quantizer)
-        attributes_of(second).set_nodeattr("data_layout", "NHWC")
-        second.output[0] = transpose.output[0]
+        last = shape_of(model, transpose.output[0])
+        kind, new = model.get_tensor_datatype(entry), []
+        images = add_tensor(model, last) if self.transposed else entry
         if self.transposed:
-            moved = model.make_new_valueinfo_name()
-            model.set_tensor_shape(moved, last)
-            model.set_tensor_layout(moved, data_layout.NHWC)
-            first.input[0], first.output[0] = entry, moved
-            second.input[0] = moved
-            replace(model, [quantizer, transpose], [first, second])
-        else:
-            kind = model.get_tensor_datatype(entry)
-            replace(model, [quantizer, transpose], [second])
+            new.append(rewired(transpose, entry, images))
+        new.append(rewired(quantizer, images, transpose.output[0]))
+        attributes_of(new[-1]).set_nodeattr("data_layout", "NHWC")
+        replace(model, [quantizer, transpose], new)
+        if not self.transposed:
             model.set_tensor_shape(entry, last)
             model.set_tensor_datatype(entry, kind)
-            model.set_tensor_layout(entry, data_layout.NHWC)
+        model.set_tensor_layout(images, data_layout.NHWC)
         return model, False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
+
+from ..graph_reading import initializer
 
 __all__ = ["OUTPUT_SCALE", "IntegerOutput"]
 
@@ -23,16 +24,18 @@ class IntegerOutput(Transformation):
         ValueError: if the result is not integers times one positive number.
     """
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         output = model.graph.output[0].name
         node, factor, integers = model.find_producer(output), np.ones(1), output
-        if node.op_type == "Mul":
-            factor, integers = model.get_initializer(node.input[1]), node.input[0]
+        if node is not None and node.op_type == "Mul":
+            factor, integers = initializer(model, node.input[1]), node.input[0]
         kind = model.get_tensor_datatype(integers)
         if factor is None or factor.size > 1 or factor.item() <= 0 or not kind.is_integer():
             raise ValueError("the logits are not integers times one positive number")
         if integers != output:
             before = model.find_producer(integers)
+            assert node is not None
+            assert before is not None
             model.graph.node.remove(node)
             before.output[0] = output
             for reader in model.find_consumers(integers):

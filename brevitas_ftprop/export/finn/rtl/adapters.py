@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from onnx import NodeProto
 
 from ..execution import HARDWARE
 from .design import Adapter, stream_design, stream_obstacle
@@ -21,12 +21,12 @@ ADAPTERS: dict[str, Adapter] = {
 }
 
 
-def adapter_of(node: Any) -> Adapter | None:
+def adapter_of(node: NodeProto) -> Adapter | None:
     """The adapter of a node's operator, or None."""
     return ADAPTERS.get(node.op_type) if node.domain == f"{HARDWARE}.rtl" else None
 
 
-def reason_for(node: Any) -> str | None:
+def reason_for(node: NodeProto) -> str | None:
     """Why no node of this operator is simulated, or None.
 
     >>> from onnx.helper import make_node

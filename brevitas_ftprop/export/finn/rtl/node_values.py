@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
 
 from ...errors import VerificationError
 from ...quiet import silence
@@ -15,7 +16,9 @@ from ..execution import executable
 __all__ = ["execute"]
 
 
-def execute(model: Any, batch: NDArray[np.float32], tensors: Iterable[str]) -> dict[str, NDArray]:
+def execute(
+    model: ModelWrapper, batch: NDArray[np.float32], tensors: Iterable[str]
+) -> dict[str, NDArray]:
     """Run a partition image by image and record some of its tensors.
 
     Args:
@@ -29,8 +32,6 @@ def execute(model: Any, batch: NDArray[np.float32], tensors: Iterable[str]) -> d
     Raises:
         VerificationError: if the executor cannot run the partition.
     """
-    from qonnx.core.onnx_exec import execute_onnx
-
     constants = {tensor.name for tensor in model.graph.initializer}
     (source,) = (v.name for v in model.graph.input if v.name not in constants)
     kept: dict[str, list[NDArray]] = {name: [] for name in tensors}

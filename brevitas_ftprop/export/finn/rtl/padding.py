@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from qonnx.core.modelwrapper import ModelWrapper
 
 from .design import Adapter, Design, Target, stream_design, stream_obstacle
+
+if TYPE_CHECKING:
+    from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
 __all__ = ["PADDING"]
 
 
-def _design(op: Any, model: Any, folder: Path, target: Target) -> Design:
+def _design(op: HWCustomOp, model: ModelWrapper, folder: Path, target: Target) -> Design:
     return replace(stream_design(op, model, folder, target), runs_ahead=True)
 
 
