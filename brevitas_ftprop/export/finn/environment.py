@@ -28,9 +28,10 @@ def finn_environment() -> Iterator[None]:
     """Set FINN up in the block: settings, build folder, simulator stubs, two corrected functions.
 
     FINN's builder imports names of Vivado's simulator, which only its own command line provides;
-    they are stubbed, and nothing here calls them. ``FINN_BUILD_DIR`` is left alone where it is set.
-    Behind the block, however it ends, FINN, QONNX and the environment are as they were; blocks
-    within each other or in several threads share one environment, until the last of them ends.
+    they are stubbed, and nothing here calls them. ``FINN_BUILD_DIR`` is left alone where it is set,
+    and is a folder of the block's own otherwise. Behind the block, however it ends, FINN, QONNX and
+    the environment are as they were; blocks within each other or in several threads share one
+    environment, until the last of them ends.
 
     Raises:
         ImportError: if finn-plus is not installed; says how to install it.
@@ -73,13 +74,13 @@ def _set_up() -> ExitStack:
 
 @contextmanager
 def _own_variables() -> Iterator[None]:
-    """A build folder that exists, and FINN's variables as they were behind the block."""
+    """A build folder for the block, and FINN's variables as they were behind it."""
     before = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    folder = os.path.join(tempfile.gettempdir(), "brevitas_ftprop_finn")
-    try:
-        os.makedirs(os.environ.setdefault("FINN_BUILD_DIR", folder), exist_ok=True)
-        yield
-    finally:
-        for name in VARIABLES:
-            os.environ.pop(name, None)
-        os.environ.update(before)
+    with tempfile.TemporaryDirectory(prefix="finn-", ignore_cleanup_errors=True) as folder:
+        try:
+            os.makedirs(os.environ.setdefault("FINN_BUILD_DIR", folder), exist_ok=True)
+            yield
+        finally:
+            for name in VARIABLES:
+                os.environ.pop(name, None)
+            os.environ.update(before)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -103,12 +104,17 @@ def test_flows_follow_each_other_also_behind_one_that_failed_and_leave_finn_unto
 
 
 def test_an_error_in_the_block_restores_all_of_it(assert_untouched):
+    folders = []
+
     def fails():
         assert is_set_up()
+        folders.append(Path(os.environ["FINN_BUILD_DIR"]))
+        assert folders[0].is_dir()
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), finn_environment():
         fails()
+    assert not folders[0].exists()
     assert_untouched()
 
 
