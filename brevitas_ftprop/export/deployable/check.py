@@ -75,24 +75,19 @@ def check_deployable(
     check_accelerator_io(images, result)
     check_model(model)
     check_batch(example_input, name="example_input")
-    return _checked(model, example_input, target, images, result, dynamo=dynamo)[0]
+    options = {"images": images, "result": result}
+    return _checked(model, example_input, target, dynamo=dynamo, **options)[0]
 
 
 def require_deployable(
-    model: Module,
-    example_input: Tensor,
-    target: str,
-    *,
-    images: str = "float",
-    result: str = "logits",
-    dynamo: bool,
+    model: Module, example_input: Tensor, target: str, *, dynamo: bool, **io: str
 ) -> ModelProto:
     """The graph that the export to a target writes, unless ``check_deployable`` finds errors.
 
     Raises:
         ExportError: the first error, and how many others there are.
     """
-    report, graph = _checked(model, example_input, target, images, result, dynamo=dynamo)
+    report, graph = _checked(model, example_input, target, dynamo=dynamo, **io)
     if graph is None:
         first, others = report.errors[0], len(report.errors) - 1
         more = f" (and {others} more: check_deployable lists them)" if others else ""
@@ -103,7 +98,7 @@ def require_deployable(
 
 
 def _checked(
-    model: Module, example: Tensor, target: str, images: str, result: str, *, dynamo: bool
+    model: Module, example: Tensor, target: str, *, dynamo: bool, **io: str
 ) -> tuple[DeployReport, ModelProto | None]:
     """The report, and the graph if there are no errors."""
     graph = None
@@ -111,7 +106,7 @@ def _checked(
     if not any(finding.severity == ERROR for finding in findings):
         try:
             view = trace_view(model, example, target, dynamo=dynamo)
-            view = replace(view, images=images, result=result)
+            view = replace(view, **io)
             with export_state(model):
                 model.eval()
                 for rule in RULES_BY_TARGET[target].values():

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from .borrowed import replaced
-from .exact_identities import only_exact_identities
-from .zero_thresholds import thresholds_of_minus_one_and_zero
+from qonnx.transformation.remove import RemoveIdentityOps
+
+from .exact_identities import remove_exact_identities
+from .zero_thresholds import layers_that_hold_minus_one_and_zero
 
 __all__ = ["finn_environment"]
 
@@ -62,14 +63,28 @@ def _set_up() -> ExitStack:
         raise ImportError(f"the FINN flow needs finn-plus: {INSTALL}") from error
     with ExitStack() as stack:
         stack.enter_context(_own_variables())
-        stack.enter_context(replaced(settings, "_SETTINGS", settings._SETTINGS))
+        stack.enter_context(_replaced(settings, "_SETTINGS", settings._SETTINGS))
         if settings._SETTINGS is None:
             settings.initialize_dummy_settings()
         for name in finn.xsi._LAZY_NAMES - vars(finn.xsi).keys():
-            stack.enter_context(replaced(finn.xsi, name, object))
-        stack.enter_context(thresholds_of_minus_one_and_zero())
-        stack.enter_context(only_exact_identities())
+            stack.enter_context(_replaced(finn.xsi, name, object))
+        for layer, name, method in layers_that_hold_minus_one_and_zero():
+            stack.enter_context(_replaced(layer, name, method))
+        stack.enter_context(_replaced(RemoveIdentityOps, "apply", remove_exact_identities))
         return stack.pop_all()
+
+
+@contextmanager
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """Let an attribute have another value in the block, or be there at all."""
+    before = {key: known for key, known in vars(owner).items() if key == name}
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+        for key, known in before.items():
+            setattr(owner, key, known)
 
 
 @contextmanager

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 import numpy as np
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.transformation.remove import RemoveIdentityOps, remove_node_and_rewire
 
-from .borrowed import replaced
-
-__all__ = ["only_exact_identities"]
+__all__ = ["remove_exact_identities"]
 
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 
 
-def only_exact_identities() -> AbstractContextManager[None]:
-    """Let QONNX's ``RemoveIdentityOps`` keep constants that are near 0 or 1, in a block.
+def remove_exact_identities(
+    self: RemoveIdentityOps, model: ModelWrapper
+) -> tuple[ModelWrapper, bool]:
+    """What ``RemoveIdentityOps.apply`` is to do: keep constants that are near 0 or 1.
 
-    It takes a shift below 1e-5 for none. A batch norm that gives values as small is then lost, and
-    with it the thresholds that follow.
+    QONNX takes a shift below 1e-5 for none. A batch norm that gives values as small is then lost,
+    and with it the thresholds that follow.
 
     References:
         qonnx 1.0.0, ``qonnx.transformation.remove.RemoveIdentityOps``.
     """
-    return replaced(RemoveIdentityOps, "apply", _apply)
-
-
-def _apply(self: RemoveIdentityOps, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
     removed = [node for node in model.graph.node if _is_identity(model, node)]
     for node in removed:
         remove_node_and_rewire(model, node)

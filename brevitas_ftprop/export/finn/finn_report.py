@@ -16,16 +16,9 @@ ESTIMATES = (
 )
 # Of the steps' table, with the widths in which it is printed.
 COLUMNS = {
-    "step": 12,
-    "nodes": 12,
-    "seconds": 13,
-    "images": 13,
-    "same class": 13,
-    "integers": 13,
-    "different": 13,
-    "excused": 13,
-    "max difference": 15,
-}
+    "step": 12, "nodes": 12, "seconds": 13, "images": 13, "same class": 13,
+    "integers": 13, "different": 13, "excused": 13, "max difference": 15,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,6 +95,14 @@ class StepReport:
         """Whether the step's graph computes what PyTorch computes."""
         return self.first_difference is None
 
+    @property
+    def row(self) -> tuple[object, ...]:
+        """What stands in the table of the steps."""
+        seconds, largest = f"{self.seconds:.1f}", f"{self.max_difference:.3g}"
+        counts = self.images, self.same_class, self.compared
+        different = self.mismatches + self.wrong_outputs
+        return (self.name, self.nodes, seconds, *counts, different, self.excused, largest)
+
 
 @dataclass
 class FinnReport:
@@ -160,7 +161,7 @@ class FinnReport:
         if self.error is not None:
             lines += ["", f"**{self.error}**"]
         lines += [line for step in self.steps if step.untracked for line in ("", step.caveat)]
-        lines += ["", *markdown_table(list(COLUMNS), map(_row, self.steps))]
+        lines += ["", *markdown_table(list(COLUMNS), [step.row for step in self.steps])]
         lines += ["", *markdown_table(("end", "form"), self.io.items())]
         if self.resources:
             totals = [(kind, f"{value:g}") for kind, value in self.resources.items()]
@@ -179,24 +180,10 @@ class FinnReport:
         return "\n".join(lines) + "\n"
 
     def __str__(self) -> str:
-        lines = text_table(COLUMNS, map(_row, self.steps))
+        lines = text_table(COLUMNS, [step.row for step in self.steps])
         lines += [step.caveat for step in self.steps if step.untracked]
         fps = self.performance.get("estimated_throughput_fps")
         if fps is not None:
             totals = ", ".join(f"{kind} {value:g}" for kind, value in self.resources.items())
             lines.append(f"estimated {fps:.0f} frames a second on {self.fpga_part}: {totals}")
         return "\n".join([*lines, self.status if self.error is None else self.error])
-
-
-def _row(step: StepReport) -> tuple[object, ...]:
-    return (
-        step.name,
-        step.nodes,
-        f"{step.seconds:.1f}",
-        step.images,
-        step.same_class,
-        step.compared,
-        step.mismatches + step.wrong_outputs,
-        step.excused,
-        f"{step.max_difference:.3g}",
-    )

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from qonnx.core.datatype import DataType
 
-from .borrowed import replaced
-
-__all__ = ["thresholds_of_minus_one_and_zero"]
+__all__ = ["layers_that_hold_minus_one_and_zero"]
 
 
-@contextmanager
-def thresholds_of_minus_one_and_zero() -> Iterator[None]:
-    """Let FINN's ``Thresholding`` keep thresholds whose smallest is -1 and whose largest is 0.
+def layers_that_hold_minus_one_and_zero() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+    """Classes of FINN, and the methods with which they keep thresholds from -1 to 0.
 
-    It takes the smallest type that holds -1, which is BIPOLAR and holds no 0, and stops. In the
-    block such layers get INT2; all others go through FINN's own function.
+    FINN's own takes the smallest type that holds -1, which is BIPOLAR and holds no 0, and stops.
+    Layers whose smallest threshold is -1 and whose largest is 0 get INT2 here; all others go
+    through FINN's own method.
 
     References:
         finn-plus 1.6.1, ``Thresholding.minimize_weight_bit_width`` (it knows of all zeros only).
@@ -28,11 +25,9 @@ def thresholds_of_minus_one_and_zero() -> Iterator[None]:
     from finn.custom_op.fpgadataflow.thresholding import Thresholding
 
     name = Thresholding.minimize_weight_bit_width.__name__
-    with ExitStack() as stack:
-        for layer in (Thresholding, Thresholding_hls, Thresholding_rtl):
-            if name in vars(layer):
-                stack.enter_context(replaced(layer, name, _fixed(vars(layer)[name])))
-        yield
+    for layer in (Thresholding, Thresholding_hls, Thresholding_rtl):
+        if name in vars(layer):
+            yield layer, name, _fixed(vars(layer)[name])
 
 
 def _fixed(original: Callable[..., Any]) -> Callable[..., Any]:

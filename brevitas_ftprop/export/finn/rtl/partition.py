@@ -19,7 +19,7 @@ from ...errors import DamagedFileError, VerificationError
 from ..execution import HARDWARE
 from ..graph_reading import shape_of
 
-__all__ = ["check_batch", "check_names", "check_values", "load_partition"]
+__all__ = ["check_batch", "check_names", "check_values", "inputs_of", "load_partition"]
 
 PARENT = "StreamingDataflowPartition"
 
@@ -59,11 +59,11 @@ def load_partition(
         raise VerificationError(
             f"the nodes of {label} are neither RTL nor HLS yet: run FINN's SpecializeLayers first"
         )
-    if len(_inputs(model)) != 1:
+    if len(inputs_of(model)) != 1:
         raise VerificationError(
-            f"{label} has {len(_inputs(model))} inputs; partitions with one can be simulated"
+            f"{label} has {len(inputs_of(model))} inputs; partitions with one can be simulated"
         )
-    if min(model.get_tensor_shape(_inputs(model)[0]) or [0]) < 1:
+    if min(model.get_tensor_shape(inputs_of(model)[0]) or [0]) < 1:
         raise DamagedFileError(f"the input of {label} has no fixed shape")
     return model
 
@@ -82,7 +82,7 @@ def check_batch(batch: NDArray | torch.Tensor, model: ModelWrapper) -> NDArray[n
             f"the batch must be a numpy array or torch tensor of numbers, got "
             f"{getattr(batch, 'dtype', type(batch).__name__)}"
         )
-    name = _inputs(model)[0]
+    name = inputs_of(model)[0]
     shape = tuple(shape_of(model, name))
     if batch.ndim != len(shape) or batch.shape[1:] != shape[1:] or batch.shape[0] % shape[0]:
         wanted = ", ".join(map(str, shape[1:]))
@@ -143,6 +143,7 @@ def _read(path: Path) -> ModelProto:
     return model
 
 
-def _inputs(model: ModelWrapper) -> list[str]:
+def inputs_of(model: ModelWrapper) -> list[str]:
+    """Names of the inputs that are no constants."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value.name for value in model.graph.input if value.name not in constants]

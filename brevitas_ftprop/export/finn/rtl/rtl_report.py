@@ -12,15 +12,9 @@ __all__ = ["Difference", "NodeReport", "RtlReport"]
 
 # With the widths in which they are printed.
 COLUMNS = {
-    "node": 4,
-    "transactions": 12,
-    "values": 9,
-    "different": 9,
-    "cycles": 8,
-    "estimate": 8,
-    "latency": 8,
-    "seconds": 7,
-}
+    "node": 4, "transactions": 12, "values": 9, "different": 9,
+    "cycles": 8, "estimate": 8, "latency": 8, "seconds": 7,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,6 +82,13 @@ class NodeReport:
         """Whether the RTL gave the executor's values without breaking a rule, or was not run."""
         return self.mismatches == 0 and self.unstable == 0 and self.failure is None
 
+    @property
+    def row(self) -> tuple[object, ...]:
+        """What stands in the printed table."""
+        cycles = map(_text, (self.cycles, self.estimated_cycles, self.latency))
+        counts = self.transactions, self.values, self.mismatches
+        return (self.name, *counts, *cycles, f"{self.seconds:.1f}")
+
 
 @dataclass
 class RtlReport:
@@ -133,20 +134,7 @@ class RtlReport:
         }
 
     def __str__(self) -> str:
-        rows = [
-            (
-                node.name,
-                node.transactions,
-                node.values,
-                node.mismatches,
-                _text(node.cycles),
-                _text(node.estimated_cycles),
-                _text(node.latency),
-                f"{node.seconds:.1f}",
-            )
-            for node in self.simulated
-        ]
-        lines = text_table(COLUMNS, rows)
+        lines = text_table(COLUMNS, [node.row for node in self.simulated])
         lines += [
             f"{node.name}: outputs changed before they were taken in {node.unstable} cycles"
             for node in self.nodes
