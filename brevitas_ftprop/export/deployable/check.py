@@ -43,8 +43,8 @@ def check_deployable(
 
     The model is traced once, as the export does, and the graph and the PyTorch quantizers are
     inspected; neither is changed, and neither FINN nor hls4ml is needed. No errors means that the
-    export with the same exporter and edges succeeds, and for ``"finn"`` that it ends in a verified
-    partition; each error means that it would fail.
+    export with the same options succeeds, and for ``"finn"`` that it ends in a verified partition;
+    each error means that it would fail.
 
     Args:
         model: float32 model on the CPU with Brevitas layers, any training mode.

@@ -37,8 +37,8 @@ def judge(
         monkeypatch.setattr(finn_flow, "require_deployable", unasked)
 
         state = {name: value.clone() for name, value in model.state_dict().items()}
-        edges = {name: options[name] for name in ("images", "result") if name in options}
-        report = check_deployable(model, example, dynamo=dynamo, **edges)
+        io = {name: options[name] for name in ("images", "result") if name in options}
+        report = check_deployable(model, example, dynamo=dynamo, **io)
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
         try:
             export_finn(
