@@ -15,22 +15,26 @@ References:
     ICLR 2018, arXiv:1710.11573.
 """
 
-from . import handlers, quant, traced_quant_tensor
+from typing import TYPE_CHECKING, Any
+
+from . import export, handlers, quant, traced_quant_tensor
 from .convert import SwapReport, restore_quantizers, swap_quantizers
-from .export import (
-    DeployReport,
-    VerifyReport,
-    check_deployable,
-    export_finn,
-    export_hls4ml,
-    export_qcdq,
-    export_qonnx,
-    simulate_rtl,
-    verify_export,
-)
 from .monitor import Monitor
 from .proxy import advance_rules
 from .rules import RULES, Rule, get_rule, register
+
+if TYPE_CHECKING:
+    from .export import (
+        DeployReport,
+        VerifyReport,
+        check_deployable,
+        export_finn,
+        export_hls4ml,
+        export_qcdq,
+        export_qonnx,
+        simulate_rtl,
+        verify_export,
+    )
 
 __version__ = "0.1.0"
 
@@ -58,3 +62,14 @@ __all__ = [
     "traced_quant_tensor",
     "verify_export",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Names of ``export``, which imports them when they are asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(export, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

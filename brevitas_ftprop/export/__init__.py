@@ -1,14 +1,22 @@
-"""Export to QONNX and QCDQ files and to FINN, and proof that they compute what was trained."""
+"""Export to QONNX and QCDQ files and to FINN, and proof that they compute what was trained.
 
-from .deployable import DeployReport, Finding, check_deployable
+Each name is imported when it is asked for, with the compilers and exporters that it needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import ExportError, MissingToolError, VerificationError
-from .finn import FinnReport, export_finn
-from .finn.rtl import RtlReport, simulate_rtl
-from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
-from .qcdq import export_qcdq
-from .qonnx import export_qonnx
-from .verification.report import Excused, OutputReport, QuantizerReport, VerifyReport
-from .verify import verify_export
+
+if TYPE_CHECKING:
+    from .deployable import DeployReport, Finding, check_deployable
+    from .finn import FinnReport, export_finn
+    from .finn.rtl import RtlReport, simulate_rtl
+    from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
+    from .qcdq import export_qcdq
+    from .qonnx import export_qonnx
+    from .verification.report import Excused, OutputReport, QuantizerReport, VerifyReport
+    from .verify import verify_export
 
 __all__ = [
     "DeployReport",
@@ -32,3 +40,25 @@ __all__ = [
     "simulate_rtl",
     "verify_export",
 ]
+
+HOMES = {
+    "deployable": ("DeployReport", "Finding", "check_deployable"),
+    "finn": ("FinnReport", "export_finn"),
+    "finn.rtl": ("RtlReport", "simulate_rtl"),
+    "hls4ml": ("Hls4mlReport", "LayerReport", "export_hls4ml"),
+    "qcdq": ("export_qcdq",),
+    "qonnx": ("export_qonnx",),
+    "verification.report": ("Excused", "OutputReport", "QuantizerReport", "VerifyReport"),
+    "verify": ("verify_export",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,9 +14,10 @@ from .quantizers import kind_of, quantizer_proxies
 from .state import export_state
 from .verification.comparison import Verification
 from .verification.graphs import input_shape, load_tagged
+from .verification.reference import Reference
 from .verification.report import VerifyReport
 
-__all__ = ["verify_export"]
+__all__ = ["verified", "verify_export"]
 
 
 def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) -> VerifyReport:
@@ -60,6 +61,16 @@ def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) ->
     ...     verify_export(model, path, torch.randn(8, 4)).ok
     True
     """
+    return verified(model, path, batch)
+
+
+def verified(
+    model: Module,
+    path: str | os.PathLike[str],
+    batch: Tensor,
+    reference: Reference | None = None,
+) -> VerifyReport:
+    """``verify_export``, with a reference of the model where there is one already."""
     check_model(model)
     check_batch(batch, name="batch")
     batch = batch.detach()
@@ -69,7 +80,7 @@ def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) ->
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
     with export_state(model), torch.autocast("cpu", enabled=False):
         model.eval()
-        return Verification(model, proxies, graph, sites, path).run(batch)
+        return Verification(model, proxies, graph, sites, path, reference).run(batch)
 
 
 def _check_shape(batch: Tensor, shape: tuple[int, ...], path: Path) -> None:

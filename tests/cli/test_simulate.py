@@ -24,8 +24,8 @@ def test_a_partition_is_built_and_its_rtl_simulated(run, folder, monkeypatch):
     found = json.loads(result.stdout)
     assert found["ok"]
     assert found["target_fps"] == 5000
-    assert found["edges"]["input"] == "uint8 pixels (1, 8, 8, 3)"
-    assert found["edges"]["output"] == "class index"
+    assert found["io"]["input"] == "uint8 pixels (1, 8, 8, 3)"
+    assert found["io"]["output"] == "class index"
     partition = ("simulate", "fpga/7_folded.onnx", "--node", "Thresholding_rtl_0", "--json")
     if find_verilator() and find_compiler():
         result = run(*partition)

@@ -32,7 +32,7 @@ def test_its_fast_form_ends_in_a_verified_accelerator(export_fpga, tmp_path, cap
     report = json.loads((tmp_path / "accelerator" / "report.json").read_text())
     assert report["ok"]
     assert report["steps"][-1]["compared"] > 1000
-    assert report["edges"]["input"] == "uint8 pixels (1, 16, 16, 3)"
+    assert report["io"]["input"] == "uint8 pixels (1, 16, 16, 3)"
     # The command line names this factory and this file.
     trained = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     export_fpga.build_model().load_state_dict(trained)

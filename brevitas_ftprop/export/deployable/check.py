@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
+from ..accelerator_io import check_accelerator_io
 from ..checks import check_batch, check_model
-from ..cleaning import check_graph
-from ..edges import check_edges
+from ..cleaning import check_graph, clean_graph
 from ..errors import ExportError
 from ..state import export_state
 from .finding import ERROR, DeployReport, Finding
@@ -42,8 +43,8 @@ def check_deployable(
 
     The model is traced once, as the export does, and the graph and the PyTorch quantizers are
     inspected; neither is changed, and neither FINN nor hls4ml is needed. No errors means that the
-    export with the same exporter and edges succeeds, and for ``"finn"`` that it ends in a verified
-    partition; each error means that it would fail.
+    export with the same options succeeds, and for ``"finn"`` that it ends in a verified partition;
+    each error means that it would fail.
 
     Args:
         model: float32 model on the CPU with Brevitas layers, any training mode.
@@ -71,39 +72,52 @@ def check_deployable(
     """
     if target not in RULES_BY_TARGET:
         raise ValueError(f"target must be one of {', '.join(RULES_BY_TARGET)}, not {target!r}")
-    check_edges(images, result)
+    check_accelerator_io(images, result)
     check_model(model)
     check_batch(example_input, name="example_input")
-    findings = list(untraced_findings(model, example_input, target))
+    options = {"images": images, "result": result}
+    return _checked(model, example_input, target, dynamo=dynamo, **options)[0]
+
+
+def require_deployable(
+    model: Module, example_input: Tensor, target: str, *, dynamo: bool, **io: str
+) -> ModelProto:
+    """The graph that the export to a target writes, unless ``check_deployable`` finds errors.
+
+    Raises:
+        ExportError: the first error, and how many others there are.
+    """
+    report, graph = _checked(model, example_input, target, dynamo=dynamo, **io)
+    if graph is None:
+        first, others = report.errors[0], len(report.errors) - 1
+        more = f" (and {others} more: check_deployable lists them)" if others else ""
+        raise ExportError(f"{first.layer}: {first.message}. {first.why} Fix: {first.fix}{more}")
+    # Of the layers' names, which only findings need.
+    clean_graph(graph)
+    return graph
+
+
+def _checked(
+    model: Module, example: Tensor, target: str, *, dynamo: bool, **io: str
+) -> tuple[DeployReport, ModelProto | None]:
+    """The report, and the graph if there are no errors."""
+    graph = None
+    findings = list(untraced_findings(model, example, target))
     if not any(finding.severity == ERROR for finding in findings):
         try:
-            view = trace_view(model, example_input, target, dynamo=dynamo)
-            view = replace(view, images=images, result=result)
+            view = trace_view(model, example, target, dynamo=dynamo)
+            view = replace(view, **io)
             with export_state(model):
                 model.eval()
                 for rule in RULES_BY_TARGET[target].values():
                     findings += rule.findings(view)
             if not any(finding.severity == ERROR for finding in findings):
                 check_graph(view.graph.model)
+                graph = view.graph.model
         except ExportError as error:
             findings.append(_untraceable(error))
     findings.sort(key=lambda finding: finding.severity != ERROR)
-    return DeployReport(target, tuple(findings))
-
-
-def require_deployable(
-    model: Module, example_input: Tensor, target: str, *, dynamo: bool, **edges: str
-) -> None:
-    """Raise what ``check_deployable`` finds.
-
-    Raises:
-        ExportError: the first error, and how many others there are.
-    """
-    errors = check_deployable(model, example_input, target, dynamo=dynamo, **edges).errors
-    if errors:
-        first, others = errors[0], len(errors) - 1
-        more = f" (and {others} more: check_deployable lists them)" if others else ""
-        raise ExportError(f"{first.layer}: {first.message}. {first.why} Fix: {first.fix}{more}")
+    return DeployReport(target, tuple(findings)), graph
 
 
 def _untraceable(error: ExportError) -> Finding:

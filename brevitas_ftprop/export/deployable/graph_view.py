@@ -30,7 +30,7 @@ class GraphView:
         graph: a qonnx ``ModelWrapper``.
         proxies: enabled quantizer proxies by name.
         example: what the graph was traced with.
-        images, result: the accelerator's edges, as ``export_finn`` takes them.
+        images, result: what enters and leaves the accelerator, as ``export_finn`` takes them.
     """
 
     model: Module

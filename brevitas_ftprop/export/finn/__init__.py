@@ -1,9 +1,9 @@
 """From a trained model to a dataflow accelerator: FINN's compiler, checked against PyTorch.
 
-Nothing here imports FINN or QONNX before it is asked to; ``passes`` does.
+FINN need not be installed to import this; ``export_finn`` says how to install it.
 """
 
-from .flow import export_finn
-from .report import FinnReport, StepReport
+from .finn_flow import export_finn
+from .finn_report import FinnReport, StepReport
 
 __all__ = ["FinnReport", "StepReport", "export_finn"]

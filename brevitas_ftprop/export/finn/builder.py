@@ -6,8 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .report import FinnReport
-from .tracking import units_of
+import yaml
+from finn.builder.build_dataflow_config import DataflowBuildConfig, DataflowOutputType
+from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
+
+from .finn_report import FinnReport
+from .graph_reading import attributes_of
+from .tracking import tracked_quantizers
 
 __all__ = ["build_config", "describe_layers", "write_build_files"]
 
@@ -31,28 +37,26 @@ BUILD_STEPS = (
 )
 
 
-def build_config(folder: Path, fpga_part: str, target_fps: int, clock_ns: float) -> Any:
-    """FINN's configuration for conversion and estimates in ``folder``."""
-    from finn.builder.build_dataflow_config import DataflowBuildConfig, DataflowOutputType
-
+def build_config(folder: Path, report: FinnReport) -> DataflowBuildConfig:
+    """FINN's configuration for what a report says was asked for, with estimates in ``folder``."""
     return DataflowBuildConfig(
         output_dir=folder,
-        synth_clk_period_ns=clock_ns,
-        fpga_part=fpga_part,
-        target_fps=target_fps,
+        synth_clk_period_ns=report.clock_ns,
+        fpga_part=report.fpga_part,
+        target_fps=report.target_fps,
         generate_outputs=[DataflowOutputType.ESTIMATE_REPORTS],
         standalone_thresholds=True,
         save_intermediate_models=True,
     )
 
 
-def describe_layers(report: FinnReport, partition: Any, folder: Path) -> None:
+def describe_layers(report: FinnReport, partition: ModelWrapper, folder: Path) -> None:
     """Read FINN's estimates into the report, layer by layer in graph order."""
     cycles, resources, performance = (
         json.loads((folder / "report" / f"estimate_{name}.json").read_text())
         for name in ("layer_cycles", "layer_resources", "network_performance")
     )
-    quantizers = {unit.node: unit.name for unit in units_of(partition)}
+    quantizers = {quantizer.node: quantizer.name for quantizer in tracked_quantizers(partition)}
     for node in partition.graph.node:
         used = resources.get(node.name, {})
         report.layers[node.name] = {
@@ -65,15 +69,13 @@ def describe_layers(report: FinnReport, partition: Any, folder: Path) -> None:
     report.performance = performance
 
 
-def _folding(node: Any) -> dict[str, Any]:
-    from qonnx.custom_op.registry import getCustomOp
-
-    layer = getCustomOp(node)
+def _folding(node: NodeProto) -> dict[str, Any]:
+    layer = attributes_of(node)
     known = layer.get_nodeattr_types()
     return {name: layer.get_nodeattr(name) if name in known else None for name in FOLDING}
 
 
-def write_build_files(folder: Path, final: Path, config: Any) -> None:
+def write_build_files(folder: Path, final: Path, config: DataflowBuildConfig) -> None:
     """``folding.json`` and ``build.yaml``: ``finn build build.yaml 7_folded.onnx`` goes on.
 
     Args:
@@ -81,10 +83,6 @@ def write_build_files(folder: Path, final: Path, config: Any) -> None:
         final: what the folder will be called.
         config: that of ``build_config``.
     """
-    import yaml
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.custom_op.registry import getCustomOp
-
     folding = folder / "report" / "auto_folding_config.json"
     (folder / "folding.json").write_text(folding.read_text())
     going_on = {
@@ -101,5 +99,5 @@ def write_build_files(folder: Path, final: Path, config: Any) -> None:
     parent = ModelWrapper(str(folder / models / "dataflow_parent.onnx"))
     (node,) = parent.get_nodes_by_op_type("StreamingDataflowPartition")
     partition = final / models / "supported_op_partitions" / "partition_0.onnx"
-    getCustomOp(node).set_nodeattr("model", str(partition))
+    attributes_of(node).set_nodeattr("model", str(partition))
     parent.save(str(folder / models / "dataflow_parent.onnx"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
 
 from ..quiet import silence
 
@@ -18,13 +18,11 @@ class CannotRunError(RuntimeError):
     """A graph whose nodes do not fit together."""
 
 
-def executable(model: Any) -> Any:
+def executable(model: ModelWrapper) -> ModelWrapper:
     """A copy whose RTL and HLS layers, which want a simulator, are general again.
 
     The general layers run as FINN's own Python models.
     """
-    from qonnx.core.modelwrapper import ModelWrapper
-
     general = ModelWrapper(model.model, make_deepcopy=True)
     for node in general.graph.node:
         for form in FORMS:
@@ -35,7 +33,7 @@ def executable(model: Any) -> Any:
 
 
 def run(
-    model: Any, tensors: dict[str, np.ndarray], *, behind: str | None = None
+    model: ModelWrapper, tensors: dict[str, np.ndarray], *, behind: str | None = None
 ) -> dict[str, np.ndarray]:
     """All tensors of a graph, by name.
 
@@ -47,12 +45,10 @@ def run(
     Raises:
         CannotRunError: if a node cannot be run on what it is given.
     """
-    from qonnx.core.onnx_exec import execute_onnx
-
     start = None
     if behind is not None:
         nodes = list(model.graph.node)
-        first = nodes.index(model.find_producer(behind)) + 1
+        first = next(i for i, node in enumerate(nodes, start=1) if behind in node.output)
         if first == len(nodes):
             return tensors
         start = nodes[first]

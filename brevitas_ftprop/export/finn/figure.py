@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from .builder import RESOURCES
-from .report import FinnReport
+from .finn_report import FinnReport
 
 __all__ = ["draw_dataflow"]
 
 
 def draw_dataflow(report: FinnReport, path: Path) -> None:
     """Save cycles an image and resources of each layer, in pipeline order, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = list(report.layers)
     shown = ("cycles", *(kind for kind in RESOURCES if report.resources.get(kind)))
     figure = Figure(figsize=(2.5 + 3 * len(shown), 1.5 + 0.18 * len(names)), layout="constrained")

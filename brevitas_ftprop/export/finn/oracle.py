@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
 
@@ -20,9 +20,10 @@ from ..verification.outputs import beyond_rounding
 from ..verification.reference import Reference
 from ..verification.rounding import Bounded, outward
 from .execution import run
+from .finn_report import ExcusedInteger, StepReport
+from .graph_reading import read_constant
 from .pre_activations import Interval, Lines
-from .report import Excused, StepReport
-from .tracking import Unit, units_of
+from .tracking import TrackedQuantizer, tracked_quantizers
 
 __all__ = ["Oracle"]
 
@@ -74,12 +75,12 @@ class Oracle:
         # What a graph's results are multiplied with to be the logits.
         self.output_scale = 1.0
         self._thresholds = {n: f.thresholds().numpy() for n, f in functions.items()}
-        reference = Reference(model, batch[:1], set(proxies))
+        self.reference = Reference(model, batch[:1], set(proxies))
         self.images: list[_Image] = []
         self._lines: defaultdict[tuple[str, Key], Lines] = defaultdict(Lines)
         for image in batch.split(1):
             captured = capture(model, every, image)
-            bounds, output_bound = reference.bounds(image, captured)
+            bounds, output_bound = self.reference.bounds(image, captured)
             levels, at_risk, intervals = {}, {}, {}
             for name, function in functions.items():
                 lowest = function.level_values[0]
@@ -97,7 +98,7 @@ class Oracle:
             image = _Image(captured.output, output_bound, levels, at_risk, intervals)
             self.images.append(image)
 
-    def compare_thresholds(self, report: StepReport, graph: Any) -> None:
+    def compare_thresholds(self, report: StepReport, graph: ModelWrapper) -> None:
         """Compare thresholds on pre-activations with the quantizers' own, to the last bit.
 
         Args:
@@ -105,28 +106,31 @@ class Oracle:
             graph: the step's qonnx model, its pre-activations still those of PyTorch.
         """
         entry = graph.graph.input[0].name
-        for unit in units_of(graph):
-            behind = graph.find_producer(unit.source)
-            is_pixels = unit.source == entry and graph.get_tensor_datatype(entry).name == "UINT8"
+        for quantizer in tracked_quantizers(graph):
+            behind = graph.find_producer(quantizer.source)
+            kind = graph.get_tensor_datatype(quantizer.source).name
+            is_pixels = quantizer.source == entry and kind == "UINT8"
             if is_pixels or (behind is not None and behind.op_type == "MaxPool"):
                 continue
-            found = graph.get_initializer(unit.thresholds)
-            wrong = found != self._own_thresholds(unit, graph)
+            found = read_constant(graph, quantizer.thresholds)
+            wrong = found != self._own_thresholds(quantizer, graph)
             report.thresholds += wrong.size
             report.mismatches += int(wrong.sum())
             if wrong.any() and report.first_difference is None:
-                report.first_difference = f"{unit.node} ({unit.name})"
+                report.first_difference = f"{quantizer.node} ({quantizer.name})"
 
-    def _own_thresholds(self, unit: Unit, graph: Any) -> np.ndarray:
+    def _own_thresholds(self, quantizer: TrackedQuantizer, graph: ModelWrapper) -> np.ndarray:
         """The quantizer's own thresholds as a graph would have them, (1 or C, n)."""
-        expected = self._thresholds[unit.name]
-        count = graph.get_initializer(unit.thresholds).shape[1]
+        expected = self._thresholds[quantizer.name]
+        count = read_constant(graph, quantizer.thresholds).shape[1]
         largest = np.finfo(np.float32).max
         # A sign of two bits has its one threshold twice.
         repeated = expected.repeat(count // expected.shape[1], axis=1)
         return np.clip(repeated, -largest, largest)
 
-    def compare(self, report: StepReport, index: int, graph: Any, entry: np.ndarray) -> None:
+    def compare(
+        self, report: StepReport, index: int, graph: ModelWrapper, entry: np.ndarray
+    ) -> None:
         """Compare one image's tensors in a step's graph, and add to the report.
 
         Args:
@@ -135,36 +139,37 @@ class Oracle:
             graph: the step's qonnx model, executable.
             entry: the image as the graph takes it.
         """
-        image, units = self.images[index], units_of(graph)
-        known = {(unit.name, unit.call) for unit in units}
+        image, quantizers = self.images[index], tracked_quantizers(graph)
+        known = {quantizer.key for quantizer in quantizers}
         report.untracked = [
             f"{name}#{call}" for name, call in image.levels if (name, call) not in known
         ]
         output = graph.graph.output[0].name
         tensors = run(graph, {graph.graph.input[0].name: entry})
         given = tensors[output]
-        for unit in units:
-            found = unit.levels(tensors[unit.tensor])
-            wrong = self._wrong(unit, found, image)
+        for quantizer in quantizers:
+            found = quantizer.levels(tensors[quantizer.tensor])
+            wrong = self._wrong(quantizer, found, image)
             found = found.reshape(wrong.shape)
-            excused = wrong & image.at_risk[unit.name, unit.call]
-            excused &= self._explained(report, image, graph, unit, tensors[unit.source], found)
-            if not self._is_excused(report, index, unit, found, wrong, excused):
+            excused = wrong & image.at_risk[quantizer.key]
+            source = tensors[quantizer.source]
+            excused &= self._explained(report, image, graph, quantizer, source, found)
+            if not self._is_excused(report, index, quantizer, found, wrong, excused):
                 return
             if wrong.any():
-                expected = image.levels[unit.name, unit.call]
-                right = expected.reshape(unit.levels(tensors[unit.tensor]).shape)
-                tensors[unit.tensor] = unit.values(right).astype(np.float32)
-                tensors = run(graph, tensors, behind=unit.tensor)
+                expected = image.levels[quantizer.key]
+                right = expected.reshape(quantizer.levels(tensors[quantizer.tensor]).shape)
+                tensors[quantizer.tensor] = quantizer.values(right).astype(np.float32)
+                tensors = run(graph, tensors, behind=quantizer.tensor)
         report.images += 1
         report.same_class += _has_class_of(given, image.output)
         self._compare_output(report, image, tensors[output])
 
-    def _wrong(self, unit: Unit, found: np.ndarray, image: _Image) -> np.ndarray:
-        expected = image.levels[unit.name, unit.call]
+    def _wrong(self, quantizer: TrackedQuantizer, found: np.ndarray, image: _Image) -> np.ndarray:
+        expected = image.levels[quantizer.key]
         if found.size != expected.size:
             raise VerificationError(
-                f"{unit.node} gives {found.shape}, but {unit.name} gives {expected.shape}"
+                f"{quantizer.node} gives {found.shape}, but {quantizer.name} gives {expected.shape}"
             )
         # Quotients of small integers by the same number: equal integers give equal quotients.
         return found.reshape(expected.shape) != expected
@@ -173,32 +178,33 @@ class Oracle:
         self,
         report: StepReport,
         image: _Image,
-        graph: Any,
-        unit: Unit,
+        graph: ModelWrapper,
+        quantizer: TrackedQuantizer,
         source: np.ndarray,
         found: np.ndarray,
     ) -> np.ndarray:
         """The units whose own pre-activation lies where PyTorch's does, as far as is known."""
-        key = unit.name, unit.call
+        key = quantizer.key
         interval = image.intervals.get(key)
         explained = np.ones(found.shape, dtype=bool)
-        behind = graph.find_producer(unit.source)
+        behind = graph.find_producer(quantizer.source)
         if (
             interval is None
-            or unit.behind_pool
+            or quantizer.behind_pool
             or (behind is not None and "Pool" in behind.op_type)
         ):
             return explained
-        source = np.moveaxis(source, -1, 1) if unit.channels_last else source
+        source = np.moveaxis(source, -1, 1) if quantizer.channels_last else source
         source = source.reshape(found.shape).astype(np.float64)
-        own, theirs = self._own_thresholds(unit, graph), graph.get_initializer(unit.thresholds)
+        own = self._own_thresholds(quantizer, graph)
+        theirs = read_constant(graph, quantizer.thresholds)
         if np.all(own == theirs):
             return interval.holds(source)
         lines = self._lines[report.file, key]
         lines.add(source, interval)
         counts = np.stack([found, image.levels[key]]) * theirs.shape[1]
         first, last = np.rint(counts.min(0)), np.rint(counts.max(0))
-        whole = graph.get_tensor_datatype(unit.source).is_integer()
+        whole = graph.get_tensor_datatype(quantizer.source).is_integer()
         for level in range(own.shape[1]):
             where = np.nonzero((first <= level) & (level < last))
             channels = where[1]
@@ -215,28 +221,28 @@ class Oracle:
         self,
         report: StepReport,
         index: int,
-        unit: Unit,
+        quantizer: TrackedQuantizer,
         found: np.ndarray,
         wrong: np.ndarray,
         excused: np.ndarray,
     ) -> bool:
-        image, key = self.images[index], (unit.name, unit.call)
+        image, key = self.images[index], quantizer.key
         mismatches = int((wrong & ~excused).sum())
         report.compared += wrong.size
         report.excused += int(excused.sum())
         report.excused_units += [
-            Excused(
+            ExcusedInteger(
                 index,
                 *key,
                 tuple(map(int, position)),
-                round(float(found[tuple(position)]) * unit.span),
-                round(float(image.levels[key][tuple(position)]) * unit.span),
+                round(float(found[tuple(position)]) * quantizer.span),
+                round(float(image.levels[key][tuple(position)]) * quantizer.span),
             )
             for position in np.argwhere(excused)
         ]
         report.mismatches += mismatches
         if mismatches and report.first_difference is None:
-            report.first_difference = f"{unit.node} ({unit.name})"
+            report.first_difference = f"{quantizer.node} ({quantizer.name})"
         return not mismatches
 
     def _compare_output(self, report: StepReport, image: _Image, found: np.ndarray) -> None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.base import Transformation
 
 from ..errors import VerificationError
 from ..tags import CALL, QUANTIZER, READ_BEHIND_POOL
+from .graph_reading import attributes_of, shape_of
 
-__all__ = ["Unit", "apply", "keep_notes", "units_of"]
+__all__ = ["TrackedQuantizer", "apply", "keep_notes", "tracked_quantizers"]
 
 THRESHOLDS = ("MultiThreshold", "Thresholding", "Thresholding_rtl", "Thresholding_hls")
 POOLS = ("MaxPool", "MaxPoolNHWC", "Pool", "Pool_hls", "Pool_rtl")
 
 
 @dataclass(frozen=True)
-class Unit:
+class TrackedQuantizer:
     """The node that a quantizer has become, and how to read its integers.
 
     Attributes:
@@ -47,6 +48,11 @@ class Unit:
     channels_last: bool
     behind_pool: bool
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Its name and the number of its call."""
+        return self.name, self.call
+
     def levels(self, values: np.ndarray) -> np.ndarray:
         """Levels from 0 (the lowest) to 1 (the highest), with channels on axis 1."""
         levels = (values - self.lowest) / self.span
@@ -58,14 +64,16 @@ class Unit:
         return np.moveaxis(values, 1, -1) if self.channels_last else values
 
 
-def apply(model: Any, transformations: Iterable[Any]) -> Any:
+def apply(model: ModelWrapper, transformations: Iterable[Transformation]) -> ModelWrapper:
     """Apply qonnx transformations one after the other; each keeps the notes on its nodes."""
     for transformation in transformations:
-        model = keep_notes(model, partial(_transformed, transformation=transformation))
+        # A deep copy: what protobuf removes from a message it frees only with the message, and
+        # large networks would fill the memory with their former initializers.
+        model = keep_notes(model, lambda graph, each=transformation: graph.transform(each))
     return model
 
 
-def keep_notes(model: Any, change: Callable[[Any], Any]) -> Any:
+def keep_notes(model: ModelWrapper, change: Callable[[ModelWrapper], ModelWrapper]) -> ModelWrapper:
     """Change a graph; the node that gives a vanished noted one's tensor inherits its notes."""
     notes = {node.output[0]: _notes(node) for node in _noted(model)}
     model = change(model)
@@ -79,7 +87,7 @@ def keep_notes(model: Any, change: Callable[[Any], Any]) -> Any:
     return model
 
 
-def _noted(model: Any) -> list[NodeProto]:
+def _noted(model: ModelWrapper) -> list[NodeProto]:
     return [n for n in model.graph.node if n.op_type in THRESHOLDS and n.metadata_props]
 
 
@@ -87,13 +95,7 @@ def _notes(node: NodeProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in node.metadata_props}
 
 
-def _transformed(model: Any, transformation: Any) -> Any:
-    # A deep copy: what protobuf removes from a message it frees only with the message, and large
-    # networks would fill the memory with their former initializers.
-    return model.transform(transformation)
-
-
-def units_of(model: Any) -> list[Unit]:
+def tracked_quantizers(model: ModelWrapper) -> list[TrackedQuantizer]:
     """The quantizers of a graph in graph order."""
     found = []
     for node in model.graph.node:
@@ -103,26 +105,24 @@ def units_of(model: Any) -> list[Unit]:
             if READ_BEHIND_POOL in notes:
                 tensor, channels_last = _behind_pool(model, node)
             lowest, span = _range(model, node)
-            name, call = notes[QUANTIZER], int(notes.get(CALL, 0))
-            source, thresholds = node.input
             found.append(
-                Unit(
-                    name,
-                    call,
-                    node.name,
-                    source,
-                    thresholds,
-                    tensor,
-                    lowest,
-                    span,
-                    channels_last,
-                    READ_BEHIND_POOL in notes,
+                TrackedQuantizer(
+                    name=notes[QUANTIZER],
+                    call=int(notes.get(CALL, 0)),
+                    node=node.name,
+                    source=node.input[0],
+                    thresholds=node.input[1],
+                    tensor=tensor,
+                    lowest=lowest,
+                    span=span,
+                    channels_last=channels_last,
+                    behind_pool=READ_BEHIND_POOL in notes,
                 )
             )
     return found
 
 
-def _behind_pool(model: Any, quantizer: NodeProto) -> tuple[str, bool]:
+def _behind_pool(model: ModelWrapper, quantizer: NodeProto) -> tuple[str, bool]:
     node = quantizer
     while node.op_type not in POOLS:
         consumers = model.find_consumers(node.output[0])
@@ -132,21 +132,15 @@ def _behind_pool(model: Any, quantizer: NodeProto) -> tuple[str, bool]:
     return node.output[0], node.op_type != "MaxPool"
 
 
-def _range(model: Any, node: NodeProto) -> tuple[int, int]:
-    attributes = _attributes(node)
+def _range(model: ModelWrapper, node: NodeProto) -> tuple[int, int]:
+    attributes = attributes_of(node)
     if node.op_type == "MultiThreshold":
         lowest, step = (int(attributes.get_nodeattr(name)) for name in ("out_bias", "out_scale"))
-        return lowest, step * model.get_tensor_shape(node.input[1])[1]
+        return lowest, step * shape_of(model, node.input[1])[1]
     return int(attributes.get_nodeattr("ActVal")), int(attributes.get_nodeattr("numSteps"))
 
 
 def _is_channels_last(node: NodeProto) -> bool:
     if node.op_type != "MultiThreshold":
         return True
-    return _attributes(node).get_nodeattr("data_layout") == "NHWC"
-
-
-def _attributes(node: NodeProto) -> Any:
-    from qonnx.custom_op.registry import getCustomOp
-
-    return getCustomOp(node)
+    return attributes_of(node).get_nodeattr("data_layout") == "NHWC"

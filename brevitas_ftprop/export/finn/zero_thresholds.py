@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["fix_thresholds_of_minus_one_and_zero"]
+from qonnx.core.datatype import DataType
 
-MARK = "_brevitas_ftprop_original"
+__all__ = ["layers_that_hold_minus_one_and_zero"]
 
 
-def fix_thresholds_of_minus_one_and_zero() -> None:
-    """Let FINN's ``Thresholding`` keep thresholds whose smallest is -1 and whose largest is 0.
+def layers_that_hold_minus_one_and_zero() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+    """Classes of FINN, and the methods with which they keep thresholds from -1 to 0.
 
-    It takes the smallest type that holds -1, which is BIPOLAR and holds no 0, and stops. Such
-    layers get INT2; all others go through FINN's own function.
+    FINN's own takes the smallest type that holds -1, which is BIPOLAR and holds no 0, and stops.
+    Layers whose smallest threshold is -1 and whose largest is 0 get INT2 here; all others go
+    through FINN's own method.
 
     References:
         finn-plus 1.6.1, ``Thresholding.minimize_weight_bit_width`` (it knows of all zeros only).
@@ -22,16 +24,14 @@ def fix_thresholds_of_minus_one_and_zero() -> None:
     from finn.custom_op.fpgadataflow.rtl.thresholding_rtl import Thresholding_rtl
     from finn.custom_op.fpgadataflow.thresholding import Thresholding
 
+    name = Thresholding.minimize_weight_bit_width.__name__
     for layer in (Thresholding, Thresholding_hls, Thresholding_rtl):
-        original = layer.__dict__.get("minimize_weight_bit_width")
-        if original is not None and not hasattr(original, MARK):
-            layer.minimize_weight_bit_width = _fixed(original)
+        if name in vars(layer):
+            yield layer, name, _fixed(vars(layer)[name])
 
 
-def _fixed(original: Any) -> Any:
+def _fixed(original: Callable[..., Any]) -> Callable[..., Any]:
     def minimize_weight_bit_width(self: Any, model: Any, datatype_only: bool = False) -> Any:
-        from qonnx.core.datatype import DataType
-
         name = self.onnx_node.input[1]
         thresholds = model.get_initializer(name)
         is_hit = thresholds is not None and (thresholds.min(), thresholds.max()) == (-1, 0)
@@ -41,5 +41,4 @@ def _fixed(original: Any) -> Any:
         model.set_tensor_datatype(name, DataType["INT2"])
         return DataType["INT2"]
 
-    setattr(minimize_weight_bit_width, MARK, original)
     return minimize_weight_bit_width

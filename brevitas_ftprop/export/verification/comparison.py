@@ -63,6 +63,7 @@ class Verification:
         graph: the file's graph.
         sites: the quantizers in the file.
         path: of the file, for messages.
+        reference: of the model; traced from it without one.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Verification:
         graph: ModelProto,
         sites: list[Site],
         path: Path,
+        reference: Reference | None = None,
     ) -> None:
         self.model, self.proxies, self.graph, self.path = model, proxies, graph, path
+        self.reference = reference
         unknown = sorted({site.name for site in sites} - set(proxies))
         if unknown:
             raise VerificationError(
@@ -120,7 +123,8 @@ class Verification:
             layers = self.runner(self._forced(first))
             self._compare_weights(first)
             self._compare_adversarial(first)
-        reference = Reference(self.model, chunks[0], {site.name for site in self.activations})
+        names = {site.name for site in self.activations}
+        reference = self.reference or Reference(self.model, chunks[0], names)
         reaches = []
         for position, chunk in enumerate(chunks):
             captured = capture(self.model, self.proxies, chunk) if position else first

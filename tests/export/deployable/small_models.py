@@ -129,8 +129,8 @@ def shortcut(layer: nn.Module) -> nn.Module:
 
 def rules_of(model: nn.Module, **options: Any) -> set[str]:
     settle(model, (3, SIZE, SIZE))
-    edges = {name: options[name] for name in ("images", "result") if name in options}
-    report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False, **edges)
+    io = {name: options[name] for name in ("images", "result") if name in options}
+    report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False, **io)
     return {finding.rule for finding in report}
 
 

@@ -11,14 +11,14 @@ from brevitas_ftprop.export.deployable import check_deployable
 from tests.export.deployable.architectures import build, draw, example
 
 # For every commit: three that are accepted, of other layers each, and one that is not; one by the
-# dynamo exporter, and all edges.
+# dynamo exporter, and all images and results.
 QUICK = (2, 5, 7, 0)
 SEEDS = range(60)
 LEAST_ACCEPTED = 0.7
 
 
 def drawn_options(seed: int) -> dict[str, Any]:
-    """Exporter and edges of a network; of each, the rarer one for about a third of the seeds."""
+    """Exporter, images and result of a network; the rarer ones for about a third of the seeds."""
     rng = random.Random(f"options {seed}")
     dynamo, is_uint8, is_class = (rng.random() < 1 / 3 for _ in range(3))
     pixels = {"images": "uint8", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.3, 0.2)}

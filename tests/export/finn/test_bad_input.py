@@ -139,12 +139,12 @@ def flat() -> nn.Module:
 
 def test_a_step_of_finn_that_fails_is_named(network, tmp_path, monkeypatch):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
-    from brevitas_ftprop.export.finn import steps
+    from brevitas_ftprop.export.finn import flow_steps
 
-    def fails(model, edges, config):
+    def fails(model, io, config):
         raise AssertionError("inside FINN")
 
-    monkeypatch.setitem(steps.STEPS, "streamlined", fails)
+    monkeypatch.setitem(flow_steps.STEPS, "streamlined", fails)
     with pytest.raises(ExportError, match="step streamlined failed: AssertionError: inside FINN"):
         export_finn(network, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
 
@@ -153,13 +153,13 @@ def test_an_interrupted_run_leaves_no_output_and_the_next_one_succeeds(
     network, tmp_path, monkeypatch
 ):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
-    from brevitas_ftprop.export.finn import steps
+    from brevitas_ftprop.export.finn import flow_steps
 
-    def interrupts(model, edges, config):
+    def interrupts(model, io, config):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setitem(steps.STEPS, "hardware", interrupts)
+        patched.setitem(flow_steps.STEPS, "hardware", interrupts)
         with pytest.raises(KeyboardInterrupt):
             export_finn(network, EXAMPLE, tmp_path / "out", dynamo=False, progress=False)
     assert not (tmp_path / "out").exists()

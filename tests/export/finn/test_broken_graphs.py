@@ -60,13 +60,13 @@ def broken(monkeypatch, tmp_path):
     """Run the flow with a change behind one step, and return the error and the report."""
 
     def run(step: str, change, *, act="staircase", bits=2):
-        from brevitas_ftprop.export.finn import steps
+        from brevitas_ftprop.export.finn import flow_steps
 
-        original = steps.STEPS[step]
+        original = flow_steps.STEPS[step]
         monkeypatch.setitem(
-            steps.STEPS,
+            flow_steps.STEPS,
             step,
-            lambda model, edges, config: change(original(model, edges, config)) or model,
+            lambda model, io, config: change(original(model, io, config)) or model,
         )
         with pytest.raises(VerificationError) as caught:
             export_finn(
@@ -140,9 +140,9 @@ def test_a_threshold_of_one_channel_moved_by_a_thousandth_before_streamlining(br
 
 
 def test_what_is_excused_is_listed_and_set_right_before_the_layers_behind_it(monkeypatch, tmp_path):
-    from brevitas_ftprop.export.finn import oracle, steps
+    from brevitas_ftprop.export.finn import flow_steps, oracle
 
-    original = steps.STEPS["streamlined"]
+    original = flow_steps.STEPS["streamlined"]
 
     def out_of_reach(*given):
         model = original(*given)
@@ -151,7 +151,7 @@ def test_what_is_excused_is_listed_and_set_right_before_the_layers_behind_it(mon
         model.set_initializer(name, thresholds)
         return model
 
-    monkeypatch.setitem(steps.STEPS, "streamlined", out_of_reach)
+    monkeypatch.setitem(flow_steps.STEPS, "streamlined", out_of_reach)
     # Every unit may differ: rounding could move it over all thresholds.
     monkeypatch.setattr(oracle, "outward", lambda z: (z.value - 1e3, z.value + 1e3))
     report = export_finn(

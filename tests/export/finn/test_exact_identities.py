@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from brevitas_ftprop.export.finn import export_finn
-from brevitas_ftprop.export.finn.environment import prepare_finn
+from brevitas_ftprop.export.finn.environment import finn_environment
 
 pytest.importorskip("finn", reason="needs the extra 'finn'")
 
@@ -17,10 +17,10 @@ pytest.importorskip("finn", reason="needs the extra 'finn'")
 def test_an_operator_is_removed_where_it_changes_nothing(make_node, make_graph, op, neutral, off):
     from qonnx.transformation.remove import RemoveIdentityOps
 
-    prepare_finn()
     nodes = [make_node(op, ["x", "c"], "between"), make_node("Relu", ["between"], "y")]
     graph = make_graph(nodes, (1, 2), c=np.array([neutral, neutral + off], np.float32))
-    kinds = [node.op_type for node in graph.transform(RemoveIdentityOps()).graph.node]
+    with finn_environment():
+        kinds = [node.op_type for node in graph.transform(RemoveIdentityOps()).graph.node]
     assert kinds == (["Relu"] if off == 0 else [op, "Relu"])
 
 

@@ -11,6 +11,7 @@ import torch
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 
+from brevitas_ftprop.export import export_qonnx
 from brevitas_ftprop.export.finn import export_finn
 
 pytest.importorskip("finn", reason="needs the extra 'finn'")
@@ -54,7 +55,7 @@ def test_all_but_the_documented_edge_are_hardware_layers(complete):
     by_name = {step.name: step for step in report.steps}
     (left,) = by_name["hardware"].software_nodes
     assert left.startswith("Transpose")
-    assert "Transpose" in report.edges["input"]
+    assert "Transpose" in report.io["input"]
     assert by_name["partition"].software_nodes == by_name["folded"].software_nodes == []
     forms = {n.op_type.rpartition("_")[2] for n in onnx.load(folder / "7_folded.onnx").graph.node}
     assert forms == {"rtl", "hls"}
@@ -157,6 +158,26 @@ def test_pixels_in_and_a_class_out_leave_nothing_to_software(convnet4, tmp_path)
     assert graph.node[-1].op_type.startswith("LabelSelect")
 
 
+def test_the_model_is_traced_once_for_its_file_and_once_for_the_rounding_bounds(
+    one_block, tmp_path, monkeypatch
+):
+    one_block(torch.randn(8, 3, 8, 8))
+    one_block.eval()
+    traced, export = [], torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: traced.append(k) or export(*a, **k))
+    example = torch.randn(1, 3, 8, 8)
+    report = export_finn(one_block, example, tmp_path / "out", dynamo=False, progress=False)
+    assert report.ok
+    # The second leaves batch norms unfolded: what is folded is rounded, and no bound knows of it.
+    assert ["training" in options for options in traced] == [False, True]
+
+
+def test_the_first_file_is_what_the_qonnx_export_writes(convnet4, complete, tmp_path):
+    _, folder = complete
+    path = export_qonnx(convnet4, torch.randn(1, 3, 16, 16), tmp_path / "q.onnx", dynamo=False)
+    assert (folder / "1_qonnx.onnx").read_bytes() == path.read_bytes()
+
+
 def test_integers_out_times_the_reported_factor_are_the_logits(convnet4, tmp_path):
     example = torch.randn(1, 3, 16, 16)
     options = {"result": "integers", "batch": torch.randn(4, 3, 16, 16)}
@@ -170,7 +191,7 @@ def test_integers_out_times_the_reported_factor_are_the_logits(convnet4, tmp_pat
     assert graph.get_tensor_datatype(graph.graph.output[0].name).is_integer()
     assert graph.graph.node[-1].op_type == "MVAU"
     integers = execute_onnx(graph, {graph.graph.input[0].name: example.numpy()})
-    (factor,) = (float(word) for word in report.edges["output"].split() if word[0].isdigit())
+    (factor,) = (float(word) for word in report.io["output"].split() if word[0].isdigit())
     expected = convnet4(example).detach()
     (found,) = integers.values()
     torch.testing.assert_close(factor * torch.from_numpy(found), expected, rtol=0, atol=1e-6)

@@ -91,9 +91,9 @@ def network() -> nn.Module:
 @pytest.mark.parametrize("by", [1, 2], ids=["rounded up", "one too far"])
 def test_a_threshold_moved_where_only_ties_feel_it(by, monkeypatch, tmp_path):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
-    from brevitas_ftprop.export.finn import export_finn, steps
+    from brevitas_ftprop.export.finn import export_finn, flow_steps
 
-    original = steps.STEPS["streamlined"]
+    original = flow_steps.STEPS["streamlined"]
 
     def moved(*given):
         model = original(*given)
@@ -106,7 +106,7 @@ def test_a_threshold_moved_where_only_ties_feel_it(by, monkeypatch, tmp_path):
         model.set_initializer(node.input[1], thresholds + np.float32(by))
         return model
 
-    monkeypatch.setitem(steps.STEPS, "streamlined", moved)
+    monkeypatch.setitem(flow_steps.STEPS, "streamlined", moved)
     options = {"batch": torch.randn(4, 4, 4, 4), "dynamo": False, "progress": False}
     if by == 1:
         report = export_finn(network(), torch.randn(1, 4, 4, 4), tmp_path / "out", **options)

@@ -4,11 +4,12 @@ Each stands alone and can be applied to graphs of other exporters too. None need
 """
 
 from .average_pool import AveragePoolToGlobal
-from .edges import OUTPUT_SCALE, ChannelsLastInput, IntegerOutput, Uint8Input
+from .image_input import ChannelsLastInput, Uint8Input
+from .integer_output import OUTPUT_SCALE, IntegerOutput
 from .padded_pool import UnsignedPaddedPool
 from .pool_order import ThresholdBeforePool
 from .pooled_fork import RethresholdPooledFork
-from .thresholds import QuantToThresholds
+from .quant_to_thresholds import QuantToThresholds
 from .zero_factors import ReachConstantThresholds, UnsignedZeroFactors
 
 __all__ = [

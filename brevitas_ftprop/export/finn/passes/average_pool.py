@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import onnx
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ...node_attributes import integers_in, is_padded
-from .graph_edits import replace
+from ..graph_reading import shape_of
+from .graph_edits import add_tensor, replace
 
 __all__ = ["AveragePoolToGlobal"]
 
@@ -21,11 +21,11 @@ class AveragePoolToGlobal(Transformation):
     map.
     """
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for node in model.graph.node:
             if node.op_type not in ("ReduceMean", "AveragePool"):
                 continue
-            before, after = (model.get_tensor_shape(n) for n in (node.input[0], node.output[0]))
+            before, after = (shape_of(model, n) for n in (node.input[0], node.output[0]))
             if len(before) != 4 or after not in ([*before[:2], 1, 1], before[:2]):
                 continue
             if not _is_plain(node, before):
@@ -33,8 +33,7 @@ class AveragePoolToGlobal(Transformation):
             averaged = node.output[0]
             new = [onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [averaged])]
             if len(after) == 2:
-                averaged = model.make_new_valueinfo_name()
-                model.set_tensor_shape(averaged, [*before[:2], 1, 1])
+                averaged = add_tensor(model, [*before[:2], 1, 1])
                 new[0].output[0] = averaged
                 new.append(onnx.helper.make_node("Flatten", [averaged], [node.output[0]], axis=1))
             replace(model, [node], new)

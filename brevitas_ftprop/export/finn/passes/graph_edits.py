@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import NodeProto
-from qonnx.custom_op.registry import getCustomOp
+from qonnx.core.modelwrapper import ModelWrapper
+
+from ..graph_reading import shape_of
 
 __all__ = [
-    "attributes_of",
-    "constant",
-    "integer_type",
+    "add_constant",
+    "add_tensor",
     "multi_threshold",
     "replace",
-    "scalar",
+    "rewired",
+    "smallest_type",
 ]
 
 LARGEST = np.finfo(np.float32).max
 
 
-def attributes_of(node: NodeProto) -> Any:
-    """The attributes of a QONNX or FINN node, with their defaults."""
-    return getCustomOp(node)
-
-
-def constant(model: Any, value: np.ndarray | np.floating) -> str:
+def add_constant(model: ModelWrapper, value: np.ndarray | np.floating) -> str:
     """Name of a new initializer that holds ``value``."""
     name = model.make_new_valueinfo_name()
     model.set_initializer(name, np.asarray(value))
     return name
 
 
-def scalar(model: Any, name: str) -> float | None:
-    """The number that an initializer holds, None if it is none or has several values."""
-    value = model.get_initializer(name)
-    if value is None or np.unique(value).size != 1:
-        return None
-    return float(value.reshape(-1)[0])
+def add_tensor(model: ModelWrapper, shape: Sequence[int]) -> str:
+    """Name of a new tensor of a shape, which a node is to give."""
+    name = model.make_new_valueinfo_name()
+    model.set_tensor_shape(name, shape)
+    return name
 
 
-def replace(model: Any, old: Sequence[NodeProto], new: Sequence[NodeProto]) -> None:
+def rewired(node: NodeProto, source: str, result: str) -> NodeProto:
+    """A copy of a node that reads another tensor first, and gives another one."""
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    copy.input[0], copy.output[0] = source, result
+    return copy
+
+
+def replace(model: ModelWrapper, old: Sequence[NodeProto], new: Sequence[NodeProto]) -> None:
     """Put nodes in the place of others."""
     graph = model.graph
     position = min(index for index, node in enumerate(graph.node) if node in old)
@@ -52,10 +55,10 @@ def replace(model: Any, old: Sequence[NodeProto], new: Sequence[NodeProto]) -> N
         graph.node.insert(position + offset, node)
 
 
-def integer_type(lowest: int, highest: int) -> str:
+def smallest_type(lowest: int, highest: int) -> str:
     """Name of the smallest QONNX integer type for a range.
 
-    >>> integer_type(0, 5), integer_type(-1, 1), integer_type(-8, 7), integer_type(0, 1)
+    >>> smallest_type(0, 5), smallest_type(-1, 1), smallest_type(-8, 7), smallest_type(0, 1)
     ('UINT3', 'INT2', 'INT4', 'BINARY')
     """
     if lowest >= 0:
@@ -66,7 +69,13 @@ def integer_type(lowest: int, highest: int) -> str:
 
 
 def multi_threshold(
-    model: Any, source: str, result: str, thresholds: np.ndarray, lowest: int, *, like: NodeProto
+    model: ModelWrapper,
+    source: str,
+    result: str,
+    thresholds: np.ndarray,
+    lowest: int,
+    *,
+    like: NodeProto,
 ) -> NodeProto:
     """A MultiThreshold node with the integers ``lowest`` … ``lowest`` + number of thresholds.
 
@@ -79,13 +88,13 @@ def multi_threshold(
         like: the node whose quantizer's name it takes over.
     """
     steps = thresholds.shape[1]
-    rank = len(model.get_tensor_shape(source))
+    rank = len(shape_of(model, source))
     node = onnx.helper.make_node(
         "MultiThreshold",
-        [source, constant(model, np.clip(thresholds, -LARGEST, LARGEST).astype(np.float32))],
+        [source, add_constant(model, np.clip(thresholds, -LARGEST, LARGEST).astype(np.float32))],
         [result],
         domain="qonnx.custom_op.general",
-        out_dtype=integer_type(lowest, lowest + steps),
+        out_dtype=smallest_type(lowest, lowest + steps),
         out_scale=1.0,
         out_bias=float(lowest),
         data_layout="NCHW" if rank == 4 else "NC",

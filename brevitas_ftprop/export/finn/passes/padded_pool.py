@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ...node_attributes import is_padded
 from ...tags import READ_BEHIND_POOL
-from .graph_edits import attributes_of, multi_threshold, replace, scalar
+from ..graph_reading import attributes_of, read_constant, scalar, shape_of
+from .graph_edits import add_tensor, multi_threshold, replace, rewired
 
 __all__ = ["UnsignedPaddedPool"]
 
@@ -26,15 +26,17 @@ class UnsignedPaddedPool(Transformation):
         finn-plus 1.6.1, ``FMPadding`` (pads with 0 only).
     """
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for pool in model.graph.node:
             if pool.op_type != "MaxPool" or not is_padded(pool):
                 continue
             quantizer = model.find_producer(pool.input[0])
+            if quantizer is None:
+                continue
             if _is_scale(model, quantizer):
                 _move_behind(model, quantizer, pool)
                 return model, True
-            if quantizer is None or quantizer.op_type != "MultiThreshold":
+            if quantizer.op_type != "MultiThreshold":
                 continue
             lowest = int(attributes_of(quantizer).get_nodeattr("out_bias"))
             if lowest < 0 and not model.is_fork_node(quantizer):
@@ -43,8 +45,8 @@ class UnsignedPaddedPool(Transformation):
         return model, False
 
 
-def _is_scale(model: Any, node: NodeProto | None) -> bool:
-    if node is None or node.op_type != "Mul" or model.is_fork_node(node):
+def _is_scale(model: ModelWrapper, node: NodeProto) -> bool:
+    if node.op_type != "Mul" or model.is_fork_node(node):
         return False
     factor = scalar(model, node.input[1])
     before = model.find_producer(node.input[0])
@@ -52,25 +54,21 @@ def _is_scale(model: Any, node: NodeProto | None) -> bool:
     return factor is not None and factor > 0 and is_behind_quantizer
 
 
-def _move_behind(model: Any, scale: NodeProto, pool: NodeProto) -> None:
-    pooled = model.make_new_valueinfo_name()
-    model.set_tensor_shape(pooled, model.get_tensor_shape(pool.output[0]))
-    first, second = NodeProto(), NodeProto()
-    first.CopyFrom(pool)
-    second.CopyFrom(scale)
-    first.input[0], first.output[0] = scale.input[0], pooled
-    second.input[0], second.output[0] = pooled, pool.output[0]
-    replace(model, [scale, pool], [first, second])
+def _move_behind(model: ModelWrapper, scale: NodeProto, pool: NodeProto) -> None:
+    result = pool.output[0]
+    pooled = add_tensor(model, shape_of(model, result))
+    new = [rewired(pool, scale.input[0], pooled), rewired(scale, pooled, result)]
+    replace(model, [scale, pool], new)
 
 
-def _rewrite(model: Any, quantizer: NodeProto, pool: NodeProto, lowest: int) -> None:
-    thresholds = model.get_initializer(quantizer.input[1])
+def _rewrite(model: ModelWrapper, quantizer: NodeProto, pool: NodeProto, lowest: int) -> None:
+    thresholds = read_constant(model, quantizer.input[1])
     # A sign's two equal thresholds are one step, up by two: one is enough before the pool.
     is_sign = thresholds.shape[1] == 2 and bool((thresholds[:, 0] == thresholds[:, 1]).all())
     distinct = thresholds[:, :1] if is_sign else thresholds
-    reached, pooled = (model.make_new_valueinfo_name() for _ in range(2))
-    model.set_tensor_shape(reached, model.get_tensor_shape(pool.input[0]))
-    model.set_tensor_shape(pooled, model.get_tensor_shape(pool.output[0]))
+    reached, pooled = (
+        add_tensor(model, shape_of(model, name)) for name in (pool.input[0], pool.output[0])
+    )
     again = np.repeat(np.arange(distinct.shape[1]) + 0.5, 1 + is_sign)[None]
     first = multi_threshold(model, quantizer.input[0], reached, distinct, 0, like=quantizer)
     second = multi_threshold(model, pooled, pool.output[0], again, lowest, like=quantizer)
@@ -79,7 +77,4 @@ def _rewrite(model: Any, quantizer: NodeProto, pool: NodeProto, lowest: int) -> 
     kept = [entry for entry in second.metadata_props if entry.key != READ_BEHIND_POOL]
     del second.metadata_props[:]
     second.metadata_props.extend(kept)
-    moved = NodeProto()
-    moved.CopyFrom(pool)
-    moved.input[0], moved.output[0] = reached, pooled
-    replace(model, [quantizer, pool], [first, moved, second])
+    replace(model, [quantizer, pool], [first, rewired(pool, reached, pooled), second])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ...tags import READ_BEHIND_POOL
-from .graph_edits import replace
+from ..graph_reading import shape_of
+from .graph_edits import add_tensor, replace, rewired
 
 __all__ = ["ThresholdBeforePool"]
 
@@ -21,7 +21,7 @@ class ThresholdBeforePool(Transformation):
     gave before is now what the pool gives.
     """
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for pool in model.graph.node:
             if pool.op_type != "MaxPool" or model.is_fork_node(pool):
                 continue
@@ -32,14 +32,9 @@ class ThresholdBeforePool(Transformation):
         return model, False
 
 
-def _swap(model: Any, pool: NodeProto, quantizer: NodeProto) -> None:
-    integers = model.make_new_valueinfo_name()
-    model.set_tensor_shape(integers, model.get_tensor_shape(pool.input[0]))
-    first, second = NodeProto(), NodeProto()
-    first.CopyFrom(quantizer)
-    second.CopyFrom(pool)
-    first.input[0], first.output[0] = pool.input[0], integers
-    second.input[0], second.output[0] = integers, quantizer.output[0]
+def _swap(model: ModelWrapper, pool: NodeProto, quantizer: NodeProto) -> None:
+    integers = add_tensor(model, shape_of(model, pool.input[0]))
+    first = rewired(quantizer, pool.input[0], integers)
     if first.metadata_props:
         first.metadata_props.add(key=READ_BEHIND_POOL, value="yes")
-    replace(model, [pool, quantizer], [first, second])
+    replace(model, [pool, quantizer], [first, rewired(pool, integers, quantizer.output[0])])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
-from .graph_edits import attributes_of, constant, multi_threshold, replace, scalar
+from ..graph_reading import attributes_of, read_constant, scalar, shape_of
+from .graph_edits import add_constant, add_tensor, multi_threshold, replace, rewired
 
 __all__ = ["RethresholdPooledFork"]
 
@@ -21,35 +21,29 @@ class RethresholdPooledFork(Transformation):
     follow a ``MultiThreshold``; scales may stand before the pool, and one behind it.
     """
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for pool in model.graph.node:
             if pool.op_type != "MaxPool" or not _is_forked(model, pool):
                 continue
             quantizer, scale = _quantizer_before(model, pool.input[0])
             if quantizer is None:
                 continue
-            steps = model.get_initializer(quantizer.input[1]).shape[1]
+            steps = read_constant(model, quantizer.input[1]).shape[1]
             lowest = int(attributes_of(quantizer).get_nodeattr("out_bias"))
-            shape, result = model.get_tensor_shape(pool.output[0]), pool.output[0]
-            names = [model.make_new_valueinfo_name() for _ in range(2)]
-            for name in names:
-                model.set_tensor_shape(name, shape)
-            pooled, integers = names
-            moved = onnx.NodeProto()
-            moved.CopyFrom(pool)
-            moved.output[0] = pooled
+            shape, result = shape_of(model, pool.output[0]), pool.output[0]
+            pooled, integers = (add_tensor(model, shape) for _ in range(2))
             thresholds = (np.arange(steps) + lowest + 0.5)[None] * scale
             again = multi_threshold(model, pooled, integers, thresholds, lowest, like=quantizer)
             del again.metadata_props[:]
             rescale = onnx.helper.make_node(
-                "Mul", [integers, constant(model, np.float32(scale))], [result]
+                "Mul", [integers, add_constant(model, np.float32(scale))], [result]
             )
-            replace(model, [pool], [moved, again, rescale])
+            replace(model, [pool], [rewired(pool, pool.input[0], pooled), again, rescale])
             return model, True
         return model, False
 
 
-def _is_forked(model: Any, pool) -> bool:
+def _is_forked(model: ModelWrapper, pool) -> bool:
     consumers = model.find_consumers(pool.output[0])
     if len(consumers) != 1:
         return len(consumers) > 1
@@ -57,7 +51,7 @@ def _is_forked(model: Any, pool) -> bool:
     return scale.op_type == "Mul" and model.is_fork_node(scale)
 
 
-def _quantizer_before(model: Any, name: str):
+def _quantizer_before(model: ModelWrapper, name: str):
     node, scale = model.find_producer(name), 1.0
     while node is not None and node.op_type == "Mul":
         factor = scalar(model, node.input[1])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
+
+from ..graph_reading import read_constant
 
 __all__ = ["ReachConstantThresholds", "UnsignedZeroFactors"]
 
@@ -18,10 +19,10 @@ class UnsignedZeroFactors(Transformation):
     FINN divides thresholds by them: all that a constant channel reaches would get out of reach.
     """
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for node in model.graph.node:
             if node.op_type == "BatchNormalization":
-                weight = model.get_initializer(node.input[WEIGHT])
+                weight = read_constant(model, node.input[WEIGHT])
                 # -0 + 0 is 0.
                 model.set_initializer(node.input[WEIGHT], weight + np.float32(0))
         return model, False
@@ -34,9 +35,9 @@ class ReachConstantThresholds(Transformation):
     reached; on a NaN its rounding of thresholds goes on for ever.
     """
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for node in model.get_nodes_by_op_type("MultiThreshold"):
-            thresholds = model.get_initializer(node.input[1])
+            thresholds = read_constant(model, node.input[1])
             if np.isnan(thresholds).any():
                 reached = np.where(np.isnan(thresholds), -np.inf, thresholds)
                 model.set_initializer(node.input[1], reached.astype(thresholds.dtype))

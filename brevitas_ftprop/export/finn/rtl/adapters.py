@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from onnx import NodeProto
+
 from ..execution import HARDWARE
-from .design import Adapter, stream_design, stream_obstacle
+from .design import Adapter, Design, stream_design, stream_obstacle
 from .mvu import MVU
-from .padding import PADDING
 from .sliding_window import SLIDING_WINDOW
 
 __all__ = ["adapter_of", "reason_for"]
 
+
+def _ahead(*given: Any) -> Design:
+    """Of padding, which streams the zeros above an image before it has seen the image."""
+    return replace(stream_design(*given), runs_ahead=True)
+
+
+PADDING = Adapter(obstacle=stream_obstacle, design=_ahead)
 THRESHOLDING = Adapter(obstacle=stream_obstacle, design=stream_design)
 ADAPTERS: dict[str, Adapter] = {
     "ConvolutionInputGenerator_rtl": SLIDING_WINDOW,
@@ -21,12 +30,12 @@ ADAPTERS: dict[str, Adapter] = {
 }
 
 
-def adapter_of(node: Any) -> Adapter | None:
+def adapter_of(node: NodeProto) -> Adapter | None:
     """The adapter of a node's operator, or None."""
     return ADAPTERS.get(node.op_type) if node.domain == f"{HARDWARE}.rtl" else None
 
 
-def reason_for(node: Any) -> str | None:
+def reason_for(node: NodeProto) -> str | None:
     """Why no node of this operator is simulated, or None.
 
     >>> from onnx.helper import make_node

@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from qonnx.core.modelwrapper import ModelWrapper
 
 from ...errors import VerificationError
 from .streams import Element, element_of
 
-__all__ = ["TOP", "Adapter", "Design", "Port", "Target", "stream_design", "stream_obstacle"]
+if TYPE_CHECKING:
+    from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
+    from finn.custom_op.fpgadataflow.rtlbackend import RTLBackend
+
+__all__ = [
+    "TOP",
+    "Adapter",
+    "Design",
+    "Port",
+    "Target",
+    "attribute",
+    "stream_design",
+    "stream_obstacle",
+]
 
 # Every node gets this name, so that equal nodes have equal RTL and share one build.
 TOP = "dut"
@@ -82,23 +96,23 @@ class Adapter:
         design: writes a node's RTL; takes operator, partition, an empty folder and the target.
     """
 
-    obstacle: Callable[[Any], str | None]
-    design: Callable[[Any, Any, Path, Target], Design]
+    obstacle: Callable[[HWCustomOp], str | None]
+    design: Callable[[HWCustomOp, ModelWrapper, Path, Target], Design]
 
 
-def stream_obstacle(op: Any) -> str | None:
+def stream_obstacle(op: HWCustomOp) -> str | None:
     """Why the data streams of a node cannot be driven, or None."""
     for datatype in (op.get_input_datatype(0), op.get_output_datatype()):
         if element_of(datatype) is None:
             return f"streams of {datatype.name} values are not supported"
-    if any(_attribute(op, name) for name in ("mlo_max_iter", "bodies")):
+    if any(attribute(op, name) for name in ("mlo_max_iter", "bodies")):
         return "nodes with several parameter sets are not supported"
-    if _attribute(op, "dynamic_mode"):
+    if attribute(op, "dynamic_mode"):
         return "sizes that are set at run time (dynamic_mode) are not supported"
     return None
 
 
-def stream_design(op: Any, model: Any, folder: Path, target: Target) -> Design:
+def stream_design(op: HWCustomOp, model: ModelWrapper, folder: Path, target: Target) -> Design:
     """Let FINN write the RTL of a node with one stream in and one out.
 
     Raises:
@@ -111,8 +125,9 @@ def stream_design(op: Any, model: Any, folder: Path, target: Target) -> Design:
     op.onnx_node.name = TOP
     try:
         op.set_nodeattr("code_gen_dir_ipgen", str(folder))
-        op.generate_hdl(model, target.fpga_part, target.clock_ns)
-        files = op.get_rtl_file_list(abspath=True)
+        backend = cast("RTLBackend", op)
+        backend.generate_hdl(model, target.fpga_part, target.clock_ns)
+        files = backend.get_rtl_file_list(abspath=True)
     except Exception as error:
         raise VerificationError(f"FINN cannot write the RTL of {name}: {error}") from error
     finally:
@@ -126,5 +141,6 @@ def stream_design(op: Any, model: Any, folder: Path, target: Target) -> Design:
     )
 
 
-def _attribute(op: Any, name: str) -> Any:
+def attribute(op: HWCustomOp, name: str) -> Any:
+    """Value of an attribute; None of an operator that has no such one."""
     return op.get_nodeattr(name) if name in op.get_nodeattr_types() else None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from qonnx.core.modelwrapper import ModelWrapper
 
-from .design import Adapter, Design, Target, stream_design, stream_obstacle
+from .design import Adapter, Design, Target, attribute, stream_design, stream_obstacle
+
+if TYPE_CHECKING:
+    from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
 __all__ = ["MVU"]
 
@@ -18,19 +22,19 @@ STORED = ("internal_decoupled", "external")
 WEIGHT_FILE = "memblock.dat"
 
 
-def _obstacle(op: Any) -> str | None:
-    if op.get_nodeattr("mem_mode") not in STORED:
-        return f"weights in mem_mode {op.get_nodeattr('mem_mode')} are not supported"
-    if op.get_nodeattr("TH") > 1:
+def _obstacle(op: HWCustomOp) -> str | None:
+    if attribute(op, "mem_mode") not in STORED:
+        return f"weights in mem_mode {attribute(op, 'mem_mode')} are not supported"
+    if attribute(op, "TH") > 1:
         return "the tiled matrix-vector unit (TH > 1) is not supported"
-    if op.get_nodeattr("pumpedMemory"):
+    if attribute(op, "pumpedMemory"):
         return "weight memories with a doubled clock (pumpedMemory) are not supported"
-    if not op.get_nodeattr("noActivation"):
+    if not attribute(op, "noActivation"):
         return "the RTL has no activation of its own (noActivation = 0)"
     return stream_obstacle(op)
 
 
-def _design(op: Any, model: Any, folder: Path, target: Target) -> Design:
+def _design(op: HWCustomOp, model: ModelWrapper, folder: Path, target: Target) -> Design:
     design = stream_design(op, model, folder, target)
     return replace(
         design,

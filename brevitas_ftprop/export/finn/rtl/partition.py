@@ -5,36 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from onnx import ModelProto
+from qonnx.core.datatype import BaseDataType
+from qonnx.core.modelwrapper import ModelWrapper
 
 from ...errors import DamagedFileError, VerificationError
 from ..execution import HARDWARE
+from ..graph_reading import shape_of
 
-__all__ = ["check_batch", "check_names", "check_values", "load_partition"]
+__all__ = ["check_batch", "check_names", "check_values", "inputs_of", "load_partition"]
 
 PARENT = "StreamingDataflowPartition"
 
 
-def load_partition(partition: Any) -> Any:
-    """A copy of a partition as a QONNX ``ModelWrapper``.
+def load_partition(
+    partition: str | os.PathLike[str] | ModelWrapper | ModelProto,
+) -> ModelWrapper:
+    """A copy of a partition.
 
     Raises:
         TypeError: for anything but a path or a model.
         FileNotFoundError: if there is no file.
         VerificationError: if the file is damaged or holds no partition.
     """
-    from qonnx.core.modelwrapper import ModelWrapper
-
     if isinstance(partition, str | os.PathLike):
         label = str(partition)
         model = ModelWrapper(_read(Path(partition)))
-    elif isinstance(partition, ModelWrapper | onnx.ModelProto):
+    elif isinstance(partition, ModelWrapper | ModelProto):
         label = "the model"
         proto = partition.model if isinstance(partition, ModelWrapper) else partition
         model = ModelWrapper(proto, make_deepcopy=True)
@@ -56,16 +59,16 @@ def load_partition(partition: Any) -> Any:
         raise VerificationError(
             f"the nodes of {label} are neither RTL nor HLS yet: run FINN's SpecializeLayers first"
         )
-    if len(_inputs(model)) != 1:
+    if len(inputs_of(model)) != 1:
         raise VerificationError(
-            f"{label} has {len(_inputs(model))} inputs; partitions with one can be simulated"
+            f"{label} has {len(inputs_of(model))} inputs; partitions with one can be simulated"
         )
-    if min(model.get_tensor_shape(_inputs(model)[0]) or [0]) < 1:
+    if min(model.get_tensor_shape(inputs_of(model)[0]) or [0]) < 1:
         raise DamagedFileError(f"the input of {label} has no fixed shape")
     return model
 
 
-def check_batch(batch: Any, model: Any) -> NDArray[np.float32]:
+def check_batch(batch: NDArray | torch.Tensor, model: ModelWrapper) -> NDArray[np.float32]:
     """The batch as float32 (images, 1 or more, …), one entry for each run of the partition.
 
     Raises:
@@ -79,8 +82,8 @@ def check_batch(batch: Any, model: Any) -> NDArray[np.float32]:
             f"the batch must be a numpy array or torch tensor of numbers, got "
             f"{getattr(batch, 'dtype', type(batch).__name__)}"
         )
-    name = _inputs(model)[0]
-    shape = tuple(model.get_tensor_shape(name))
+    name = inputs_of(model)[0]
+    shape = tuple(shape_of(model, name))
     if batch.ndim != len(shape) or batch.shape[1:] != shape[1:] or batch.shape[0] % shape[0]:
         wanted = ", ".join(map(str, shape[1:]))
         raise ValueError(
@@ -93,7 +96,7 @@ def check_batch(batch: Any, model: Any) -> NDArray[np.float32]:
     return batch.astype(np.float32).reshape(-1, *shape)
 
 
-def check_values(values: NDArray, datatype: Any, label: str) -> None:
+def check_values(values: NDArray, datatype: BaseDataType, label: str) -> None:
     """Raise unless all values belong to a QONNX datatype.
 
     Raises:
@@ -108,7 +111,7 @@ def check_values(values: NDArray, datatype: Any, label: str) -> None:
         )
 
 
-def check_names(nodes: str | Sequence[str], model: Any) -> set[str]:
+def check_names(nodes: str | Sequence[str], model: ModelWrapper) -> set[str]:
     """The names of the nodes to simulate.
 
     Raises:
@@ -128,7 +131,7 @@ def check_names(nodes: str | Sequence[str], model: Any) -> set[str]:
     return set(names)
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def _read(path: Path) -> ModelProto:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file")
     try:
@@ -140,6 +143,7 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _inputs(model: Any) -> list[str]:
+def inputs_of(model: ModelWrapper) -> list[str]:
+    """Names of the inputs that are no constants."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value.name for value in model.graph.input if value.name not in constants]

@@ -5,26 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .design import Adapter, Design, Target, stream_design, stream_obstacle
+from qonnx.core.modelwrapper import ModelWrapper
+
+from .design import Adapter, Design, Target, attribute, stream_design, stream_obstacle
+
+if TYPE_CHECKING:
+    from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
 __all__ = ["SLIDING_WINDOW"]
 
 
-def _obstacle(op: Any) -> str | None:
-    if op.get_nodeattr("depthwise") and op.get_nodeattr("parallel_window"):
+def _obstacle(op: HWCustomOp) -> str | None:
+    if attribute(op, "depthwise") and attribute(op, "parallel_window"):
         return "depthwise windows streamed whole (parallel_window) are not supported"
     return stream_obstacle(op)
 
 
-def _design(op: Any, model: Any, folder: Path, target: Target) -> Design:
+def _design(op: HWCustomOp, model: ModelWrapper, folder: Path, target: Target) -> Design:
     design = stream_design(op, model, folder, target)
-    if not op.get_nodeattr("depthwise"):
+    if not attribute(op, "depthwise"):
         return design
-    simd = op.get_nodeattr("SIMD")
-    folds = op.get_nodeattr("IFMChannels") // simd
-    window = prod(op.get_nodeattr("ConvKernelDim"))
+    simd = attribute(op, "SIMD")
+    folds = attribute(op, "IFMChannels") // simd
+    window = prod(attribute(op, "ConvKernelDim"))
     *pixels, _, _ = design.sink.shape
     # The tensor holds each window position's channels together; the stream holds each group of
     # SIMD channels' window together.

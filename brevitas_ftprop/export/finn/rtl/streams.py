@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from qonnx.core.datatype import BaseDataType
 
 __all__ = ["Element", "element_of", "pack", "unpack"]
 
@@ -26,7 +27,7 @@ class Element:
     encoding: str
 
 
-def element_of(datatype) -> Element | None:
+def element_of(datatype: BaseDataType) -> Element | None:
     """The encoding of a QONNX datatype, or None for one that no stream here can carry."""
     name, bits = datatype.name, datatype.bitwidth()
     if name == "FLOAT32":

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from brevitas_ftprop.export.finn.environment import finn_environment
 from brevitas_ftprop.export.finn.rtl.tools import find_compiler, find_verilator
 
 HARDWARE = "finn.custom_op.fpgadataflow"
@@ -24,9 +25,6 @@ needs_verilator = pytest.mark.skipif(
 @pytest.fixture(scope="session", autouse=True)
 def finn():
     pytest.importorskip("finn", reason="needs FINN: pip install 'brevitas-ftprop[finn]'")
-    from brevitas_ftprop.export.finn.environment import prepare_finn
-
-    prepare_finn()
 
 
 class Chain:
@@ -123,7 +121,8 @@ class Chain:
             model.set_initializer(name, values.astype(np.float32))
             model.set_tensor_datatype(name, DataType[datatype])
         names = [node.name for node in model.graph.node]
-        model = model.transform(SpecializeLayers(fpga_part))
+        with finn_environment():
+            model = model.transform(SpecializeLayers(fpga_part))
         for node, name in zip(model.graph.node, names, strict=True):
             node.name = name
         return model

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from brevitas_ftprop.export.finn.environment import finn_environment
 from brevitas_ftprop.export.finn.rtl.dialect import readable
 
 
 def library() -> Path:
     from finn.util.settings import get_settings
 
-    return Path(get_settings().finn_rtllib)
+    with finn_environment():
+        return Path(get_settings().finn_rtllib)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .design import Design
-from .report import Difference, NodeReport
+from .rtl_report import Difference, NodeReport
 from .streams import unpack
 from .verilator import Recording
 

@@ -6,7 +6,15 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ...tables import text_table
+
 __all__ = ["Difference", "NodeReport", "RtlReport"]
+
+# With the widths in which they are printed.
+COLUMNS = {
+    "node": 4, "transactions": 12, "values": 9, "different": 9,
+    "cycles": 8, "estimate": 8, "latency": 8, "seconds": 7,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,13 @@ class NodeReport:
         """Whether the RTL gave the executor's values without breaking a rule, or was not run."""
         return self.mismatches == 0 and self.unstable == 0 and self.failure is None
 
+    @property
+    def row(self) -> tuple[object, ...]:
+        """What stands in the printed table."""
+        cycles = map(_text, (self.cycles, self.estimated_cycles, self.latency))
+        counts = self.transactions, self.values, self.mismatches
+        return (self.name, *counts, *cycles, f"{self.seconds:.1f}")
+
 
 @dataclass
 class RtlReport:
@@ -119,17 +134,7 @@ class RtlReport:
         }
 
     def __str__(self) -> str:
-        width = max([4, *(len(node.name) for node in self.nodes)])
-        lines = [
-            f"{'node':{width}}  {'transactions':>12} {'values':>9} {'different':>9} "
-            f"{'cycles':>8} {'estimate':>8} {'latency':>8} {'seconds':>7}"
-        ]
-        for node in self.simulated:
-            lines.append(
-                f"{node.name:{width}}  {node.transactions:>12} {node.values:>9} "
-                f"{node.mismatches:>9} {_text(node.cycles):>8} "
-                f"{_text(node.estimated_cycles):>8} {_text(node.latency):>8} {node.seconds:>7.1f}"
-            )
+        lines = text_table(COLUMNS, [node.row for node in self.simulated])
         lines += [
             f"{node.name}: outputs changed before they were taken in {node.unstable} cycles"
             for node in self.nodes

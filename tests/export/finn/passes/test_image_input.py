@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brevitas_ftprop.export.finn.passes import ChannelsLastInput, QuantToThresholds, Uint8Input
-from brevitas_ftprop.export.finn.passes.edges import normalized
+from brevitas_ftprop.export.finn.passes.image_input import normalized
 
 SHAPE = (1, 3, 16, 16)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -7,7 +7,21 @@ without saying so, or leaves nodes behind. What decides is whether the graph for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+from finn.transformation.fpgadataflow.convert_to_hw.global_acc_pool import InferGlobalAccPoolLayer
+from finn.transformation.streamline import Streamline, absorb, collapse_repeated, reorder
+from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation import general
+from qonnx.transformation.base import Transformation
+from qonnx.transformation.batchnorm_to_affine import BatchNormToAffine
+from qonnx.transformation.composed import ComposedTransformation
+from qonnx.transformation.double_to_single_float import DoubleToSingleFloat
+from qonnx.transformation.infer_data_layouts import InferDataLayouts
+from qonnx.transformation.infer_datatypes import InferDataTypes
+from qonnx.transformation.infer_shapes import InferShapes
+from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
+from qonnx.transformation.remove import RemoveIdentityOps
 
 from .passes import ReachConstantThresholds, UnsignedZeroFactors
 
@@ -17,7 +31,7 @@ __all__ = ["has_joins", "streamlining"]
 ROUNDS = 4
 
 
-def has_joins(model: Any) -> bool:
+def has_joins(model: ModelWrapper) -> bool:
     """Whether a graph has residual sums: an operator that joins two computed tensors."""
     known = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -26,11 +40,11 @@ def has_joins(model: Any) -> bool:
     return False
 
 
-def streamlining(model: Any) -> list[Any]:
+def streamlining(model: ModelWrapper) -> list[Transformation]:
     """FINN's transformations that streamline a graph of MultiThresholds, in order.
 
     Args:
-        model: a qonnx ``ModelWrapper`` behind ``ConvertQONNXtoFINN``.
+        model: a graph behind ``ConvertQONNXtoFINN``.
 
     References:
         finn-plus 1.6.1, ``finn.transformation.streamline`` and
@@ -40,44 +54,29 @@ def streamlining(model: Any) -> list[Any]:
     return [UnsignedZeroFactors(), *order, *_tail()]
 
 
-def _chain() -> list[Any]:
-    from finn.transformation.streamline import Streamline, absorb
-    from finn.transformation.streamline.collapse_repeated import CollapseRepeatedMul
-    from finn.transformation.streamline.reorder import MakeMaxPoolNHWC, MoveMulPastMaxPool
-    from qonnx.transformation.general import ConvertDivToMul
-    from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
-
+def _chain() -> list[Transformation]:
     return [
         # Of a negative factor only -1, which keeps integers, may stay before a pool or the result.
-        ConvertDivToMul(),
-        CollapseRepeatedMul(),
+        general.ConvertDivToMul(),
+        collapse_repeated.CollapseRepeatedMul(),
         absorb.FactorOutMulSignMagnitude(),
-        MoveMulPastMaxPool(),
+        reorder.MoveMulPastMaxPool(),
         absorb.AbsorbScalarMulAddIntoTopK(),
         Streamline(),
         LowerConvsToMatMul(),
-        MakeMaxPoolNHWC(),
+        reorder.MakeMaxPoolNHWC(),
         absorb.AbsorbTransposeIntoMultiThreshold(),
-        MakeMaxPoolNHWC(),
+        reorder.MakeMaxPoolNHWC(),
         absorb.AbsorbConsecutiveTransposes(),
         Streamline(),
     ]
 
 
-def _residual() -> list[Any]:
-    from finn.transformation.streamline import absorb, collapse_repeated, reorder
-    from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
-    from qonnx.transformation.batchnorm_to_affine import BatchNormToAffine
-    from qonnx.transformation.composed import ComposedTransformation
-    from qonnx.transformation.double_to_single_float import DoubleToSingleFloat
-    from qonnx.transformation.general import ConvertDivToMul, ConvertSubToAdd
-    from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
-    from qonnx.transformation.remove import RemoveIdentityOps
-
+def _residual() -> list[Transformation]:
     a_round = [
         absorb.AbsorbScalarMulAddIntoTopK(),
-        ConvertSubToAdd(),
-        ConvertDivToMul(),
+        general.ConvertSubToAdd(),
+        general.ConvertDivToMul(),
         RemoveIdentityOps(),
         collapse_repeated.CollapseRepeatedMul(),
         BatchNormToAffine(),
@@ -128,14 +127,8 @@ def _residual() -> list[Any]:
     ]
 
 
-def _tail() -> list[Any]:
+def _tail() -> list[Transformation]:
     """Thresholds to integers, and the scales behind a global pool to the end of the graph."""
-    from finn.transformation.fpgadataflow.convert_to_hw.global_acc_pool import (
-        InferGlobalAccPoolLayer,
-    )
-    from finn.transformation.streamline import absorb, collapse_repeated, reorder
-    from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
-
     return [
         absorb.AbsorbTransposeIntoMultiThreshold(),
         absorb.AbsorbConsecutiveTransposes(),
@@ -154,12 +147,7 @@ def _tail() -> list[Any]:
     ]
 
 
-def _names() -> Sequence[Any]:
-    from qonnx.transformation import general
-    from qonnx.transformation.infer_data_layouts import InferDataLayouts
-    from qonnx.transformation.infer_datatypes import InferDataTypes
-    from qonnx.transformation.infer_shapes import InferShapes
-
+def _names() -> Sequence[Transformation]:
     return (
         general.RemoveUnusedTensors(),
         general.GiveUniqueNodeNames(),

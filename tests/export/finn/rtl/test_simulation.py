@@ -13,7 +13,7 @@ import torch
 from brevitas_ftprop.export import VerificationError
 from brevitas_ftprop.export.finn.rtl import adapters, simulate_rtl
 from brevitas_ftprop.export.finn.rtl.design import Adapter
-from brevitas_ftprop.export.finn.rtl.execution import execute
+from brevitas_ftprop.export.finn.rtl.node_values import execute
 
 from .conftest import VERSAL, Chain, needs_verilator
 

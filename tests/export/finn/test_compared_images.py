@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from brevitas_ftprop.export.finn.inputs import checked_edges, images_to_compare
+from brevitas_ftprop.export.accelerator_io import checked_io
+from brevitas_ftprop.export.finn.compared_images import images_to_compare
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 
 
 @pytest.mark.parametrize("made", [list, np.array, torch.tensor], ids=["list", "numpy", "torch"])
 def test_mean_and_std_are_any_sequence_of_numbers(made):
-    edges = checked_edges("uint8", "class", made([0.5] * 3), made([0.25] * 3), EXAMPLE)
-    assert (edges.mean, edges.std) == ((0.5,) * 3, (0.25,) * 3)
+    io = checked_io("uint8", "class", made([0.5] * 3), made([0.25] * 3), EXAMPLE)
+    assert (io.mean, io.std) == ((0.5,) * 3, (0.25,) * 3)
 
 
 @pytest.mark.parametrize("images", ["float", "uint8"])
 def test_images_may_require_a_gradient(images):
     numbers = ((0.5,) * 3, (0.25,) * 3) if images == "uint8" else (None, None)
-    edges = checked_edges(images, "class", *numbers, EXAMPLE)
+    io = checked_io(images, "class", *numbers, EXAMPLE)
     example = EXAMPLE.clone().requires_grad_()
-    assert len(images_to_compare(example, None, edges)[1]) == 6
-    assert len(images_to_compare(EXAMPLE, example, edges)[1]) == 1
+    assert len(images_to_compare(example, None, io)[1]) == 6
+    assert len(images_to_compare(EXAMPLE, example, io)[1]) == 1
     assert example.requires_grad

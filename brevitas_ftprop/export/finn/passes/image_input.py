@@ -1,23 +1,21 @@
-"""What enters a dataflow accelerator, and what leaves it."""
+"""What enters a dataflow accelerator: pixels instead of floats, channels last instead of first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from onnx import NodeProto
 from qonnx.core import data_layout
 from qonnx.core.datatype import DataType
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ...node_attributes import integers_in
-from .graph_edits import attributes_of, replace
+from ..graph_reading import attributes_of, read_constant, shape_of
+from .graph_edits import add_tensor, replace, rewired
 
-__all__ = ["OUTPUT_SCALE", "ChannelsLastInput", "IntegerOutput", "Uint8Input", "normalized"]
+__all__ = ["ChannelsLastInput", "Uint8Input", "normalized"]
 
-# Key of the metadata that holds what a graph's integers are multiplied with.
-OUTPUT_SCALE = "brevitas_ftprop.output_scale"
 TO_CHANNELS_LAST = [0, 2, 3, 1]
 
 
@@ -56,7 +54,7 @@ class Uint8Input(Transformation):
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         entry = model.graph.input[0].name
         consumers = model.find_consumers(entry)
         if len(consumers) != 1 or consumers[0].op_type != "MultiThreshold":
@@ -65,7 +63,7 @@ class Uint8Input(Transformation):
                 "such as the hardware forms have"
             )
         (node,) = consumers
-        channels = model.get_tensor_shape(entry)[1]
+        channels = shape_of(model, entry)[1]
         if not len(self.mean) == len(self.std) == channels:
             raise ValueError(
                 f"mean and std need one number for each of {channels} channels, not "
@@ -73,7 +71,7 @@ class Uint8Input(Transformation):
             )
         pixels = np.arange(256).reshape(1, 1, 256, 1).repeat(channels, axis=1)
         seen = normalized(pixels, self.mean, self.std).reshape(channels, 256, 1)
-        thresholds = model.get_initializer(node.input[1])
+        thresholds = read_constant(model, node.input[1])
         reached = (seen >= thresholds[:, None, :]).argmax(axis=1)
         never = ~(seen >= thresholds[:, None, :]).any(axis=1)
         if thresholds.shape[0] == 1:
@@ -98,7 +96,7 @@ class ChannelsLastInput(Transformation):
         super().__init__()
         self.transposed = transposed
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         entry = model.graph.input[0].name
         quantizers = model.find_consumers(entry)
         if len(quantizers) != 1 or quantizers[0].op_type != "MultiThreshold":
@@ -108,52 +106,16 @@ class ChannelsLastInput(Transformation):
         if len(behind) != 1 or integers_in(behind[0], "perm", ()) != TO_CHANNELS_LAST:
             return model, False
         (transpose,) = behind
-        last = model.get_tensor_shape(transpose.output[0])
-        first, second = NodeProto(), NodeProto()
-        first.CopyFrom(transpose)
-        second.CopyFrom(quantizer)
-        attributes_of(second).set_nodeattr("data_layout", "NHWC")
-        second.output[0] = transpose.output[0]
+        last = shape_of(model, transpose.output[0])
+        kind, new = model.get_tensor_datatype(entry), []
+        images = add_tensor(model, last) if self.transposed else entry
         if self.transposed:
-            moved = model.make_new_valueinfo_name()
-            model.set_tensor_shape(moved, last)
-            model.set_tensor_layout(moved, data_layout.NHWC)
-            first.input[0], first.output[0] = entry, moved
-            second.input[0] = moved
-            replace(model, [quantizer, transpose], [first, second])
-        else:
-            kind = model.get_tensor_datatype(entry)
-            replace(model, [quantizer, transpose], [second])
+            new.append(rewired(transpose, entry, images))
+        new.append(rewired(quantizer, images, transpose.output[0]))
+        attributes_of(new[-1]).set_nodeattr("data_layout", "NHWC")
+        replace(model, [quantizer, transpose], new)
+        if not self.transposed:
             model.set_tensor_shape(entry, last)
             model.set_tensor_datatype(entry, kind)
-            model.set_tensor_layout(entry, data_layout.NHWC)
-        return model, False
-
-
-class IntegerOutput(Transformation):
-    """Leave out the factor behind the last integers of a graph, and note it in its metadata.
-
-    The last node is a ``Mul`` of integers with one positive number, ``OUTPUT_SCALE`` in the
-    metadata; without such a node the result has to be integers, and the factor is 1.
-
-    Raises:
-        ValueError: if the result is not integers times one positive number.
-    """
-
-    def apply(self, model: Any):
-        output = model.graph.output[0].name
-        node, factor, integers = model.find_producer(output), np.ones(1), output
-        if node.op_type == "Mul":
-            factor, integers = model.get_initializer(node.input[1]), node.input[0]
-        kind = model.get_tensor_datatype(integers)
-        if factor is None or factor.size > 1 or factor.item() <= 0 or not kind.is_integer():
-            raise ValueError("the logits are not integers times one positive number")
-        if integers != output:
-            before = model.find_producer(integers)
-            model.graph.node.remove(node)
-            before.output[0] = output
-            for reader in model.find_consumers(integers):
-                reader.input[list(reader.input).index(integers)] = output
-            model.set_tensor_datatype(output, kind)
-        model.set_metadata_prop(OUTPUT_SCALE, repr(factor.item()))
+        model.set_tensor_layout(images, data_layout.NHWC)
         return model, False

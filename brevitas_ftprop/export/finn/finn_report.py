@@ -6,11 +6,23 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Excused", "FinnReport", "StepReport"]
+from ..tables import markdown_table, text_table
+
+__all__ = ["ExcusedInteger", "FinnReport", "StepReport"]
+
+ESTIMATES = (
+    "Resources are FINN's estimates: without the FIFOs between layers, and 0 where FINN has none "
+    "for a layer."
+)
+# Of the steps' table, with the widths in which it is printed.
+COLUMNS = {
+    "step": 12, "nodes": 12, "seconds": 13, "images": 13, "same class": 13,
+    "integers": 13, "different": 13, "excused": 13, "max difference": 15,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Excused:
+class ExcusedInteger:
     """An integer that differs within the float32 rounding bound of its layer.
 
     Attributes:
@@ -66,7 +78,7 @@ class StepReport:
     thresholds: int = 0
     mismatches: int = 0
     excused: int = 0
-    excused_units: list[Excused] = field(default_factory=list)
+    excused_units: list[ExcusedInteger] = field(default_factory=list)
     max_difference: float = 0.0
     wrong_outputs: int = 0
     same_class: int = 0
@@ -83,6 +95,14 @@ class StepReport:
         """Whether the step's graph computes what PyTorch computes."""
         return self.first_difference is None
 
+    @property
+    def row(self) -> tuple[object, ...]:
+        """What stands in the table of the steps."""
+        seconds, largest = f"{self.seconds:.1f}", f"{self.max_difference:.3g}"
+        counts = self.images, self.same_class, self.compared
+        different = self.mismatches + self.wrong_outputs
+        return (self.name, self.nodes, seconds, *counts, different, self.excused, largest)
+
 
 @dataclass
 class FinnReport:
@@ -92,7 +112,7 @@ class FinnReport:
         status: ``"complete"`` or ``"failed"``.
         error: why it failed.
         fpga_part, clock_ns, target_fps: what was asked for.
-        edges: what enters and leaves the accelerator, and what is left to software.
+        io: what enters and leaves the accelerator, and what is left to software.
         steps: in order.
         layers: of each hardware layer, the quantizer that it is, its folding (PE and SIMD), its
             cycles an image and its estimated resources; None where there is no such thing.
@@ -103,7 +123,7 @@ class FinnReport:
     fpga_part: str
     clock_ns: float
     target_fps: int
-    edges: dict[str, str]
+    io: dict[str, str]
     status: str = "failed"
     error: str | None = None
     steps: list[StepReport] = field(default_factory=list)
@@ -131,7 +151,7 @@ class FinnReport:
         return json.dumps(asdict(self) | {"ok": self.ok}, indent=2)
 
     def to_markdown(self) -> str:
-        """Tables of the steps, the edges, the resources and the throughput."""
+        """Tables of the steps, input and output, the resources and the throughput."""
         lines = [
             "# FINN flow",
             "",
@@ -141,70 +161,29 @@ class FinnReport:
         if self.error is not None:
             lines += ["", f"**{self.error}**"]
         lines += [line for step in self.steps if step.untracked for line in ("", step.caveat)]
-        lines += ["", *_table(_STEP_COLUMNS, [_row(step) for step in self.steps])]
-        lines += ["", *_table(("edge", "form"), list(self.edges.items()))]
+        lines += ["", *markdown_table(list(COLUMNS), [step.row for step in self.steps])]
+        lines += ["", *markdown_table(("end", "form"), self.io.items())]
         if self.resources:
             totals = [(kind, f"{value:g}") for kind, value in self.resources.items()]
-            lines += ["", *_table(("estimated resource", "total"), totals)]
+            lines += ["", *markdown_table(("estimated resource", "total"), totals)]
         if self.performance:
-            measures = [(name, f"{value}") for name, value in self.performance.items()]
-            lines += ["", *_table(("estimated performance", "value"), measures)]
+            measures = self.performance.items()
+            lines += ["", *markdown_table(("estimated performance", "value"), measures)]
             lines += ["", "![Cycles and resources of each layer](dataflow.png)"]
         if self.layers:
             columns = ("layer", *next(iter(self.layers.values())))
             rows = [
-                (name, *("" if value is None else f"{value}" for value in layer.values()))
+                (name, *("" if value is None else value for value in layer.values()))
                 for name, layer in self.layers.items()
             ]
-            lines += ["", _ESTIMATES, "", *_table(columns, rows)]
+            lines += ["", ESTIMATES, "", *markdown_table(columns, rows)]
         return "\n".join(lines) + "\n"
 
     def __str__(self) -> str:
-        widths = [max(len(c), 12) for c in _STEP_COLUMNS]
-        rows = [_STEP_COLUMNS, *(_row(step) for step in self.steps)]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            for row in rows
-        ]
+        lines = text_table(COLUMNS, [step.row for step in self.steps])
         lines += [step.caveat for step in self.steps if step.untracked]
         fps = self.performance.get("estimated_throughput_fps")
         if fps is not None:
             totals = ", ".join(f"{kind} {value:g}" for kind, value in self.resources.items())
             lines.append(f"estimated {fps:.0f} frames a second on {self.fpga_part}: {totals}")
         return "\n".join([*lines, self.status if self.error is None else self.error])
-
-
-_ESTIMATES = (
-    "Resources are FINN's estimates: without the FIFOs between layers, and 0 where FINN has none "
-    "for a layer."
-)
-_STEP_COLUMNS = (
-    "step",
-    "nodes",
-    "seconds",
-    "images",
-    "same class",
-    "integers",
-    "different",
-    "excused",
-    "max difference",
-)
-
-
-def _row(step: StepReport) -> tuple[str, ...]:
-    return (
-        step.name,
-        str(step.nodes),
-        f"{step.seconds:.1f}",
-        str(step.images),
-        str(step.same_class),
-        str(step.compared),
-        str(step.mismatches + step.wrong_outputs),
-        str(step.excused),
-        f"{step.max_difference:.3g}",
-    )
-
-
-def _table(columns: tuple[str, ...], rows: list[Any]) -> list[str]:
-    lines = [columns, tuple("---" for _ in columns), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from brevitas_ftprop.export.finn.rtl.comparison import compare
 from brevitas_ftprop.export.finn.rtl.design import Design, Port
-from brevitas_ftprop.export.finn.rtl.report import Difference, NodeReport, RtlReport
+from brevitas_ftprop.export.finn.rtl.rtl_report import Difference, NodeReport, RtlReport
+from brevitas_ftprop.export.finn.rtl.stream_comparison import compare
 from brevitas_ftprop.export.finn.rtl.streams import Element, pack
 from brevitas_ftprop.export.finn.rtl.verilator import Recording
 

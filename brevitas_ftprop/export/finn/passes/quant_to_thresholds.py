@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 import torch
 from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_step
-from .graph_edits import attributes_of, constant, multi_threshold, replace
+from ..graph_reading import attributes_of, initializer, shape_of
+from .graph_edits import add_constant, add_tensor, multi_threshold, replace
 
 __all__ = ["QuantToThresholds"]
 
@@ -34,7 +34,7 @@ class QuantToThresholds(Transformation):
         (quantizers as thresholds).
     """
 
-    def apply(self, model: Any):
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for node in model.graph.node:
             if node.op_type in ("Quant", "BipolarQuant") and not _is_static(model, node.input[0]):
                 _convert(model, node)
@@ -42,16 +42,17 @@ class QuantToThresholds(Transformation):
         return model, False
 
 
-def _is_static(model: Any, name: str) -> bool:
+def _is_static(model: ModelWrapper, name: str) -> bool:
     producer = model.find_producer(name)
     if producer is None:
-        return model.get_initializer(name) is not None
+        return initializer(model, name) is not None
     return all(_is_static(model, source) for source in producer.input if source)
 
 
-def _convert(model: Any, node: NodeProto) -> None:
-    parameters = [model.get_initializer(name) for name in node.input[1:]]
-    if any(parameter is None for parameter in parameters):
+def _convert(model: ModelWrapper, node: NodeProto) -> None:
+    values = [initializer(model, name) for name in node.input[1:]]
+    parameters = [value for value in values if value is not None]
+    if len(parameters) < len(values):
         raise ValueError(f"{node.name} has a scale, zero-point or bit width that is computed")
     scale = np.asarray(parameters[0], np.float32)
     zero_point = np.zeros((), np.float32)
@@ -64,25 +65,23 @@ def _convert(model: Any, node: NodeProto) -> None:
         thresholds, lowest = function.thresholds().numpy(), function.level_values[0]
         before = model.find_producer(source)
         # Levels above the lowest begin above 0, where a ReLU changes nothing.
-        if _is_lone_relu(model, before) and thresholds.min() > 0:
+        if (
+            before is not None
+            and before.op_type == "Relu"
+            and not model.is_fork_node(before)
+            and thresholds.min() > 0
+        ):
             source, old = before.input[0], [before, node]
     if zero_point.size == 1:
         # An Add in front of a layer that pads would stay there, and keep its input a float.
         lowest, zero_point = lowest - int(zero_point.item()), np.zeros_like(zero_point)
-    shape, values = model.get_tensor_shape(node.output[0]), []
-    for _ in range(2):
-        values.append(model.make_new_valueinfo_name())
-        model.set_tensor_shape(values[-1], shape)
-    integers, centred = values
+    shape = shape_of(model, node.output[0])
+    integers, centred = (add_tensor(model, shape) for _ in range(2))
     new = [multi_threshold(model, source, integers, thresholds, lowest, like=node)]
     if zero_point.any():
-        new.append(_affine("Add", integers, constant(model, -zero_point), centred))
-    new.append(_affine("Mul", new[-1].output[0], constant(model, scale), node.output[0]))
+        new.append(_affine("Add", integers, add_constant(model, -zero_point), centred))
+    new.append(_affine("Mul", new[-1].output[0], add_constant(model, scale), node.output[0]))
     replace(model, old, new)
-
-
-def _is_lone_relu(model: Any, node: NodeProto | None) -> bool:
-    return node is not None and node.op_type == "Relu" and not model.is_fork_node(node)
 
 
 def _levels(node: NodeProto, scale: np.ndarray, zero_point: np.ndarray, bits: int) -> LevelFunction:

@@ -11,24 +11,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from qonnx.core.datatype import BaseDataType
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+from torch import Tensor
 
 from ...errors import VerificationError
 from ...quiet import silence
 from ..device import check_device
-from ..environment import prepare_finn
+from ..environment import finn_environment
 from .adapters import adapter_of, reason_for
-from .comparison import compare
 from .design import Adapter, Design, Target
-from .execution import execute
+from .node_values import execute
 from .partition import check_batch, check_names, check_values, load_partition
-from .report import NodeReport, RtlReport
+from .rtl_report import NodeReport, RtlReport
+from .stream_comparison import compare
 from .streams import pack
 from .tools import require_tools
 from .verilator import Builder, stream
+
+if TYPE_CHECKING:
+    from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
 __all__ = ["simulate_rtl"]
 
@@ -40,8 +47,8 @@ SPARE_CYCLES = 20_000
 
 
 def simulate_rtl(
-    partition: str | os.PathLike[str] | Any,
-    batch: Any,
+    partition: str | os.PathLike[str] | ModelWrapper,
+    batch: NDArray | Tensor,
     *,
     nodes: str | Sequence[str] = "all",
     keep: str | os.PathLike[str] | None = None,
@@ -84,13 +91,12 @@ def simulate_rtl(
         FINN's ``finn-rtllib`` and ``generate_hdl`` (finn-plus 1.6.1); Verilator 5.006 and 5.48.
     """
     check_device(fpga_part, clock_ns)
-    prepare_finn()
-    with silence():
-        model = load_partition(partition)
-    images = check_batch(batch, model)
-    names = check_names(nodes, model)
-    require_tools()
-    with ExitStack() as stack:
+    with finn_environment(), ExitStack() as stack:
+        with silence():
+            model = load_partition(partition)
+        images = check_batch(batch, model)
+        names = check_names(nodes, model)
+        require_tools()
         if keep is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rtl-")))
         else:
@@ -109,16 +115,19 @@ class _Job:
 
 
 def _run(
-    model: Any, images: NDArray[np.float32], names: set[str], folder: Path, target: Target
+    model: ModelWrapper, images: NDArray[np.float32], names: set[str], folder: Path, target: Target
 ) -> RtlReport:
     chosen = [node for node in model.graph.node if node.name in names]
     reports = {node.name: NodeReport(node.name, node.op_type) for node in chosen}
-    adapters: list[tuple[Any, Adapter]] = []
+    adapters: list[tuple[HWCustomOp, Adapter]] = []
     with silence():
         for node in chosen:
-            op, adapter, reason = _operator(node)
+            adapter, reason = adapter_of(node), reason_for(node)
             if adapter is not None:
-                adapters.append((op, adapter))
+                op = cast("HWCustomOp", getCustomOp(node))
+                reason = adapter.obstacle(op)
+                if reason is None:
+                    adapters.append((op, adapter))
             reports[node.name].reason = reason
     ends = [(op.onnx_node.input[0], op.onnx_node.output[0]) for op, _ in adapters]
     truth = execute(model, images, sum(ends, ())) if adapters else {}
@@ -173,19 +182,7 @@ def _pass(program: Path, job: _Job, seed: int) -> None:
         report.latency = int(last[0]) - recording.first_input + 1
 
 
-def _operator(node: Any) -> tuple[Any, Adapter | None, str | None]:
-    """FINN's operator of a node and its adapter, or why it is not simulated."""
-    from qonnx.custom_op.registry import getCustomOp
-
-    adapter = adapter_of(node)
-    if adapter is None:
-        return None, None, reason_for(node)
-    op = getCustomOp(node)
-    reason = adapter.obstacle(op)
-    return op, adapter if reason is None else None, reason
-
-
-def _check_truth(taken: NDArray, datatype: Any, name: str) -> None:
+def _check_truth(taken: NDArray, datatype: BaseDataType, name: str) -> None:
     try:
         check_values(taken, datatype, f"the input of {name}")
     except ValueError as error:

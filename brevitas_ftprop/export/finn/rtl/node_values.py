@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qonnx.core.modelwrapper import ModelWrapper
 
 from ...errors import VerificationError
-from ...quiet import silence
-from ..execution import executable
+from ..execution import CannotRunError, executable, run
+from .partition import inputs_of
 
 __all__ = ["execute"]
 
 
-def execute(model: Any, batch: NDArray[np.float32], tensors: Iterable[str]) -> dict[str, NDArray]:
+def execute(
+    model: ModelWrapper, batch: NDArray[np.float32], tensors: Iterable[str]
+) -> dict[str, NDArray]:
     """Run a partition image by image and record some of its tensors.
 
     Args:
@@ -29,18 +31,13 @@ def execute(model: Any, batch: NDArray[np.float32], tensors: Iterable[str]) -> d
     Raises:
         VerificationError: if the executor cannot run the partition.
     """
-    from qonnx.core.onnx_exec import execute_onnx
-
-    constants = {tensor.name for tensor in model.graph.initializer}
-    (source,) = (v.name for v in model.graph.input if v.name not in constants)
+    (source,), plain = inputs_of(model), executable(model)
     kept: dict[str, list[NDArray]] = {name: [] for name in tensors}
     try:
-        with silence():
-            plain = executable(model)
-            for image in batch:
-                context = execute_onnx(plain, {source: image}, return_full_exec_context=True)
-                for name, values in kept.items():
-                    values.append(np.array(context[name]))
-    except Exception as error:
+        for image in batch:
+            context = run(plain, {source: image})
+            for name, values in kept.items():
+                values.append(np.array(context[name]))
+    except CannotRunError as error:
         raise VerificationError(f"the executor cannot run the partition: {error}") from error
     return {name: np.stack(values) for name, values in kept.items()}
