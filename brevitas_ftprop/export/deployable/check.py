@@ -13,19 +13,19 @@ from ..edges import check_edges
 from ..errors import ExportError
 from ..state import export_state
 from .finding import ERROR, DeployReport, Finding
-from .finn_rules import FINN_RULES
+from .finn_requirements import FINN_REQUIREMENTS
 from .graph_view import trace_view
-from .hls4ml_rules import HLS4ML_RULES
-from .qcdq_rules import QCDQ_RULES
-from .rule import Rules
+from .hls4ml_requirements import HLS4ML_REQUIREMENTS
+from .qcdq_requirements import QCDQ_REQUIREMENTS
+from .requirement import Requirements
 from .untraced import untraced_findings
 
-__all__ = ["RULES_BY_TARGET", "check_deployable", "require_deployable"]
+__all__ = ["REQUIREMENTS", "check_deployable", "require_deployable"]
 
-RULES_BY_TARGET: dict[str, Rules] = {
-    "finn": FINN_RULES,
-    "hls4ml": HLS4ML_RULES,
-    "qcdq": QCDQ_RULES,
+REQUIREMENTS: dict[str, Requirements] = {
+    "finn": FINN_REQUIREMENTS,
+    "hls4ml": HLS4ML_REQUIREMENTS,
+    "qcdq": QCDQ_REQUIREMENTS,
 }
 
 
@@ -63,14 +63,14 @@ def check_deployable(
     >>> import torch, brevitas.nn as qnn
     >>> layer = qnn.QuantLinear(4, 2, bias=False)
     >>> report = check_deployable(layer, torch.zeros(1, 4), dynamo=False)
-    >>> [(finding.rule, finding.message) for finding in report]
+    >>> [(finding.requirement, finding.message) for finding in report]
     [('unquantized-input', 'its input is the unquantized image')]
 
     References:
         Umuroglu et al., FINN, FPGA 2017, arXiv:1612.07119 (what a dataflow layer is).
     """
-    if target not in RULES_BY_TARGET:
-        raise ValueError(f"target must be one of {', '.join(RULES_BY_TARGET)}, not {target!r}")
+    if target not in REQUIREMENTS:
+        raise ValueError(f"target must be one of {', '.join(REQUIREMENTS)}, not {target!r}")
     check_edges(images, result)
     check_model(model)
     check_batch(example_input, name="example_input")
@@ -81,8 +81,8 @@ def check_deployable(
             view = replace(view, images=images, result=result)
             with export_state(model):
                 model.eval()
-                for rule in RULES_BY_TARGET[target].values():
-                    findings += rule.findings(view)
+                for requirement in REQUIREMENTS[target].values():
+                    findings += requirement.findings(view)
             if not any(finding.severity == ERROR for finding in findings):
                 check_graph(view.graph.model)
         except ExportError as error:

@@ -10,19 +10,19 @@ from torch import nn
 
 from ...levels import level_function
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
+from .requirement import Found, Requirements, requirement
 from .walk import integers_of, weighted_layers
 
-__all__ = ["NUMBER_RULES"]
+__all__ = ["NUMBER_REQUIREMENTS"]
 
-NUMBER_RULES: Rules = {}
+NUMBER_REQUIREMENTS: Requirements = {}
 
 LARGEST_BITS = 8
 FLOAT32_BITS = 24
 
 
-@rule(
-    NUMBER_RULES,
+@requirement(
+    NUMBER_REQUIREMENTS,
     "activation-bits",
     why="Loud: a threshold for each level is needed, and the flow makes them for 8 bits or fewer.",
     fix="use bit_width=8 or less",
@@ -35,8 +35,8 @@ def activation_bits(view: GraphView) -> Found:
             yield name, f"{bits} bits"
 
 
-@rule(
-    NUMBER_RULES,
+@requirement(
+    NUMBER_REQUIREMENTS,
     "weight-zero-point",
     why="Loud: FINN converts weights without zero-point only, and stops in the step `finn`.",
     fix="use symmetric weights, e.g. Int8WeightPerTensorFixedPoint",
@@ -48,8 +48,8 @@ def weight_zero_point(view: GraphView) -> Found:
             yield name.removesuffix(".weight_quant"), "its weights have a zero-point"
 
 
-@rule(
-    NUMBER_RULES,
+@requirement(
+    NUMBER_REQUIREMENTS,
     "channel-zero-point",
     why="Loud: a shift for each channel does not move through a layer's padding and sums.",
     fix="use one zero-point for all channels, or none",
@@ -62,8 +62,8 @@ def channel_zero_point(view: GraphView) -> Found:
             yield name, f"{zero_point.numel()} zero-points"
 
 
-@rule(
-    NUMBER_RULES,
+@requirement(
+    NUMBER_REQUIREMENTS,
     "inexact-accumulator",
     severity="warning",
     why="Silent: PyTorch's float32 sums are exact up to 24 bits only; beyond, the accelerator's "
@@ -105,8 +105,8 @@ def _largest(proxy: Any) -> float:
     return float(offsets.abs().max())
 
 
-@rule(
-    NUMBER_RULES,
+@requirement(
+    NUMBER_REQUIREMENTS,
     "dead-channel",
     severity="warning",
     why="Silent: such a channel is constant, and its hardware is wasted.",

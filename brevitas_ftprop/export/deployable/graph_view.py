@@ -1,4 +1,4 @@
-"""What the rules look at: a model's traced graph and its quantizers, side by side."""
+"""What the requirements look at: a model's traced graph and its quantizers, side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rule is, and how one joins the rules of a target."""
+"""What a requirement is, and how one joins the requirements of a target."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from .finding import ERROR, Finding
 from .graph_view import GraphView
 
-__all__ = ["Found", "Rule", "Rules", "rule"]
+__all__ = ["Found", "Requirement", "Requirements", "requirement"]
 
-# Layer and message of each place that breaks a rule.
+# Layer and message of each place that breaks a requirement.
 Found = Iterator[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Rule:
+class Requirement:
     """One way in which a model can miss a target.
 
     Attributes:
@@ -38,20 +38,22 @@ class Rule:
             yield Finding(self.severity, layer, self.name, message, self.why, self.fix)
 
 
-Rules = dict[str, Rule]
+Requirements = dict[str, Requirement]
 
 
-def rule(rules: Rules, name: str, *, why: str, fix: str, severity: str = ERROR) -> Callable:
-    """Add the decorated function to a target's rules.
+def requirement(
+    of_target: Requirements, name: str, *, why: str, fix: str, severity: str = ERROR
+) -> Callable:
+    """Add the decorated function to a target's requirements.
 
     Raises:
         ValueError: if the name is taken.
     """
 
     def add(find: Callable[[GraphView], Found]) -> Callable[[GraphView], Found]:
-        if name in rules:
-            raise ValueError(f"there is a rule {name!r} already")
-        rules[name] = Rule(name, severity, why, fix, find)
+        if name in of_target:
+            raise ValueError(f"there is a requirement {name!r} already")
+        of_target[name] = Requirement(name, severity, why, fix, find)
         return find
 
     return add

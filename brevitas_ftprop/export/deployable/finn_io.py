@@ -7,16 +7,16 @@ from onnx import NodeProto
 from ...levels import level_function
 from ..node_attributes import is_padded
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
+from .requirement import Found, Requirements, requirement
 from .walk import AVERAGES, is_join, step_of
 
-__all__ = ["EDGE_RULES"]
+__all__ = ["IO_REQUIREMENTS"]
 
-EDGE_RULES: Rules = {}
+IO_REQUIREMENTS: Requirements = {}
 
 
-@rule(
-    EDGE_RULES,
+@requirement(
+    IO_REQUIREMENTS,
     "forked-image",
     severity="warning",
     why="Silent: the accelerator then takes channels first, and has a layer before each reader "
@@ -29,8 +29,8 @@ def forked_image(view: GraphView) -> Found:
         yield "model", "several layers read the unquantized image"
 
 
-@rule(
-    EDGE_RULES,
+@requirement(
+    IO_REQUIREMENTS,
     "pixel-input",
     why="Loud: the flow writes the thresholds of a first quantizer in pixel values, normalization "
     "and all, and turns what one layer reads of them to channels last; it stops elsewhere.",
@@ -87,8 +87,8 @@ def _is_unsigned(view: GraphView, name: str | None) -> bool:
     return name is not None and float(level_function(view.proxies[name]).thresholds().min()) > 0
 
 
-@rule(
-    EDGE_RULES,
+@requirement(
+    IO_REQUIREMENTS,
     "class-result",
     why="Loud: FINN's LabelSelect compares integers; a bias or a factor of its own for each class "
     "leaves floats, and its node is not converted.",
@@ -107,8 +107,8 @@ def class_result(view: GraphView) -> Found:
         yield "model", "its result is not integers times one scale"
 
 
-@rule(
-    EDGE_RULES,
+@requirement(
+    IO_REQUIREMENTS,
     "integer-result",
     why="Loud: what is left out behind the last integers is one positive factor.",
     fix="end in a linear layer without bias, with one weight scale for all classes, or in a "
