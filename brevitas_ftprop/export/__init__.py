@@ -7,7 +7,7 @@ from .finn.rtl import RtlReport, simulate_rtl
 from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
 from .qcdq import export_qcdq
 from .qonnx import export_qonnx
-from .verification.report import Excused, OutputReport, QuantizerReport, VerifyReport
+from .verification.verify_report import Excused, OutputReport, QuantizerReport, VerifyReport
 from .verify import verify_export
 
 __all__ = [

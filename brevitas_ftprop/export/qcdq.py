@@ -14,8 +14,8 @@ from .average_pools import make_average_pools_exact
 from .checks import check_batch, check_finite, check_model, check_target
 from .cleaning import check_graph, clean_graph
 from .errors import ExportError
-from .fences import fence_quantizers
 from .onnx_file import write_atomically
+from .quantizer_fences import fence_quantizers
 from .remedy import built_or_remedied
 from .tracing import trace
 
@@ -36,7 +36,7 @@ def export_qcdq(
     """Export a Brevitas model to a clean standard-ONNX file with quantize-dequantize nodes.
 
     The file uses no custom domain and passes ONNX's checker; ONNX Runtime's optimizations are kept
-    from changing its integers (see ``fences``). It names each quantizer's nodes after
+    from changing its integers (see ``quantizer_fences``). It names each quantizer's nodes after
     the PyTorch quantizer, which ``verify_export`` relies on. The model keeps its training flags,
     caches and values, and the file is written whole or not at all.
 

@@ -12,9 +12,9 @@ from torch.nn import Module
 from .checks import check_batch, check_model
 from .quantizers import kind_of, quantizer_proxies
 from .state import export_state
-from .verification.comparison import Verification
-from .verification.graphs import input_shape, load_tagged
-from .verification.report import VerifyReport
+from .verification.compare_file import Verification
+from .verification.cut_graphs import input_shape, load_tagged
+from .verification.verify_report import VerifyReport
 
 __all__ = ["verify_export"]
 

@@ -7,10 +7,10 @@ from qonnx.core.modelwrapper import ModelWrapper
 
 from ..errors import ExportError
 
-__all__ = ["constant", "shape_of"]
+__all__ = ["read_constant", "shape_of"]
 
 
-def constant(model: ModelWrapper, name: str) -> np.ndarray:
+def read_constant(model: ModelWrapper, name: str) -> np.ndarray:
     """Value of a constant tensor.
 
     Raises:

@@ -21,7 +21,7 @@ from .chains import Levels, attributes
 from .ordering import ordered
 from .reach import integer_type, reach_of, sum_type
 from .stages import Graph, Stage, read_stages
-from .thresholds import SumChain
+from .sum_chain import SumChain
 from .weights import integer_weights
 
 __all__ = ["IntegerSums"]

@@ -17,7 +17,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from ..errors import ExportError, MissingToolError
 from ..quiet import silence
 from ..tags import QUANTIZER
-from .initializers import constant
+from .initializers import read_constant
 from .precision import layer_precisions
 
 __all__ = ["Options", "Project", "require_tools"]
@@ -148,7 +148,7 @@ class Project:
     def _units(self) -> dict[str, float]:
         """What one integer of each quantizer is in the project: its scale for the input's, or 1."""
         scales = {
-            name: float(constant(self.graph, node.input[1]))
+            name: float(read_constant(self.graph, node.input[1]))
             for name, node in self._quantizers().items()
             if node.op_type == "Quant"
         }

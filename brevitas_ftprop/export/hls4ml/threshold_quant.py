@@ -12,9 +12,9 @@ from qonnx.transformation.base import Transformation
 from qonnx.transformation.infer_shapes import InferShapes
 
 from ..errors import ExportError
+from .affine_steps import ROUND, affine_steps
 from .chains import attributes
-from .initializers import constant, shape_of
-from .steps import ROUND, affine_steps
+from .initializers import read_constant, shape_of
 
 __all__ = ["MultiThresholdToQuant"]
 
@@ -149,7 +149,7 @@ def _reach(model: ModelWrapper, tensor: str, node: NodeProto) -> tuple[int, int,
 def _integer_thresholds(
     model: ModelWrapper, node: NodeProto, channels: int, low: int, high: int, unit: float
 ) -> np.ndarray:
-    values = constant(model, node.input[1])
+    values = read_constant(model, node.input[1])
     # A multiple of the unit reaches a threshold when it reaches the next multiple.
     counted = np.clip(np.ceil(values.astype(np.float64) / unit), low, high + 1)
     return np.broadcast_to(counted, (channels, values.shape[1])).astype(np.int64)

@@ -8,7 +8,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from ..tags import Site
-from .exposure import expose, exposures, results, sources
+from .exposed_tensors import expose, exposures, results, sources
 from .runners import OrtRunner, QonnxRunner
 
 __all__ = ["FreeRun"]

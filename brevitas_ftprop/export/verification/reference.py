@@ -20,7 +20,7 @@ from ..tags import sites_of
 from ..tracing import trace
 from .bounds import evaluate, unbounded_operators
 from .capture import Captured
-from .graphs import FORCED_OUTPUT, forced, forced_name
+from .cut_graphs import FORCED_OUTPUT, forced, forced_name
 from .rounding import Bounded
 
 __all__ = ["Reference"]

@@ -14,9 +14,9 @@ from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
 from ..verification.capture import capture
 from ..verification.differences import adversarial_inputs, compare_in_layer, different
 from ..verification.reference import Reference
-from ..verification.report import QuantizerReport
 from ..verification.rounding import UNIT, Bounded
-from .report import Hls4mlReport, LayerReport
+from ..verification.verify_report import QuantizerReport
+from .hls4ml_report import Hls4mlReport, LayerReport
 
 __all__ = ["compare", "edge_images"]
 
