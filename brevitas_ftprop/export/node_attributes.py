@@ -1,12 +1,19 @@
-"""Attributes of ONNX nodes, as numbers, and notes in their metadata."""
+"""Attributes of ONNX nodes, and notes in their metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
-__all__ = ["integers_in", "is_padded", "note_of"]
+__all__ = ["attribute_values", "integers_in", "is_padded", "note_of"]
+
+
+def attribute_values(node: NodeProto) -> dict[str, Any]:
+    """A node's attributes by name, strings decoded."""
+    values = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    return {n: v.decode(errors="replace") if isinstance(v, bytes) else v for n, v in values.items()}
 
 
 def integers_in(node: NodeProto, name: str, default: Sequence[int]) -> list[int]:

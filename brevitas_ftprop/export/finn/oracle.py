@@ -21,7 +21,7 @@ from ..verification.reference import Reference
 from ..verification.rounding import Bounded, outward
 from .execution import run
 from .pre_activations import Interval, Lines
-from .report import Excused, StepReport
+from .report import ExcusedInteger, StepReport
 from .tracking import Unit, units_of
 
 __all__ = ["Oracle"]
@@ -225,7 +225,7 @@ class Oracle:
         report.compared += wrong.size
         report.excused += int(excused.sum())
         report.excused_units += [
-            Excused(
+            ExcusedInteger(
                 index,
                 *key,
                 tuple(map(int, position)),

@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Excused", "FinnReport", "StepReport"]
+__all__ = ["ExcusedInteger", "FinnReport", "StepReport"]
 
 
 @dataclass(frozen=True)
-class Excused:
+class ExcusedInteger:
     """An integer that differs within the float32 rounding bound of its layer.
 
     Attributes:
@@ -66,7 +66,7 @@ class StepReport:
     thresholds: int = 0
     mismatches: int = 0
     excused: int = 0
-    excused_units: list[Excused] = field(default_factory=list)
+    excused_units: list[ExcusedInteger] = field(default_factory=list)
     max_difference: float = 0.0
     wrong_outputs: int = 0
     same_class: int = 0

@@ -10,11 +10,12 @@ from torch.nn import Module
 
 from ...levels import level_function
 from ..errors import VerificationError
+from ..float32 import UNIT
 from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
 from ..verification.capture import capture
 from ..verification.differences import adversarial_inputs, compare_in_layer, different
 from ..verification.reference import Reference
-from ..verification.rounding import UNIT, Bounded
+from ..verification.rounding import Bounded
 from ..verification.verify_report import QuantizerReport
 from .hls4ml_report import Hls4mlReport, LayerReport
 

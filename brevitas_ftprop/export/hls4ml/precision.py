@@ -14,7 +14,8 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
 from ..errors import ExportError
-from .chains import attributes
+from ..integer_types import integer_range
+from ..node_attributes import attribute_values
 from .initializers import read_constant
 from .reach import reach_of
 
@@ -183,7 +184,7 @@ def quant_type(model: ModelWrapper, node: NodeProto, spare_bits: int = 0) -> str
         ExportError: if the node is no Quant node that hls4ml has a type for.
     """
     low, high, fractional = _quant_range(model, node)
-    options = attributes(node)
+    options = attribute_values(node)
     rounding = {"ROUND": "RND_CONV", "FLOOR": "TRN"}[options["rounding_mode"]]
     saturation = "SAT_SYM" if options["narrow"] else "SAT"
     high = (high + 1 << spare_bits) - 1
@@ -196,10 +197,8 @@ def _quant_range(model: ModelWrapper, node: NodeProto) -> tuple[int, int, int]:
     if node.op_type != "Quant":
         raise ExportError(f"{node.name} ({node.op_type}) is no Quant node")
     scale, _, bits = (float(read_constant(model, name)) for name in node.input[1:4])
-    options, width = attributes(node), round(bits)
-    fractional = -round(math.log2(scale))
-    if options["signed"]:
-        low, high = -(1 << width - 1) + bool(options["narrow"]), (1 << width - 1) - 1
-    else:
-        low, high = 0, (1 << width) - 1
-    return low, high, fractional
+    options = attribute_values(node)
+    # hls4ml narrows signed types only.
+    narrow = bool(options["signed"] and options["narrow"])
+    low, high = integer_range(round(bits), signed=bool(options["signed"]), narrow=narrow)
+    return low, high, -round(math.log2(scale))

@@ -15,6 +15,7 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
 from ..errors import ExportError, MissingToolError
+from ..node_attributes import note_of
 from ..quiet import silence
 from ..tags import QUANTIZER
 from .initializers import read_constant
@@ -156,12 +157,8 @@ class Project:
 
     def _quantizers(self) -> dict[str, NodeProto]:
         """The nodes that give the quantizers' results, by name."""
-        return {
-            entry.value: node
-            for node in self.graph.graph.node
-            for entry in node.metadata_props
-            if entry.key == QUANTIZER
-        }
+        named = ((note_of(node, QUANTIZER), node) for node in self.graph.graph.node)
+        return {name: node for name, node in named if name is not None}
 
     def clean(self, folder: Path) -> None:
         """Remove what was compiled, and let the project say that it lies in ``folder``."""

@@ -10,7 +10,9 @@ from onnx import TensorProto
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from .rounding import UNIT, Bounded, UnboundedError, exactly
+from ..float32 import UNIT
+from .rounding import Bounded, UnboundedError, exactly
+from .torch_padding import require_explicit_padding, torch_pads
 
 __all__ = ["STEPS"]
 
@@ -83,12 +85,10 @@ def cast(attributes: dict[str, Any], x: Bounded) -> Bounded:
 
 def max_pool(attributes: dict[str, Any], x: Bounded) -> Bounded:
     """Error: the largest error in the window."""
-    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET"):
-        raise UnboundedError("automatic padding")
+    require_explicit_padding(attributes)
     kernel = attributes["kernel_shape"]
     count = len(kernel)
-    pads = attributes.get("pads", [0] * 2 * count)
-    padding = [pads[i + side * count] for i in reversed(range(count)) for side in (0, 1)]
+    padding = torch_pads(attributes.get("pads", [0] * 2 * count))
 
     def pool(data: Tensor, fill: float) -> Tensor:
         return POOLS[count](
@@ -103,10 +103,9 @@ def max_pool(attributes: dict[str, Any], x: Bounded) -> Bounded:
 
 
 def pad(attributes, x: Bounded, pads: Bounded, fill: Bounded | None = None, axes=None) -> Bounded:
-    if attributes.get("mode", b"constant") not in ("constant", b"constant") or axes is not None:
+    if attributes.get("mode", "constant") != "constant" or axes is not None:
         raise UnboundedError("Pad in another mode than constant, or with axes")
-    count = x.value.dim()
-    amounts = [int(pads.value[i + side * count]) for i in reversed(range(count)) for side in (0, 1)]
+    amounts = torch_pads(pads.value.tolist())
     value = 0.0 if fill is None else float(fill.value)
     return Bounded(F.pad(x.value, amounts, value=value), F.pad(x.error, amounts))
 

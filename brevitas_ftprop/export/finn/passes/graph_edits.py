@@ -10,10 +10,11 @@ import onnx
 from onnx import NodeProto
 from qonnx.custom_op.registry import getCustomOp
 
+from ...integer_types import integer_type
+
 __all__ = [
     "attributes_of",
     "constant",
-    "integer_type",
     "multi_threshold",
     "replace",
     "scalar",
@@ -50,19 +51,6 @@ def replace(model: Any, old: Sequence[NodeProto], new: Sequence[NodeProto]) -> N
         graph.node.remove(node)
     for offset, node in enumerate(new):
         graph.node.insert(position + offset, node)
-
-
-def integer_type(lowest: int, highest: int) -> str:
-    """Name of the smallest QONNX integer type for a range.
-
-    >>> integer_type(0, 5), integer_type(-1, 1), integer_type(-8, 7), integer_type(0, 1)
-    ('UINT3', 'INT2', 'INT4', 'BINARY')
-    """
-    if lowest >= 0:
-        bits = max(highest.bit_length(), 1)
-        return "BINARY" if bits == 1 else f"UINT{bits}"
-    bits = 1 + max((-lowest - 1).bit_length(), highest.bit_length())
-    return f"INT{bits}"
 
 
 def multi_threshold(
