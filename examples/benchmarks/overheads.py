@@ -1,10 +1,11 @@
-"""What is paid once: the import, the conversion of a network and back, and the export.
+"""What is paid once: the import, the conversion of a network and back, the check and the export.
 
     python examples/benchmarks/overheads.py
     python examples/benchmarks/overheads.py --export small resnet18 alexnet --repetitions 2
+    python examples/benchmarks/overheads.py --modules --models --export --check narrow resnet18
 
-Imports are timed in new processes by themselves, without their start; conversions and exports on a
-newly built network each time. All take turns. The first time is shown too: it is what a user waits.
+Imports are timed in new processes by themselves, without their start; the others on a newly built
+network each time. All take turns. The first time is shown too: it is what a user waits.
 """
 
 from __future__ import annotations
@@ -26,8 +27,16 @@ from measuring.networks import ACTS, NETWORKS, Network
 from measuring.record import Record, environment, markdown
 from measuring.timing import Spread
 
-from brevitas_ftprop import export_qcdq, export_qonnx, restore_quantizers, swap_quantizers
-from brevitas_ftprop.models import ConvNet4
+from brevitas_ftprop import (
+    check_deployable,
+    export_qcdq,
+    export_qonnx,
+    restore_quantizers,
+    swap_quantizers,
+)
+from brevitas_ftprop.export.deployable.check import findings_in
+from brevitas_ftprop.export.deployable.graph_view import trace_view
+from brevitas_ftprop.models import ConvNet4, QuantResNet18
 
 MODULES = ("torch", "brevitas", "brevitas.nn", "brevitas_ftprop")
 TIMED_IMPORT = """
@@ -41,6 +50,17 @@ SMALL = Network(
 )
 EXPORTED = {"small": SMALL, **NETWORKS}
 
+
+def _resnet(size: int, classes: int, **own: Any) -> Network:
+    def build(image_size: int, **options: Any) -> QuantResNet18:
+        return QuantResNet18(classes, form="hardware", **own, **options)
+
+    return Network(build, size, classes)
+
+
+# ResNet-18 as FINN takes it.
+CHECKED = {"narrow": _resnet(32, 10, stem="cifar", base=4), "resnet18": _resnet(224, 1000)}
+
 # Makes something ready, and times what comes then.
 Timed = Callable[[], float]
 
@@ -50,6 +70,7 @@ def arguments_parser() -> Any:
     parser.add_argument("--modules", nargs="*", choices=MODULES, default=list(MODULES))
     parser.add_argument("--models", nargs="*", choices=NETWORKS, default=["resnet18", "alexnet"])
     parser.add_argument("--export", nargs="*", choices=EXPORTED, default=["small"])
+    parser.add_argument("--check", nargs="*", choices=CHECKED, default=[])
     parser.add_argument("--act", choices=ACTS, default="sign")
     return parser
 
@@ -116,6 +137,32 @@ def exports(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str],
     }
 
 
+def checks(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
+    """(what, of what) → seconds of a check for FINN, and of its requirements alone."""
+
+    def built(network: Network) -> tuple[torch.nn.Module, torch.Tensor]:
+        images, _ = network.batch(network.image_size, 1)
+        return network.ours(network.image_size, act, rule, "exact").eval(), images
+
+    def whole(network: Network) -> float:
+        model, images = built(network)
+        return _seconds(lambda: check_deployable(model, images))
+
+    def requirements(network: Network) -> float:
+        model, images = built(network)
+        view = trace_view(model, images, "finn", dynamo=True, images="float", result="logits")
+        return _seconds(lambda: list(findings_in(view, "finn")))
+
+    return {
+        (what, name): lambda way=way, name=name: way(CHECKED[name])
+        for name in models
+        for what, way in (
+            ("check_deployable", whole),
+            ("check_deployable without tracing", requirements),
+        )
+    }
+
+
 def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> list[dict[str, Any]]:
     """One row for each; all take turns."""
     samples: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
@@ -152,11 +199,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def figure(rows: Sequence[dict[str, Any]]) -> Any:
-    """Bars of the medians: imports, conversions, exports."""
+    """Bars of the medians: imports, conversions, exports, checks."""
     by_kind: dict[str, dict[str, float]] = {}
     for row in rows:
-        kind = row["what"].partition("_")[0]
-        kind = {"import": "imports", "export": "exports"}.get(kind, "conversions")
+        verb = row["what"].partition("_")[0]
+        kind = f"{verb}s" if verb in ("import", "export", "check") else "conversions"
         name = row["of"] if kind == "imports" else f"{row['what']} {row['of']}"
         by_kind.setdefault(kind, {})[name] = row["seconds"]["median"]
     drawing, axes = panels(len(by_kind), max(map(len, by_kind.values())))
@@ -168,7 +215,7 @@ def figure(rows: Sequence[dict[str, Any]]) -> Any:
 def run(options: Namespace) -> None:
     device = prepare(options)
     if device.type != "cpu":
-        raise BenchmarkError("imports, conversions and exports run on the CPU")
+        raise BenchmarkError("imports, conversions, checks and exports run on the CPU")
     if len(options.rules) > 1:
         raise BenchmarkError("conversions take as long with any rule: give one")
     (rule,) = options.rules
@@ -176,9 +223,12 @@ def run(options: Namespace) -> None:
         imports(options.modules)
         | conversions(options.models, options.act, rule)
         | exports(options.export, options.act, rule)
+        | checks(options.check, options.act, rule)
     )
     if not timed:
-        raise BenchmarkError("there is nothing to time: give --modules, --models or --export")
+        raise BenchmarkError(
+            "there is nothing to time: give --modules, --models, --export or --check"
+        )
     around = environment(device)
     record = Record(
         benchmark="overheads",
@@ -188,7 +238,7 @@ def run(options: Namespace) -> None:
     )
     text = (
         f"{options.repetitions} repetitions in which all take turns; networks with "
-        f"{options.act} activations and float weights."
+        f"{options.act} activations and, but for the checked ones, float weights."
     )
     record.publish(options.out, table(record.rows), text, figure(record.rows))
 

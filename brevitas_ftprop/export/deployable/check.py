@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 
 from torch import Tensor
 from torch.nn import Module
@@ -14,13 +14,13 @@ from ..errors import ExportError
 from ..state import export_state
 from .finding import ERROR, DeployReport, Finding
 from .finn_requirements import FINN_REQUIREMENTS
-from .graph_view import trace_view
+from .graph_view import GraphView, trace_view
 from .hls4ml_requirements import HLS4ML_REQUIREMENTS
 from .qcdq_requirements import QCDQ_REQUIREMENTS
 from .requirement import Requirements
 from .untraced import untraced_findings
 
-__all__ = ["REQUIREMENTS", "check_deployable", "require_deployable"]
+__all__ = ["REQUIREMENTS", "check_deployable", "findings_in", "require_deployable"]
 
 REQUIREMENTS: dict[str, Requirements] = {
     "finn": FINN_REQUIREMENTS,
@@ -77,18 +77,24 @@ def check_deployable(
     findings = list(untraced_findings(model, example_input, target))
     if not any(finding.severity == ERROR for finding in findings):
         try:
-            view = trace_view(model, example_input, target, dynamo=dynamo)
-            view = replace(view, images=images, result=result)
-            with export_state(model):
-                model.eval()
-                for requirement in REQUIREMENTS[target].values():
-                    findings += requirement.findings(view)
+            view = trace_view(
+                model, example_input, target, dynamo=dynamo, images=images, result=result
+            )
+            findings += findings_in(view, target)
             if not any(finding.severity == ERROR for finding in findings):
                 check_graph(view.graph.model)
         except ExportError as error:
             findings.append(_untraceable(error))
     findings.sort(key=lambda finding: finding.severity != ERROR)
     return DeployReport(target, tuple(findings))
+
+
+def findings_in(view: GraphView, target: str) -> Iterator[Finding]:
+    """The findings of a target's requirements on a traced model."""
+    with export_state(view.model):
+        view.model.eval()
+        for requirement in REQUIREMENTS[target].values():
+            yield from requirement.findings(view)
 
 
 def require_deployable(

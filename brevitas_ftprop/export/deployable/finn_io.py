@@ -25,7 +25,7 @@ IO_REQUIREMENTS: Requirements = {}
 )
 def forked_image(view: GraphView) -> Found:
     """Images that several layers read."""
-    if len(view.consumers(view.graph.graph.input[0].name)) > 1:
+    if len(view.consumers(view.input)) > 1:
         yield "model", "several layers read the unquantized image"
 
 
@@ -40,7 +40,7 @@ def forked_image(view: GraphView) -> Found:
 )
 def pixel_input(view: GraphView) -> Found:
     """With uint8 images: other beginnings than one quantizer and one layer behind it."""
-    name = view.graph.graph.input[0].name
+    name = view.input
     if view.images != "uint8":
         return
     if len(view.shape(name)) != 4:
@@ -99,7 +99,7 @@ def class_result(view: GraphView) -> Found:
     """With the class as result: logits (1, classes) that are not integers times one scale."""
     if view.result != "class":
         return
-    name = view.graph.graph.output[0].name
+    name = view.output
     shape = view.shape(name)
     if len(shape) != 2 or shape[1] < 2:
         yield "model", f"its result has shape {shape}, not (1, classes)"
@@ -116,5 +116,5 @@ def class_result(view: GraphView) -> Found:
 )
 def integer_result(view: GraphView) -> Found:
     """With integers as result: logits that are not integers times one positive number."""
-    if view.result == "integers" and (step_of(view, view.graph.graph.output[0].name) or 0) <= 0:
+    if view.result == "integers" and (step_of(view, view.output) or 0) <= 0:
         yield "model", "its result is not integers times one positive number"

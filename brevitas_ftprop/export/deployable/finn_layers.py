@@ -26,7 +26,7 @@ LAYER_REQUIREMENTS: Requirements = {}
 def loose_relu(view: GraphView) -> Found:
     """ReLUs whose result something else than one quantizer reads, max pools between apart."""
     for node in view.of_kind("Relu"):
-        if not view.is_output(node.output[0]) and not _is_quantized_behind(view, node):
+        if node.output[0] != view.output and not _is_quantized_behind(view, node):
             yield view.layer(node), "a ReLU that no quantizer follows"
 
 
@@ -38,7 +38,7 @@ def loose_relu(view: GraphView) -> Found:
 )
 def image_result(view: GraphView) -> Found:
     """Flattening behind the last layer with weights; the class of an average's logits has none."""
-    for node in feeding_nodes(view, view.graph.graph.output[0].name):
+    for node in feeding_nodes(view, view.output):
         is_average = view.shape(node.input[0])[2:] == [1, 1]
         if node.op_type in ("Flatten", "Reshape") and not (is_average and view.result == "class"):
             yield view.layer(node), "the result is flattened behind its last layer"
@@ -56,7 +56,7 @@ def same_operands(view: GraphView) -> Found:
     for node in view.graph.graph.node:
         for name in node.input:
             is_known = view.producer(name) is not None or view.constant(name) is not None
-            if name and not is_known and name != view.graph.graph.input[0].name:
+            if name and not is_known and name != view.input:
                 yield view.layer(node), f"{node.op_type} reads one tensor twice"
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ...levels import level_function
+from ..float32 import EXACT_BITS
 from .graph_view import GraphView
 from .requirement import Found, Requirements, requirement
 from .walk import integers_of, weighted_layers
@@ -18,7 +19,6 @@ __all__ = ["NUMBER_REQUIREMENTS"]
 NUMBER_REQUIREMENTS: Requirements = {}
 
 LARGEST_BITS = 8
-FLOAT32_BITS = 24
 
 
 @requirement(
@@ -74,7 +74,7 @@ def channel_zero_point(view: GraphView) -> Found:
 def inexact_accumulator(view: GraphView) -> Found:
     """Layers whose largest possible sum needs more than 24 bits."""
     for layer, bits in _accumulators(view):
-        if bits > FLOAT32_BITS:
+        if bits > EXACT_BITS:
             yield layer, f"its largest possible sum needs {bits} bits"
 
 

@@ -9,7 +9,7 @@ from .graph_view import GraphView
 from .requirement import Found, Requirements, requirement
 from .walk import AVERAGES, WEIGHTED, is_global_average, is_join
 
-__all__ = ["OPERATOR_REQUIREMENTS"]
+__all__ = ["KNOWN", "OPERATOR_REQUIREMENTS"]
 
 OPERATOR_REQUIREMENTS: Requirements = {}
 
@@ -42,7 +42,7 @@ KNOWN = {
 def unknown_operator(view: GraphView) -> Found:
     """Operators that no pass of the flow knows: Sigmoid, Concat, Resize, GroupNorm, …"""
     for node in view.nodes:
-        is_last_softmax = node.op_type == "Softmax" and view.is_output(node.output[0])
+        is_last_softmax = node.op_type == "Softmax" and node.output[0] == view.output
         if node.op_type not in KNOWN and not is_last_softmax and not _is_flattened(view, node):
             yield view.layer(node), f"the operator {node.op_type}"
 

@@ -5,32 +5,17 @@ from __future__ import annotations
 from ..errors import ExportError
 from ..node_attributes import integers_in
 from .finn_inputs import unquantized_input, unquantized_weight
+from .finn_operators import KNOWN as FINN_KNOWN
 from .graph_view import GraphView
 from .requirement import Found, Requirements, requirement
-from .walk import is_join
+from .walk import AVERAGES, is_join
 
 __all__ = ["HLS4ML_REQUIREMENTS"]
 
 HLS4ML_REQUIREMENTS: Requirements = {}
 
-KNOWN = {
-    "Add",
-    "BatchNormalization",
-    "BipolarQuant",
-    "Conv",
-    "Div",
-    "Flatten",
-    "Gemm",
-    "Identity",
-    "MatMul",
-    "MaxPool",
-    "Mul",
-    "MultiThreshold",
-    "Quant",
-    "Relu",
-    "Reshape",
-    "Sub",
-}
+# Of the operators that FINN has.
+KNOWN = FINN_KNOWN - {*AVERAGES, "ConvTranspose"}
 
 requirement(
     HLS4ML_REQUIREMENTS,
