@@ -15,7 +15,7 @@ from onnx_ir.passes.common import (
 )
 
 from .errors import ExportError
-from .protobuf_fields import keep
+from .node_attributes import keep
 from .quiet import silence
 from .tags import CALL, QUANTIZER
 

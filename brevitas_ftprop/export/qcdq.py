@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from onnx import ModelProto
@@ -58,11 +59,8 @@ def export_qcdq(
     ...     export_qcdq(model, torch.zeros(1, 4), f"{folder}/model.onnx", dynamo=False).name
     'model.onnx'
     """
-
-    def build() -> ModelProto:
-        return qcdq_graph(model, example_input, dynamo=dynamo)
-
-    return export_file(build, model, example_input, path, overwrite=overwrite)
+    graph = partial(qcdq_graph, model, example_input, dynamo=dynamo)
+    return export_file(graph, model, example_input, path, overwrite=overwrite)
 
 
 def qcdq_graph(model: Module, example_input: Tensor, *, dynamo: bool) -> ModelProto:

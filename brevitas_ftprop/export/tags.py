@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto
 
 from .markers import DOMAIN, END
-from .node_attributes import attribute_values, note_of
-from .protobuf_fields import keep
+from .node_attributes import attribute_values, keep, note_of
 
 __all__ = [
     "CALL",

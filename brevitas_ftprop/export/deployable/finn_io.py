@@ -7,16 +7,15 @@ from onnx import NodeProto
 from ...levels import level_function
 from ..node_attributes import is_padded
 from .graph_view import GraphView
-from .requirement import Found, Requirements, requirement
+from .requirement import Found, Requirements
 from .walk import AVERAGES, is_join, step_of
 
 __all__ = ["IO_REQUIREMENTS"]
 
-IO_REQUIREMENTS: Requirements = {}
+IO_REQUIREMENTS = Requirements()
 
 
-@requirement(
-    IO_REQUIREMENTS,
+@IO_REQUIREMENTS.add(
     "forked-image",
     severity="warning",
     why="Silent: the accelerator then takes channels first, and has a layer before each reader "
@@ -29,8 +28,7 @@ def forked_image(view: GraphView) -> Found:
         yield "model", "several layers read the unquantized image"
 
 
-@requirement(
-    IO_REQUIREMENTS,
+@IO_REQUIREMENTS.add(
     "pixel-input",
     why="Loud: the flow writes the thresholds of a first quantizer in pixel values, normalization "
     "and all, and turns what one layer reads of them to channels last; it stops elsewhere.",
@@ -87,8 +85,7 @@ def _is_unsigned(view: GraphView, name: str | None) -> bool:
     return name is not None and float(level_function(view.proxies[name]).thresholds().min()) > 0
 
 
-@requirement(
-    IO_REQUIREMENTS,
+@IO_REQUIREMENTS.add(
     "class-result",
     why="Loud: FINN's LabelSelect compares integers; a bias or a factor of its own for each class "
     "leaves floats, and its node is not converted.",
@@ -107,8 +104,7 @@ def class_result(view: GraphView) -> Found:
         yield "model", "its result is not integers times one scale"
 
 
-@requirement(
-    IO_REQUIREMENTS,
+@IO_REQUIREMENTS.add(
     "integer-result",
     why="Loud: what is left out behind the last integers is one positive factor.",
     fix="end in a linear layer without bias, with one weight scale for all classes, or in a "

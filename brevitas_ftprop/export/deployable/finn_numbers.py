@@ -11,18 +11,17 @@ from torch import nn
 from ...levels import level_function
 from ..float32 import EXACT_BITS
 from .graph_view import GraphView
-from .requirement import Found, Requirements, requirement
+from .requirement import Found, Requirements
 from .walk import integers_of, weighted_layers
 
 __all__ = ["NUMBER_REQUIREMENTS"]
 
-NUMBER_REQUIREMENTS: Requirements = {}
+NUMBER_REQUIREMENTS = Requirements()
 
 LARGEST_BITS = 8
 
 
-@requirement(
-    NUMBER_REQUIREMENTS,
+@NUMBER_REQUIREMENTS.add(
     "activation-bits",
     why="Loud: a threshold for each level is needed, and the flow makes them for 8 bits or fewer.",
     fix="use bit_width=8 or less",
@@ -35,8 +34,7 @@ def activation_bits(view: GraphView) -> Found:
             yield name, f"{bits} bits"
 
 
-@requirement(
-    NUMBER_REQUIREMENTS,
+@NUMBER_REQUIREMENTS.add(
     "weight-zero-point",
     why="Loud: FINN converts weights without zero-point only, and stops in the step `finn`.",
     fix="use symmetric weights, e.g. Int8WeightPerTensorFixedPoint",
@@ -48,8 +46,7 @@ def weight_zero_point(view: GraphView) -> Found:
             yield name.removesuffix(".weight_quant"), "its weights have a zero-point"
 
 
-@requirement(
-    NUMBER_REQUIREMENTS,
+@NUMBER_REQUIREMENTS.add(
     "channel-zero-point",
     why="Loud: a shift for each channel does not move through a layer's padding and sums.",
     fix="use one zero-point for all channels, or none",
@@ -62,8 +59,7 @@ def channel_zero_point(view: GraphView) -> Found:
             yield name, f"{zero_point.numel()} zero-points"
 
 
-@requirement(
-    NUMBER_REQUIREMENTS,
+@NUMBER_REQUIREMENTS.add(
     "inexact-accumulator",
     severity="warning",
     why="Silent: PyTorch's float32 sums are exact up to 24 bits only; beyond, the accelerator's "
@@ -105,8 +101,7 @@ def _largest(proxy: Any) -> float:
     return float(offsets.abs().max())
 
 
-@requirement(
-    NUMBER_REQUIREMENTS,
+@NUMBER_REQUIREMENTS.add(
     "dead-channel",
     severity="warning",
     why="Silent: such a channel is constant, and its hardware is wasted.",

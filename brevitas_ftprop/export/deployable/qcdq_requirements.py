@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from ...levels import level_function
 from .graph_view import GraphView
-from .requirement import Found, Requirements, requirement
+from .requirement import Found, Requirements
 
 __all__ = ["QCDQ_REQUIREMENTS"]
 
-QCDQ_REQUIREMENTS: Requirements = {}
+QCDQ_REQUIREMENTS = Requirements()
 
 
-@requirement(
-    QCDQ_REQUIREMENTS,
+@QCDQ_REQUIREMENTS.add(
     "inexact-scale",
     severity="warning",
     why="Silent: sums of such values are rounded in float32, in an order that the runtime chooses, "

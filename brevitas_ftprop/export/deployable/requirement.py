@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from .finding import ERROR, Finding
 from .graph_view import GraphView
 
-__all__ = ["Found", "Requirement", "Requirements", "requirement"]
+__all__ = ["Found", "Requirement", "Requirements"]
 
 # Layer and message of each place that breaks a requirement.
 Found = Iterator[tuple[str, str]]
+Find = Callable[[GraphView], Found]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Requirement:
     severity: str
     why: str
     fix: str
-    find: Callable[[GraphView], Found]
+    find: Find
 
     def findings(self, view: GraphView) -> Iterator[Finding]:
         """The findings in a traced model, each place once."""
@@ -38,22 +39,20 @@ class Requirement:
             yield Finding(self.severity, layer, self.name, message, self.why, self.fix)
 
 
-Requirements = dict[str, Requirement]
+class Requirements(dict[str, Requirement]):
+    """The requirements of a target by name, in the order in which they are looked at."""
 
+    def add(self, name: str, *, why: str, fix: str, severity: str = ERROR) -> Callable:
+        """Add the decorated function, which finds the places that break a requirement.
 
-def requirement(
-    of_target: Requirements, name: str, *, why: str, fix: str, severity: str = ERROR
-) -> Callable:
-    """Add the decorated function to a target's requirements.
+        Raises:
+            ValueError: if the name is taken.
+        """
 
-    Raises:
-        ValueError: if the name is taken.
-    """
+        def add(find: Find) -> Find:
+            if name in self:
+                raise ValueError(f"there is a requirement {name!r} already")
+            self[name] = Requirement(name, severity, why, fix, find)
+            return find
 
-    def add(find: Callable[[GraphView], Found]) -> Callable[[GraphView], Found]:
-        if name in of_target:
-            raise ValueError(f"there is a requirement {name!r} already")
-        of_target[name] = Requirement(name, severity, why, fix, find)
-        return find
-
-    return add
+        return add

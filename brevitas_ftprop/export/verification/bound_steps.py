@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from ..float32 import UNIT
 from .rounding import Bounded, UnboundedError, exactly
-from .torch_padding import require_explicit_padding, torch_pads
 
-__all__ = ["STEPS"]
+__all__ = ["STEPS", "require_explicit_padding", "torch_pads"]
 
 POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -157,6 +156,17 @@ def unsqueeze(attributes: dict[str, Any], x: Bounded, axes: Bounded | None = Non
 
 def identity(attributes: dict[str, Any], x: Bounded, *unused: Bounded) -> Bounded:
     return x
+
+
+def torch_pads(pads: Sequence[int]) -> list[int]:
+    """ONNX: all beginnings, then all ends; torch: pairs, the last dimension first."""
+    half = len(pads) // 2
+    return [pads[i + side * half] for i in reversed(range(half)) for side in (0, 1)]
+
+
+def require_explicit_padding(attributes: dict[str, Any]) -> None:
+    if attributes.get("auto_pad", "NOTSET") != "NOTSET":
+        raise UnboundedError("automatic padding")
 
 
 def _moved(x: Bounded, move: Callable[[Tensor], Tensor]) -> Bounded:

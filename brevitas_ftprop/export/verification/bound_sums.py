@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from ..float32 import UNIT
+from .bound_steps import require_explicit_padding, torch_pads
 from .rounding import Bounded, UnboundedError, gamma, quantum_exponent, sum_error
-from .torch_padding import require_explicit_padding, torch_pads
 
 __all__ = ["SUMS"]
 

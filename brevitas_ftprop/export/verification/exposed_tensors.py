@@ -12,7 +12,7 @@ import torch
 from onnx import ModelProto, TensorProto
 from torch import Tensor
 
-from ..protobuf_fields import keep
+from ..node_attributes import keep
 from ..tags import Site
 
 __all__ = ["ExposedTensor", "expose", "exposed_results", "exposed_sources", "values_of"]
