@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import onnx
@@ -94,16 +94,14 @@ def _check_output(output: object) -> None:
 @contextmanager
 def _recording_entered(model: Module, entered: list[str]) -> Iterator[None]:
     """Keep in ``entered`` the names of the modules whose forward is running."""
-    handles = [model.register_forward_pre_hook(lambda module, x: count_anew(module))]
-    for name, module in model.named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(lambda m, x, n=name: entered.append(n)))
-            handles.append(module.register_forward_hook(lambda m, x, y: _leave(entered)))
-    try:
+    with ExitStack() as hooks:
+        add = hooks.enter_context
+        add(model.register_forward_pre_hook(lambda module, x: count_anew(module)))
+        for name, module in model.named_modules():
+            if name:
+                add(module.register_forward_pre_hook(lambda m, x, n=name: entered.append(n)))
+                add(module.register_forward_hook(lambda m, x, y: _leave(entered)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _leave(entered: list[str]) -> None:

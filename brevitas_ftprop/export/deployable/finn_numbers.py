@@ -69,13 +69,6 @@ def channel_zero_point(view: GraphView) -> Found:
 )
 def inexact_accumulator(view: GraphView) -> Found:
     """Layers whose largest possible sum needs more than 24 bits."""
-    for layer, bits in _accumulators(view):
-        if bits > EXACT_BITS:
-            yield layer, f"its largest possible sum needs {bits} bits"
-
-
-def _accumulators(view: GraphView) -> list[tuple[str, int]]:
-    found = []
     for node in weighted_layers(view):
         sources = integers_of(view, view.computed_inputs(node)[0], shifted=True)
         weight = view.weight_quantizer(node)
@@ -90,9 +83,9 @@ def _accumulators(view: GraphView) -> list[tuple[str, int]]:
             # Channels of a convolution or linear layer lie on axis 0.
             total = float(integers.abs().flatten(1).sum(1).max())
         reach = total * largest
-        if math.isfinite(reach) and reach >= 1:
-            found.append((view.layer(node), 1 + math.ceil(math.log2(reach + 1))))
-    return found
+        bits = 1 + math.ceil(math.log2(reach + 1)) if 1 <= reach < math.inf else 1
+        if bits > EXACT_BITS:
+            yield view.layer(node), f"its largest possible sum needs {bits} bits"
 
 
 def _largest(proxy: Any) -> float:

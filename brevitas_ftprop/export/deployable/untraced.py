@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ..checks import not_finite
 from ..errors import ExportError
 from ..float32 import EXACT_BITS
 from ..quantizers import WEIGHT, exported_levels, kind_of, leveled_proxies
@@ -32,7 +33,14 @@ def untraced_findings(model: Module, example: Tensor, target: str) -> Iterator[F
     """
     yield from _inputs(model)
     yield from _quantizers(model, target)
-    yield from _not_finite(model)
+    for name in not_finite(model):
+        yield _error(
+            name.rpartition(".")[0] or name,
+            "not-finite",
+            f"{name} has values that are not finite",
+            "Loud: nothing behind it has a value, and verification stops there.",
+            "go back to a checkpoint whose values are finite, with a lower learning rate",
+        )
     yield from _output(model, example, target)
     if target == "finn" and example.shape[0] != 1:
         yield _error(
@@ -97,18 +105,6 @@ def _quantizers(model: Module, target: str) -> Iterator[Finding]:
 
 def _shared(proxy: Any) -> list[Tensor]:
     return proxy.tracked_parameter_list
-
-
-def _not_finite(model: Module) -> Iterator[Finding]:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            yield _error(
-                name.rpartition(".")[0] or name,
-                "not-finite",
-                f"{name} has values that are not finite",
-                "Loud: nothing behind it has a value, and verification stops there.",
-                "go back to a checkpoint whose values are finite, with a lower learning rate",
-            )
 
 
 def _output(model: Module, example: Tensor, target: str) -> Iterator[Finding]:
