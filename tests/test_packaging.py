@@ -48,22 +48,14 @@ FORMAT = "the export to a format, and the quantizers' handlers for it"
 # Names of modules and folders that stand more than once, with the reason.
 REPEATED = {
     "check": COMMAND,
-    "comparison": "what a flow computes beside PyTorch, of each flow",
-    "edges": "what enters and leaves an accelerator, and the pass that makes it so",
-    "execution": "how a graph is run, in Python and as RTL",
     "export": COMMAND,
     "finn": COMMAND,
-    "flow": "the steps of an export to a tool, of each tool",
     "hls4ml": COMMAND,
     "monitor": "a class in the folder of its name",
     "qcdq": FORMAT,
     "qonnx": FORMAT,
-    "report": "what a flow found, of each flow",
-    "rule": "a gradient's, and a target's",
     "rules": COMMAND,
     "simulate": COMMAND,
-    "steps": "steps of quantizers, and of flows",
-    "thresholds": "of FINN's graphs, and of hls4ml's",
     "verify": COMMAND,
 }
 

@@ -87,7 +87,7 @@ def _shown(report: DeployReport) -> RenderableType:
         head = Text.assemble(
             (finding.severity, COLORS.get(finding.severity, "bold")),
             f"  {finding.layer}  ",
-            (f"[{finding.rule}] ", "dim"),
+            (f"[{finding.requirement}] ", "dim"),
             finding.message,
         )
         parts += [

@@ -9,7 +9,7 @@ import typer
 
 from ..export import verify_export
 from ..export.errors import VerificationError
-from ..export.verification.graphs import input_shape, load_tagged
+from ..export.verification.cut_graphs import input_shape, load_tagged
 from . import options
 from .images import random_images, read_batch
 from .loading import load_model

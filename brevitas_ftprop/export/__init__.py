@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
     from .qcdq import export_qcdq
     from .qonnx import export_qonnx
-    from .verification.report import Excused, OutputReport, QuantizerReport, VerifyReport
+    from .verification.verify_report import Excused, OutputReport, QuantizerReport, VerifyReport
     from .verify import verify_export
 
 __all__ = [
@@ -48,7 +48,7 @@ HOMES = {
     "hls4ml": ("Hls4mlReport", "LayerReport", "export_hls4ml"),
     "qcdq": ("export_qcdq",),
     "qonnx": ("export_qonnx",),
-    "verification.report": ("Excused", "OutputReport", "QuantizerReport", "VerifyReport"),
+    "verification.verify_report": ("Excused", "OutputReport", "QuantizerReport", "VerifyReport"),
     "verify": ("verify_export",),
 }
 

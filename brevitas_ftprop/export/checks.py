@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from .errors import ExportError
 from .output_file import check_name
 from .quantizers import quantizer_proxies
 
-__all__ = ["check_batch", "check_finite", "check_model", "check_target"]
+__all__ = ["check_batch", "check_finite", "check_model", "check_target", "not_finite"]
 
 
 def check_model(model: Module) -> None:
@@ -68,9 +69,15 @@ def check_finite(model: Module) -> None:
     Raises:
         ValueError: names the first one that is not.
     """
+    for name in not_finite(model):
+        raise ValueError(f"the model's {name} holds values that are not finite")
+
+
+def not_finite(model: Module) -> Iterator[str]:
+    """The parameters and buffers with values that are not finite."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"the model's {name} holds values that are not finite")
+            yield name
 
 
 def check_batch(batch: Tensor, *, name: str) -> None:

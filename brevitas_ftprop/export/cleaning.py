@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import onnx
-from onnx import GraphProto, ModelProto
+import onnx_ir
+from onnx import ModelProto
+from onnx_ir.passes.common import (
+    LiftConstantsToInitializersPass,
+    RemoveInitializersFromInputsPass,
+    RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
+)
 
 from .errors import ExportError
+from .node_attributes import keep
 from .quiet import silence
 from .tags import CALL, QUANTIZER
 
@@ -16,22 +24,33 @@ __all__ = ["check_graph", "clean_graph", "clean_qonnx"]
 PRODUCER = "brevitas_ftprop"
 
 
-def clean_graph(model: ModelProto, notes: Collection[str] = ()) -> None:
-    """Clean a graph in place.
+# In this order, so that what one of them makes superfluous the next one removes.
+PASSES = (
+    LiftConstantsToInitializersPass(size_limit=0),
+    RemoveInitializersFromInputsPass(),
+    RemoveUnusedNodesPass(),
+    RemoveUnusedOpsetsPass(),
+)
 
-    Afterwards constants are initializers, no initializer is a graph input or goes unused, every
-    operator domain that is used is imported once, and of the exporter's notes (local paths, stack
-    traces, names of its own) only our quantizer tags are left, and ``notes``, by their keys.
+
+def clean_graph(model: ModelProto, notes: Collection[str] = ()) -> ModelProto:
+    """A graph in which nothing is left over.
+
+    Its constants are initializers, no initializer is a graph input or goes unused, every operator
+    domain that is used is imported once, and of the exporter's notes (local paths, stack traces,
+    names of its own) only our quantizer tags are left, and ``notes``, by their keys.
     """
-    graph = model.graph
-    _lift_constants(graph)
-    _drop_unused(graph)
-    initializers = {tensor.name for tensor in graph.initializer}
-    _keep(graph.input, lambda entry: entry.name not in initializers)
-    _strip_notes(model, {QUANTIZER, CALL, *notes})
-    _import_used_domains(model)
-    model.producer_name = PRODUCER
-    model.producer_version = ""
+    graph = onnx_ir.from_proto(model)
+    for each in PASSES:
+        each(graph)
+    cleaned = onnx_ir.to_proto(graph)
+    # onnx_ir adds what initializers tell themselves.
+    told = {info.name for info in model.graph.value_info}
+    keep(cleaned.graph.value_info, lambda info: info.name in told)
+    _strip_notes(cleaned, {QUANTIZER, CALL, *notes})
+    cleaned.producer_name = PRODUCER
+    cleaned.producer_version = ""
+    return cleaned
 
 
 def check_graph(model: ModelProto) -> None:
@@ -64,31 +83,6 @@ def clean_qonnx(model: ModelProto) -> ModelProto:
         raise ExportError(f"export failed in QONNX's cleanup: {reason}") from error
 
 
-def _lift_constants(graph: GraphProto) -> None:
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            tensor = graph.initializer.add()
-            tensor.CopyFrom(node.attribute[0].t)
-            tensor.name = node.output[0]
-    lifted = {tensor.name for tensor in graph.initializer}
-    _keep(graph.node, lambda node: node.op_type != "Constant" or node.output[0] not in lifted)
-
-
-def _drop_unused(graph: GraphProto) -> None:
-    used = {output.name for output in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if used.intersection(node.output):
-            kept.append(node)
-            used.update(node.input)
-    kept.reverse()
-    del graph.node[:]
-    graph.node.extend(kept)
-    _keep(graph.initializer, lambda tensor: tensor.name in used)
-    known = used.union(*(node.output for node in kept))
-    _keep(graph.value_info, lambda info: info.name in known)
-
-
 def _strip_notes(model: ModelProto, kept: Collection[str]) -> None:
     graph = model.graph
     model.doc_string = graph.doc_string = ""
@@ -102,22 +96,4 @@ def _strip_notes(model: ModelProto, kept: Collection[str]) -> None:
         *graph.value_info,
     ):
         entry.doc_string = ""
-        _keep(entry.metadata_props, lambda note: note.key in kept)
-
-
-def _import_used_domains(model: ModelProto) -> None:
-    versions: dict[str, int] = {}
-    for entry in model.opset_import:
-        domain = "" if entry.domain == "ai.onnx" else entry.domain
-        versions[domain] = max(entry.version, versions.get(domain, 0))
-    used = {"", *("" if n.domain == "ai.onnx" else n.domain for n in model.graph.node)}
-    del model.opset_import[:]
-    for domain in sorted(used):
-        model.opset_import.append(onnx.helper.make_opsetid(domain, versions.get(domain, 1)))
-
-
-def _keep(entries, condition) -> None:
-    kept = [entry for entry in entries if condition(entry)]
-    if len(kept) < len(entries):
-        del entries[:]
-        entries.extend(kept)
+        keep(entry.metadata_props, lambda note: note.key in kept)

@@ -5,8 +5,8 @@ Exporters leave out what they take for constant, a whole recurrent layer for one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -37,7 +37,12 @@ def run_traced(model: Module, example: Tensor) -> tuple[Any, set[Call]]:
     on the input, and what was read as a Python number, whatever became of that.
     """
     dependence = Dependence()
-    with _labelling(model, dependence), dependence:
+    with ExitStack() as hooks, dependence:
+        for name, proxy in quantizer_proxies(model).items():
+            quantizer = tensor_quant_of(proxy)
+            if quantizer is not None:
+                label = _labeller(name, dependence)
+                hooks.enter_context(quantizer.register_forward_hook(label))
         source = example.detach().clone()
         dependence.add(source, INPUT)
         output = model(source)
@@ -113,20 +118,6 @@ class Dependence(TorchDispatchMode):
             for tensor in _tensors((result, changed)):
                 self._labels.setdefault(_storage(tensor), set()).update(labels)
         return result
-
-
-@contextmanager
-def _labelling(model: Module, dependence: Dependence) -> Iterator[None]:
-    handles = []
-    for name, proxy in quantizer_proxies(model).items():
-        quantizer = tensor_quant_of(proxy)
-        if quantizer is not None:
-            handles.append(quantizer.register_forward_hook(_labeller(name, dependence)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _labeller(name: str, dependence: Dependence) -> Callable[..., None]:

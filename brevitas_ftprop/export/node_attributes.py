@@ -1,12 +1,19 @@
-"""Attributes of ONNX nodes, as numbers, and notes in their metadata."""
+"""Attributes of ONNX nodes, notes in their metadata, and what a message lists."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
-__all__ = ["integers_in", "is_padded", "note_of"]
+__all__ = ["attribute_values", "integers_in", "is_padded", "keep", "note_of"]
+
+
+def attribute_values(node: NodeProto) -> dict[str, Any]:
+    """A node's attributes by name, strings decoded."""
+    values = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    return {n: v.decode(errors="replace") if isinstance(v, bytes) else v for n, v in values.items()}
 
 
 def integers_in(node: NodeProto, name: str, default: Sequence[int]) -> list[int]:
@@ -25,3 +32,11 @@ def is_padded(node: NodeProto) -> bool:
 def note_of(node: NodeProto, key: str) -> str | None:
     """A node's note in its metadata."""
     return next((entry.value for entry in node.metadata_props if entry.key == key), None)
+
+
+def keep(entries: Any, condition: Callable[[Any], bool]) -> None:
+    """Leave only those entries of a message's field that meet a condition, in place."""
+    kept = [entry for entry in entries if condition(entry)]
+    if len(kept) < len(entries):
+        del entries[:]
+        entries.extend(kept)

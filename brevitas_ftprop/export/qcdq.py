@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
-from brevitas.export.onnx.standard.qcdq.manager import StdQCDQONNXDynamoManager, StdQCDQONNXManager
 from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
 from .average_pools import make_average_pools_exact
-from .checks import check_batch, check_finite, check_model, check_target
 from .cleaning import check_graph, clean_graph
 from .errors import ExportError
-from .fences import fence_quantizers
-from .onnx_file import write_atomically
+from .formats import QCDQ
+from .onnx_file import export_file
+from .quantizer_fences import fence_quantizers
 from .remedy import built_or_remedied
 from .tracing import trace
 
 __all__ = ["export_qcdq", "qcdq_graph"]
-
-# What the dynamo exporter gives by itself; converting down from it fails.
-OPSET = 18
 
 
 def export_qcdq(
@@ -36,7 +33,7 @@ def export_qcdq(
     """Export a Brevitas model to a clean standard-ONNX file with quantize-dequantize nodes.
 
     The file uses no custom domain and passes ONNX's checker; ONNX Runtime's optimizations are kept
-    from changing its integers (see ``fences``). It names each quantizer's nodes after
+    from changing its integers (see ``quantizer_fences``). It names each quantizer's nodes after
     the PyTorch quantizer, which ``verify_export`` relies on. The model keeps its training flags,
     caches and values, and the file is written whole or not at all.
 
@@ -62,13 +59,8 @@ def export_qcdq(
     ...     export_qcdq(model, torch.zeros(1, 4), f"{folder}/model.onnx", dynamo=False).name
     'model.onnx'
     """
-    check_model(model)
-    check_finite(model)
-    check_batch(example_input, name="example_input")
-    target = check_target(path, overwrite=overwrite)
-    graph = qcdq_graph(model, example_input, dynamo=dynamo)
-    write_atomically(graph, target, overwrite=overwrite)
-    return target
+    graph = partial(qcdq_graph, model, example_input, dynamo=dynamo)
+    return export_file(graph, model, example_input, path, overwrite=overwrite)
 
 
 def qcdq_graph(model: Module, example_input: Tensor, *, dynamo: bool) -> ModelProto:
@@ -79,10 +71,9 @@ def qcdq_graph(model: Module, example_input: Tensor, *, dynamo: bool) -> ModelPr
     """
 
     def build(dynamo: bool) -> ModelProto:
-        manager = StdQCDQONNXDynamoManager if dynamo else StdQCDQONNXManager
-        graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
+        graph = trace(QCDQ, model, example_input, dynamo=dynamo)
         make_average_pools_exact(graph)
-        clean_graph(graph)
+        graph = clean_graph(graph)
         fence_quantizers(graph)
         _check_standard(graph)
         return graph

@@ -6,20 +6,19 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from brevitas.export.onnx.qonnx.manager import QONNXDynamoManager, QONNXManager
 from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
-from .checks import check_batch, check_finite, check_model, check_target
+from ..handlers.qonnx import BREVITAS_ROUNDINGS
+from ..levels import ROUNDING_NAMES
 from .cleaning import check_graph, clean_graph, clean_qonnx
-from .onnx_file import write_atomically
+from .formats import QONNX
+from .onnx_file import export_file
 from .remedy import built_or_remedied
 from .tracing import trace
 
 __all__ = ["export_qonnx", "qonnx_graph"]
-
-OPSET = 20
 
 
 def export_qonnx(
@@ -57,14 +56,13 @@ def export_qonnx(
     ...     export_qonnx(model, torch.zeros(1, 4), f"{folder}/model.onnx", dynamo=False).name
     'model.onnx'
     """
-    check_model(model)
-    check_finite(model)
-    check_batch(example_input, name="example_input")
-    target = check_target(path, overwrite=overwrite)
-    graph = qonnx_graph(model, example_input, dynamo=dynamo)
-    check_graph(graph)
-    write_atomically(graph, target, overwrite=overwrite)
-    return target
+
+    def build() -> ModelProto:
+        graph = qonnx_graph(model, example_input, dynamo=dynamo)
+        check_graph(graph)
+        return graph
+
+    return export_file(build, model, example_input, path, overwrite=overwrite)
 
 
 def qonnx_graph(
@@ -81,20 +79,18 @@ def qonnx_graph(
     """
 
     def build(dynamo: bool) -> ModelProto:
-        manager = QONNXDynamoManager if dynamo else QONNXManager
-        graph = trace(manager, model, example_input, dynamo=dynamo, opset_version=OPSET)
-        clean_graph(graph, notes)
+        graph = trace(QONNX, model, example_input, dynamo=dynamo)
+        graph = clean_graph(graph, notes)
         _name_roundings(graph)
-        graph = clean_qonnx(graph)
-        clean_graph(graph, notes)
-        return graph
+        return clean_graph(clean_qonnx(graph), notes)
 
     return built_or_remedied(build, dynamo=dynamo)
 
 
 def _name_roundings(graph: ModelProto) -> None:
-    """Brevitas' name of a rounding that QONNX calls otherwise, in place."""
+    """Give roundings QONNX's names where these are not Brevitas', in place."""
+    names = {theirs.encode(): ROUNDING_NAMES[key] for key, theirs in BREVITAS_ROUNDINGS.items()}
     for node in graph.graph.node:
         for attribute in node.attribute:
-            if attribute.name == "rounding_mode" and attribute.s == b"ROUND_TO_ZERO":
-                attribute.s = b"DOWN"
+            if attribute.name == "rounding_mode" and attribute.s in names:
+                attribute.s = names[attribute.s].encode()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto
 
 from .markers import DOMAIN, END
+from .node_attributes import attribute_values, keep, note_of
 
 __all__ = [
     "CALL",
@@ -69,7 +70,7 @@ def tag_nodes(model: ModelProto, names: Iterable[str]) -> None:
 
 def is_tagged(node: NodeProto) -> bool:
     """Whether a node belongs to a quantizer."""
-    return any(entry.key == QUANTIZER for entry in node.metadata_props)
+    return note_of(node, QUANTIZER) is not None
 
 
 def _tag(end: NodeProto, producers: dict[str, NodeProto]) -> None:
@@ -93,24 +94,18 @@ def _remove_markers(model: ModelProto) -> None:
         while source in renamed:
             source = renamed[source]
         renamed[name] = source
-    kept = [node for node in graph.node if node.domain != DOMAIN]
+    keep(graph.node, lambda node: node.domain != DOMAIN)
     outputs = {output.name for output in graph.output}
     # A graph output keeps its name: the marked node takes it over.
     taken_over = {renamed[name]: name for name in outputs if name in renamed}
-    for node in kept:
+    for node in graph.node:
         for index, name in enumerate(node.input):
             source = renamed.get(name, name)
             node.input[index] = taken_over.get(source, source)
         for index, name in enumerate(node.output):
             node.output[index] = taken_over.get(name, name)
-    del graph.node[:]
-    graph.node.extend(kept)
-    infos = [info for info in graph.value_info if info.name not in renamed]
-    del graph.value_info[:]
-    graph.value_info.extend(infos)
-    imports = [entry for entry in model.opset_import if entry.domain != DOMAIN]
-    del model.opset_import[:]
-    model.opset_import.extend(imports)
+    keep(graph.value_info, lambda info: info.name not in renamed)
+    keep(model.opset_import, lambda entry: entry.domain != DOMAIN)
 
 
 def sites_of(model: ModelProto) -> list[Site]:
@@ -122,10 +117,9 @@ def sites_of(model: ModelProto) -> list[Site]:
     nodes = model.graph.node
     groups: dict[tuple[str, int], list[int]] = {}
     for index, node in enumerate(nodes):
-        metadata = {entry.key: entry.value for entry in node.metadata_props}
-        if QUANTIZER in metadata:
-            key = metadata[QUANTIZER], int(metadata.get(CALL, 0))
-            groups.setdefault(key, []).append(index)
+        name = note_of(node, QUANTIZER)
+        if name is not None:
+            groups.setdefault((name, int(note_of(node, CALL) or 0)), []).append(index)
     constant = _constants(model)
     sites = []
     for (name, call), members in groups.items():
@@ -164,8 +158,8 @@ def _is_end(node: NodeProto) -> bool:
 
 
 def _quantizer(node: NodeProto) -> str:
-    return next(a.s.decode() for a in node.attribute if a.name == "quantizer")
+    return attribute_values(node)["quantizer"]
 
 
 def _call(node: NodeProto) -> int:
-    return next(a.i for a in node.attribute if a.name == "call")
+    return attribute_values(node)["call"]

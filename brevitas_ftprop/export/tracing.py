@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import onnx
@@ -15,6 +15,7 @@ from torch.nn import Module
 
 from .dependence import check_complete, run_traced
 from .errors import ExportError, MissingToolError
+from .formats import Format
 from .layer_names import note_layers
 from .markers import count_anew, marking_manager
 from .quantizers import check_quantizers, kind_of, quantizer_proxies
@@ -28,18 +29,13 @@ DYNAMO_SINCE = "2.8"
 
 
 def trace(
-    manager: type,
-    model: Module,
-    example_input: Tensor,
-    *,
-    dynamo: bool,
-    opset_version: int,
-    fold: bool = True,
+    format: Format, model: Module, example_input: Tensor, *, dynamo: bool, fold: bool = True
 ) -> ModelProto:
     """Export with a Brevitas manager, quietly, and name the quantizers and layers of its nodes.
 
     Args:
-        manager, model, example_input, dynamo, opset_version: as Brevitas takes them.
+        format: of the graph.
+        model, example_input, dynamo: as Brevitas takes them.
         fold: whether the exporter may make one layer of a convolution and its batch norm.
 
     Raises:
@@ -52,9 +48,10 @@ def trace(
             f"the dynamo exporter needs torch {DYNAMO_SINCE}, and this is {torch.__version__}:"
             " export with dynamo=False"
         )
+    manager = format.dynamo if dynamo else format.torchscript
     options = {
         "dynamo": dynamo,
-        "opset_version": opset_version,
+        "opset_version": format.opset,
         "input_names": ["input"],
         "output_names": ["output"],
     }
@@ -97,16 +94,14 @@ def _check_output(output: object) -> None:
 @contextmanager
 def _recording_entered(model: Module, entered: list[str]) -> Iterator[None]:
     """Keep in ``entered`` the names of the modules whose forward is running."""
-    handles = [model.register_forward_pre_hook(lambda module, x: count_anew(module))]
-    for name, module in model.named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(lambda m, x, n=name: entered.append(n)))
-            handles.append(module.register_forward_hook(lambda m, x, y: _leave(entered)))
-    try:
+    with ExitStack() as hooks:
+        add = hooks.enter_context
+        add(model.register_forward_pre_hook(lambda module, x: count_anew(module)))
+        for name, module in model.named_modules():
+            if name:
+                add(module.register_forward_pre_hook(lambda m, x, n=name: entered.append(n)))
+                add(module.register_forward_hook(lambda m, x, y: _leave(entered)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _leave(entered: list[str]) -> None:

@@ -12,10 +12,10 @@ from torch.nn import Module
 from .checks import check_batch, check_model
 from .quantizers import kind_of, quantizer_proxies
 from .state import export_state
-from .verification.comparison import Verification
-from .verification.graphs import input_shape, load_tagged
+from .verification.compare_file import Verification
+from .verification.cut_graphs import input_shape, load_tagged
 from .verification.reference import Reference
-from .verification.report import VerifyReport
+from .verification.verify_report import VerifyReport
 
 __all__ = ["verified", "verify_export"]
 

@@ -12,7 +12,7 @@ from ..levels import LevelFunction, level_function
 from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
 
-def _integer_type(function: LevelFunction) -> torch.dtype:
+def _dtype(function: LevelFunction) -> torch.dtype:
     if function.bit_width > 8:
         raise ValueError(
             f"QCDQ holds integers of up to 8 bits, this quantizer has {function.bit_width}: "
@@ -25,12 +25,12 @@ class _Dequantizer:
     """DequantizeLinear with a quantizer's frozen scale and zero-point."""
 
     def __init__(self, function: LevelFunction) -> None:
-        self.integer_type = _integer_type(function)
+        self.dtype = _dtype(function)
         shape = torch.broadcast_shapes(function.scale.shape, function.zero_point.shape)
         axes = [axis for axis, size in enumerate(shape) if size != 1]
         self.axis = axes[0] if axes else None
         self.scale = self._flat(function.scale, shape)
-        self.zero_point = self._flat(function.zero_point, shape).to(self.integer_type)
+        self.zero_point = self._flat(function.zero_point, shape).to(self.dtype)
 
     def _flat(self, parameter: Tensor, shape: torch.Size) -> Tensor:
         flat = parameter.expand(shape).flatten().contiguous()
@@ -68,7 +68,7 @@ class QCDQActHandler(StdQCDQCastONNXActQuantProxyHandler):
     def symbolic_execution(self, x: Tensor) -> tuple[Tensor, ...]:
         if self.uses_quantize_linear:
             return super().symbolic_execution(x)
-        integers = self.function.levels(x).to(self.dequantize.integer_type)
+        integers = self.function.levels(x).to(self.dequantize.dtype)
         y = self.dequantize(self, integers)
         return y, self.function.scale, self.function.zero_point, self.bit_width
 
@@ -95,7 +95,7 @@ class QCDQWeightHandler(ONNXBaseHandler):
         with torch.no_grad():
             value, *self.metadata = module.tensor_quant(module.tracked_parameter_list[0])
             integers = torch.round(value / function.scale + function.zero_point)
-        self.integers = integers.to(self.dequantize.integer_type)
+        self.integers = integers.to(self.dequantize.dtype)
 
     def symbolic_execution(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.dequantize(self, self.integers), *self.metadata

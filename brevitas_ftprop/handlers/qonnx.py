@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..core import rounding_of
-from ..levels import LevelFunction, level_function
+from ..levels import ROUNDING_NAMES, LevelFunction, level_function
 from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
 
@@ -122,12 +122,8 @@ class QONNXActHandler(BrevitasActQuantProxyHandler):
         return centred * scale, scale, zero_point, self.symbolic_kwargs["bit_width"]
 
 
-BREVITAS_ROUNDINGS = {
-    "round": "ROUND",
-    "ceil": "CEIL",
-    "floor": "FLOOR",
-    "trunc": "ROUND_TO_ZERO",
-}
+# Brevitas' names of roundings are QONNX's, but for one that QONNX does not know.
+BREVITAS_ROUNDINGS = ROUNDING_NAMES | {"trunc": "ROUND_TO_ZERO"}
 
 
 class QONNXBiasHandler(BrevitasBiasQuantProxyHandler):

@@ -1,10 +1,11 @@
-"""What is paid once: the import, the conversion of a network and back, and the export.
+"""What is paid once: the import, the conversion of a network and back, the check and the export.
 
     python examples/benchmarks/overheads.py
     python examples/benchmarks/overheads.py --export small resnet18 alexnet --repetitions 2
+    python examples/benchmarks/overheads.py --modules --models --export --check narrow resnet18
 
-Imports are timed in new processes by themselves, without their start; conversions and exports on a
-newly built network each time. All take turns. The first time is shown too: it is what a user waits.
+Imports are timed in new processes by themselves, without their start; the others on a newly built
+network each time. All take turns. The first time is shown too: it is what a user waits.
 """
 
 from __future__ import annotations
@@ -29,8 +30,16 @@ from measuring.networks import ACTS, NETWORKS, Network
 from measuring.record import markdown
 from measuring.timing import Spread
 
-from brevitas_ftprop import export_qcdq, export_qonnx, restore_quantizers, swap_quantizers
-from brevitas_ftprop.models import ConvNet4
+from brevitas_ftprop import (
+    check_deployable,
+    export_qcdq,
+    export_qonnx,
+    restore_quantizers,
+    swap_quantizers,
+)
+from brevitas_ftprop.export.deployable.check import findings_in
+from brevitas_ftprop.export.deployable.graph_view import trace_view
+from brevitas_ftprop.models import ConvNet4, QuantResNet18
 
 MODULES = ("torch", "brevitas", "brevitas.nn", "brevitas_ftprop")
 TIMED_IMPORT = """
@@ -44,6 +53,17 @@ SMALL = Network(
 )
 EXPORTED = {"small": SMALL, **NETWORKS}
 
+
+def _resnet(size: int, classes: int, **own: Any) -> Network:
+    def build(image_size: int, **options: Any) -> QuantResNet18:
+        return QuantResNet18(classes, form="hardware", **own, **options)
+
+    return Network(build, size, classes)
+
+
+# ResNet-18 as FINN takes it.
+CHECKED = {"narrow": _resnet(32, 10, stem="cifar", base=4), "resnet18": _resnet(224, 1000)}
+
 # Makes something ready, and times what comes then.
 Timed = Callable[[], float]
 
@@ -53,6 +73,7 @@ def arguments_parser() -> Any:
     parser.add_argument("--modules", nargs="*", choices=MODULES, default=list(MODULES))
     parser.add_argument("--models", nargs="*", choices=NETWORKS, default=["resnet18", "alexnet"])
     parser.add_argument("--export", nargs="*", choices=EXPORTED, default=["small"])
+    parser.add_argument("--check", nargs="*", choices=CHECKED, default=[])
     parser.add_argument("--act", choices=ACTS, default="sign")
     return parser
 
@@ -112,6 +133,32 @@ def exports(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str],
     }
 
 
+def checks(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], Timed]:
+    """(what, of what) → seconds of a check for FINN, and of its requirements alone."""
+
+    def built(network: Network) -> tuple[torch.nn.Module, torch.Tensor]:
+        images, _ = network.batch(network.image_size, 1)
+        return network.ours(network.image_size, act, rule, "exact").eval(), images
+
+    def whole(network: Network) -> float:
+        model, images = built(network)
+        return _seconds(lambda: check_deployable(model, images))
+
+    def requirements(network: Network) -> float:
+        model, images = built(network)
+        view = trace_view(model, images, "finn", dynamo=True, images="float", result="logits")
+        return _seconds(lambda: list(findings_in(view, "finn")))
+
+    return {
+        (what, name): lambda way=way, name=name: way(CHECKED[name])
+        for name in models
+        for what, way in (
+            ("check_deployable", whole),
+            ("check_deployable without tracing", requirements),
+        )
+    }
+
+
 def measure(timed: dict[tuple[str, str], Timed], repetitions: int) -> Rows:
     """One row for each; all take turns."""
     samples: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
@@ -147,11 +194,11 @@ def table(rows: Rows) -> str:
 
 
 def figure(rows: Rows) -> Figure:
-    """Bars of the medians: imports, conversions, exports."""
+    """Bars of the medians: imports, conversions, exports, checks."""
     by_kind: dict[str, dict[str, float]] = {}
     for row in rows:
-        kind = row["what"].partition("_")[0]
-        kind = {"import": "imports", "export": "exports"}.get(kind, "conversions")
+        verb = row["what"].partition("_")[0]
+        kind = f"{verb}s" if verb in ("import", "export", "check") else "conversions"
         name = row["of"] if kind == "imports" else f"{row['what']} {row['of']}"
         by_kind.setdefault(kind, {})[name] = row["seconds"]["median"]
     return bar_panels(by_kind, ".3g", "seconds")
@@ -159,7 +206,7 @@ def figure(rows: Rows) -> Figure:
 
 def measured(options: Namespace, device: torch.device) -> Rows:
     if device.type != "cpu":
-        raise BenchmarkError("imports, conversions and exports run on the CPU")
+        raise BenchmarkError("imports, conversions, checks and exports run on the CPU")
     if len(options.rules) > 1:
         raise BenchmarkError("conversions take as long with any rule: give one")
     (rule,) = options.rules
@@ -167,16 +214,19 @@ def measured(options: Namespace, device: torch.device) -> Rows:
         imports(options.modules)
         | conversions(options.models, options.act, rule)
         | exports(options.export, options.act, rule)
+        | checks(options.check, options.act, rule)
     )
     if not timed:
-        raise BenchmarkError("there is nothing to time: give --modules, --models or --export")
+        raise BenchmarkError(
+            "there is nothing to time: give --modules, --models, --export or --check"
+        )
     return measure(timed, options.repetitions)
 
 
 def caption(options: Namespace) -> str:
     return (
         f"{options.repetitions} repetitions in which all take turns; networks with "
-        f"{options.act} activations and float weights."
+        f"{options.act} activations and, but for the checked ones, float weights."
     )
 
 

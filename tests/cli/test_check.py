@@ -31,7 +31,7 @@ def test_findings_are_listed_with_reason_and_remedy_and_end_with_1(run, target):
     errors = [finding for finding in found["findings"] if finding["severity"] == "error"]
     assert errors
     for finding in errors:
-        assert all(finding[key] for key in ("layer", "rule", "message", "why", "fix"))
+        assert all(finding[key] for key in ("layer", "requirement", "message", "why", "fix"))
 
 
 def test_a_model_is_checked_for_the_edges_asked_for(run):

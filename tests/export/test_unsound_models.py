@@ -87,7 +87,7 @@ def test_quantizers_without_integer_levels_are_refused_by_name(
     assert not list(tmp_path.iterdir())
     for target in ("finn", "hls4ml", "qcdq"):
         (finding,) = check_deployable(model, EXAMPLE, target, dynamo=dynamo).errors
-        assert (finding.rule, finding.layer) == ("quantizer-levels", name)
+        assert (finding.requirement, finding.layer) == ("quantizer-levels", name)
 
 
 @pytest.mark.parametrize(

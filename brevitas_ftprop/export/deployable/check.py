@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 
 from onnx import ModelProto
 from torch import Tensor
@@ -14,19 +14,19 @@ from ..cleaning import check_graph, clean_graph
 from ..errors import ExportError
 from ..state import export_state
 from .finding import ERROR, DeployReport, Finding
-from .finn_rules import FINN_RULES
-from .graph_view import trace_view
-from .hls4ml_rules import HLS4ML_RULES
-from .qcdq_rules import QCDQ_RULES
-from .rule import Rules
+from .finn_requirements import FINN_REQUIREMENTS
+from .graph_view import GraphView, trace_view
+from .hls4ml_requirements import HLS4ML_REQUIREMENTS
+from .qcdq_requirements import QCDQ_REQUIREMENTS
+from .requirement import Requirements
 from .untraced import untraced_findings
 
-__all__ = ["RULES_BY_TARGET", "check_deployable", "require_deployable"]
+__all__ = ["REQUIREMENTS", "check_deployable", "findings_in", "require_deployable"]
 
-RULES_BY_TARGET: dict[str, Rules] = {
-    "finn": FINN_RULES,
-    "hls4ml": HLS4ML_RULES,
-    "qcdq": QCDQ_RULES,
+REQUIREMENTS: dict[str, Requirements] = {
+    "finn": FINN_REQUIREMENTS,
+    "hls4ml": HLS4ML_REQUIREMENTS,
+    "qcdq": QCDQ_REQUIREMENTS,
 }
 
 
@@ -64,14 +64,14 @@ def check_deployable(
     >>> import torch, brevitas.nn as qnn
     >>> layer = qnn.QuantLinear(4, 2, bias=False)
     >>> report = check_deployable(layer, torch.zeros(1, 4), dynamo=False)
-    >>> [(finding.rule, finding.message) for finding in report]
+    >>> [(finding.requirement, finding.message) for finding in report]
     [('unquantized-input', 'its input is the unquantized image')]
 
     References:
         Umuroglu et al., FINN, FPGA 2017, arXiv:1612.07119 (what a dataflow layer is).
     """
-    if target not in RULES_BY_TARGET:
-        raise ValueError(f"target must be one of {', '.join(RULES_BY_TARGET)}, not {target!r}")
+    if target not in REQUIREMENTS:
+        raise ValueError(f"target must be one of {', '.join(REQUIREMENTS)}, not {target!r}")
     check_accelerator_io(images, result)
     check_model(model)
     check_batch(example_input, name="example_input")
@@ -93,8 +93,7 @@ def require_deployable(
         more = f" (and {others} more: check_deployable lists them)" if others else ""
         raise ExportError(f"{first.layer}: {first.message}. {first.why} Fix: {first.fix}{more}")
     # Of the layers' names, which only findings need.
-    clean_graph(graph)
-    return graph
+    return clean_graph(graph)
 
 
 def _checked(
@@ -105,12 +104,8 @@ def _checked(
     findings = list(untraced_findings(model, example, target))
     if not any(finding.severity == ERROR for finding in findings):
         try:
-            view = trace_view(model, example, target, dynamo=dynamo)
-            view = replace(view, **io)
-            with export_state(model):
-                model.eval()
-                for rule in RULES_BY_TARGET[target].values():
-                    findings += rule.findings(view)
+            view = trace_view(model, example, target, dynamo=dynamo, **io)
+            findings += findings_in(view, target)
             if not any(finding.severity == ERROR for finding in findings):
                 check_graph(view.graph.model)
                 graph = view.graph.model
@@ -118,6 +113,14 @@ def _checked(
             findings.append(_untraceable(error))
     findings.sort(key=lambda finding: finding.severity != ERROR)
     return DeployReport(target, tuple(findings)), graph
+
+
+def findings_in(view: GraphView, target: str) -> Iterator[Finding]:
+    """The findings of a target's requirements on a traced model."""
+    with export_state(view.model):
+        view.model.eval()
+        for requirement in REQUIREMENTS[target].values():
+            yield from requirement.findings(view)
 
 
 def _untraceable(error: ExportError) -> Finding:

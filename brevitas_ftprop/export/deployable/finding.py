@@ -15,12 +15,12 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Finding:
-    """One place of a model that breaks one rule.
+    """One place of a model that breaks one requirement.
 
     Attributes:
         severity: ``"error"`` (the export fails, or would differ) or ``"warning"``.
         layer: name of the layer or quantizer in the PyTorch model; ``"model"`` for all of it.
-        rule: stable identifier of the rule.
+        requirement: stable identifier of the requirement.
         message: what is there.
         why: the consequence, and whether the tools report it (loud) or not (silent).
         fix: what to change.
@@ -31,13 +31,13 @@ class Finding:
 
     severity: str
     layer: str
-    rule: str
+    requirement: str
     message: str
     why: str
     fix: str
 
     def __str__(self) -> str:
-        what = f"{self.severity} {self.layer} [{self.rule}]: {self.message}"
+        what = f"{self.severity} {self.layer} [{self.requirement}]: {self.message}"
         return f"{what}. {self.why} Fix: {self.fix}"
 
 
@@ -47,7 +47,7 @@ class DeployReport:
 
     Attributes:
         target: ``"finn"``, ``"hls4ml"`` or ``"qcdq"``.
-        findings: in the order of the rules, errors first.
+        findings: in the order of the requirements, errors first.
 
     >>> report = DeployReport("finn", ())
     >>> report.ok, len(report), str(report)
@@ -87,7 +87,7 @@ class DeployReport:
         lines = [f"{self.target}: {len(self.errors)} errors, {len(self.warnings)} warnings"]
         for finding in self.findings:
             lines.append(
-                f"{finding.severity:<8}{finding.layer}  [{finding.rule}] {finding.message}"
+                f"{finding.severity:<8}{finding.layer}  [{finding.requirement}] {finding.message}"
             )
             for label, text in (("why", finding.why), ("fix", finding.fix)):
                 lines += textwrap.wrap(

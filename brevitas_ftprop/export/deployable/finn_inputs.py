@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..node_attributes import is_padded
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
+from .requirement import Found, Requirements
 from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, step_of, weighted_layers
 
-__all__ = ["INPUT_RULES"]
+__all__ = ["INPUT_REQUIREMENTS"]
 
-INPUT_RULES: Rules = {}
+INPUT_REQUIREMENTS = Requirements()
 
 REASONS = {
     "BatchNormalization": "a batch norm stands between its quantizer and it",
@@ -17,8 +17,7 @@ REASONS = {
 }
 
 
-@rule(
-    INPUT_RULES,
+@INPUT_REQUIREMENTS.add(
     "unquantized-input",
     why="Loud: a matrix product of floats has no hardware layer.",
     fix="let a quantizer be the last thing before the layer (after batch norm, sum and ReLU; pools "
@@ -53,8 +52,7 @@ def _reason(view: GraphView, name: str) -> str:
     return f"its input is the unquantized result of {node.op_type} ({view.layer(node)})"
 
 
-@rule(
-    INPUT_RULES,
+@INPUT_REQUIREMENTS.add(
     "unquantized-weight",
     why="Loud: a matrix product with float weights has no hardware layer.",
     fix="use a layer of brevitas.nn with a weight quantizer",
@@ -66,8 +64,7 @@ def unquantized_weight(view: GraphView) -> Found:
             yield view.layer(node), "its weights are not quantized"
 
 
-@rule(
-    INPUT_RULES,
+@INPUT_REQUIREMENTS.add(
     "channel-scale",
     why="Loud: a factor for each channel does not move through a layer's sums, so the layer behind "
     "it stays a float one.",
@@ -84,8 +81,7 @@ def channel_scale(view: GraphView) -> Found:
                 yield name, f"a scale for each of {proxy.scale().numel()} channels"
 
 
-@rule(
-    INPUT_RULES,
+@INPUT_REQUIREMENTS.add(
     "float-average",
     why="Loud: FINN accumulates integers; an average of floats has no hardware layer.",
     fix="quantize directly before the average, with one scale for all channels",
@@ -98,8 +94,7 @@ def float_average(view: GraphView) -> Found:
             yield view.layer(node), "an average of values that are not integers times one scale"
 
 
-@rule(
-    INPUT_RULES,
+@INPUT_REQUIREMENTS.add(
     "float-sum",
     severity="warning",
     why="Silent: FINN adds such summands as 32-bit floats, which costs far more logic than "

@@ -9,16 +9,15 @@ from onnx import NodeProto
 from ...levels import level_function
 from ..node_attributes import integers_in, is_padded
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
+from .requirement import Found, Requirements
 from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, step_of
 
-__all__ = ["LAYER_RULES"]
+__all__ = ["LAYER_REQUIREMENTS"]
 
-LAYER_RULES: Rules = {}
+LAYER_REQUIREMENTS = Requirements()
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "loose-relu",
     why="Loud: a ReLU is part of a quantizer's thresholds, or it has no hardware layer.",
     fix="put an unsigned quantizer directly behind it (QuantReLU), or leave it out behind one",
@@ -26,26 +25,24 @@ LAYER_RULES: Rules = {}
 def loose_relu(view: GraphView) -> Found:
     """ReLUs whose result something else than one quantizer reads, max pools between apart."""
     for node in view.of_kind("Relu"):
-        if not view.is_output(node.output[0]) and not _is_quantized_behind(view, node):
+        if node.output[0] != view.output and not _is_quantized_behind(view, node):
             yield view.layer(node), "a ReLU that no quantizer follows"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "image-result",
     why="Loud: the result's scale keeps the shape of the image, and FINN refuses the mismatch.",
     fix="end the network in a linear layer behind the flattening",
 )
 def image_result(view: GraphView) -> Found:
     """Flattening behind the last layer with weights; the class of an average's logits has none."""
-    for node in feeding_nodes(view, view.graph.graph.output[0].name):
+    for node in feeding_nodes(view, view.output):
         is_average = view.shape(node.input[0])[2:] == [1, 1]
         if node.op_type in ("Flatten", "Reshape") and not (is_average and view.result == "class"):
             yield view.layer(node), "the result is flattened behind its last layer"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "same-operands",
     why="Loud: qonnx's cleanup renames one of the two operands only, and the file is damaged.",
     fix="multiply by 2, best in the scale of the quantizer before, instead of adding a tensor to "
@@ -56,12 +53,11 @@ def same_operands(view: GraphView) -> Found:
     for node in view.graph.graph.node:
         for name in node.input:
             is_known = view.producer(name) is not None or view.constant(name) is not None
-            if name and not is_known and name != view.graph.graph.input[0].name:
+            if name and not is_known and name != view.input:
                 yield view.layer(node), f"{node.op_type} reads one tensor twice"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "shared-layer",
     why="Loud: the dynamo exporter writes the weights once, and FINN takes one layer a weight.",
     fix="export with dynamo=False, or give each call a layer of its own",
@@ -74,8 +70,7 @@ def shared_layer(view: GraphView) -> Found:
             yield view.layer(node), f"it is called {count} times"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "flattened-sum",
     why="Loud: FINN flattens integers only. Thresholds behind the flattening of a map would be "
     "those of channels that are mixed with positions.",
@@ -93,8 +88,7 @@ def flattened_sum(view: GraphView) -> Found:
             yield view.layer(node), "the flattened map is not quantized"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "forked-flattening",
     why="Loud: FINN moves its Transpose into one layer behind the flattening; the others get no "
     "input, and their results differ.",
@@ -110,8 +104,7 @@ def forked_flattening(view: GraphView) -> Found:
             yield view.layer(node), "several layers read the flattened map"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "flattened-average",
     why="Loud: the average's scale keeps the shape of a map, and FINN refuses the mismatch.",
     fix="quantize before flattening, or leave the quantizer out: averages of integers are integers",
@@ -126,8 +119,7 @@ def flattened_average(view: GraphView) -> Found:
             yield view.layer(node), "a flattened average goes into a quantizer"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "tiny-map",
     why="Loud: where a map is one row or column, qonnx takes the convolution for one of one "
     "dimension, and the streamlined graph cannot be run.",
@@ -144,8 +136,7 @@ def tiny_map(view: GraphView) -> Found:
                 break
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "padded-signed-pool",
     why="Loud: FINN pads pools with 0, which is larger than negative values, and refuses to.",
     fix="quantize directly before or behind the pool, in a quantizer of its own if the values are "
@@ -163,8 +154,7 @@ def padded_signed_pool(view: GraphView) -> Found:
         yield view.layer(node), "a padded max pool of signed or unquantized values"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "pooled-sum",
     why="Loud: the scales of the summands do not move past a pool, which then has float values and "
     "no hardware layer.",
@@ -179,8 +169,7 @@ def pooled_sum(view: GraphView) -> Found:
                 yield view.layer(node), f"a max pool of the sum of {view.layer(first)}"
 
 
-@rule(
-    LAYER_RULES,
+@LAYER_REQUIREMENTS.add(
     "float-pool",
     why="Loud: FINN pools integers; a max pool of floats has no hardware layer.",
     fix="quantize before the pool, or behind it in one quantizer that all readers share",

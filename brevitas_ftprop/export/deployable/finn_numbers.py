@@ -9,20 +9,19 @@ import torch
 from torch import nn
 
 from ...levels import level_function
+from ..float32 import EXACT_BITS
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
+from .requirement import Found, Requirements
 from .walk import integers_of, weighted_layers
 
-__all__ = ["NUMBER_RULES"]
+__all__ = ["NUMBER_REQUIREMENTS"]
 
-NUMBER_RULES: Rules = {}
+NUMBER_REQUIREMENTS = Requirements()
 
 LARGEST_BITS = 8
-FLOAT32_BITS = 24
 
 
-@rule(
-    NUMBER_RULES,
+@NUMBER_REQUIREMENTS.add(
     "activation-bits",
     why="Loud: a threshold for each level is needed, and the flow makes them for 8 bits or fewer.",
     fix="use bit_width=8 or less",
@@ -35,8 +34,7 @@ def activation_bits(view: GraphView) -> Found:
             yield name, f"{bits} bits"
 
 
-@rule(
-    NUMBER_RULES,
+@NUMBER_REQUIREMENTS.add(
     "weight-zero-point",
     why="Loud: FINN converts weights without zero-point only, and stops in the step `finn`.",
     fix="use symmetric weights, e.g. Int8WeightPerTensorFixedPoint",
@@ -48,8 +46,7 @@ def weight_zero_point(view: GraphView) -> Found:
             yield name.removesuffix(".weight_quant"), "its weights have a zero-point"
 
 
-@rule(
-    NUMBER_RULES,
+@NUMBER_REQUIREMENTS.add(
     "channel-zero-point",
     why="Loud: a shift for each channel does not move through a layer's padding and sums.",
     fix="use one zero-point for all channels, or none",
@@ -62,8 +59,7 @@ def channel_zero_point(view: GraphView) -> Found:
             yield name, f"{zero_point.numel()} zero-points"
 
 
-@rule(
-    NUMBER_RULES,
+@NUMBER_REQUIREMENTS.add(
     "inexact-accumulator",
     severity="warning",
     why="Silent: PyTorch's float32 sums are exact up to 24 bits only; beyond, the accelerator's "
@@ -73,13 +69,6 @@ def channel_zero_point(view: GraphView) -> Found:
 )
 def inexact_accumulator(view: GraphView) -> Found:
     """Layers whose largest possible sum needs more than 24 bits."""
-    for layer, bits in _accumulators(view):
-        if bits > FLOAT32_BITS:
-            yield layer, f"its largest possible sum needs {bits} bits"
-
-
-def _accumulators(view: GraphView) -> list[tuple[str, int]]:
-    found = []
     for node in weighted_layers(view):
         sources = integers_of(view, view.computed_inputs(node)[0], shifted=True)
         weight = view.weight_quantizer(node)
@@ -94,9 +83,9 @@ def _accumulators(view: GraphView) -> list[tuple[str, int]]:
             # Channels of a convolution or linear layer lie on axis 0.
             total = float(integers.abs().flatten(1).sum(1).max())
         reach = total * largest
-        if math.isfinite(reach) and reach >= 1:
-            found.append((view.layer(node), 1 + math.ceil(math.log2(reach + 1))))
-    return found
+        bits = 1 + math.ceil(math.log2(reach + 1)) if 1 <= reach < math.inf else 1
+        if bits > EXACT_BITS:
+            yield view.layer(node), f"its largest possible sum needs {bits} bits"
 
 
 def _largest(proxy: Any) -> float:
@@ -105,8 +94,7 @@ def _largest(proxy: Any) -> float:
     return float(offsets.abs().max())
 
 
-@rule(
-    NUMBER_RULES,
+@NUMBER_REQUIREMENTS.add(
     "dead-channel",
     severity="warning",
     why="Silent: such a channel is constant, and its hardware is wasted.",

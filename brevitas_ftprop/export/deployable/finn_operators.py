@@ -6,12 +6,12 @@ from onnx import NodeProto
 
 from ..node_attributes import integers_in
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
+from .requirement import Found, Requirements
 from .walk import AVERAGES, WEIGHTED, is_global_average, is_join
 
-__all__ = ["OPERATOR_RULES"]
+__all__ = ["KNOWN", "OPERATOR_REQUIREMENTS"]
 
-OPERATOR_RULES: Rules = {}
+OPERATOR_REQUIREMENTS = Requirements()
 
 KNOWN = {
     *WEIGHTED,
@@ -32,8 +32,7 @@ KNOWN = {
 }
 
 
-@rule(
-    OPERATOR_RULES,
+@OPERATOR_REQUIREMENTS.add(
     "unknown-operator",
     why="Loud: the flow has no hardware layer for it and stops.",
     fix="build the network from convolutions, linear layers, batch norms, max pools, a global "
@@ -42,7 +41,7 @@ KNOWN = {
 def unknown_operator(view: GraphView) -> Found:
     """Operators that no pass of the flow knows: Sigmoid, Concat, Resize, GroupNorm, …"""
     for node in view.nodes:
-        is_last_softmax = node.op_type == "Softmax" and view.is_output(node.output[0])
+        is_last_softmax = node.op_type == "Softmax" and node.output[0] == view.output
         if node.op_type not in KNOWN and not is_last_softmax and not _is_flattened(view, node):
             yield view.layer(node), f"the operator {node.op_type}"
 
@@ -54,8 +53,7 @@ def _is_flattened(view: GraphView, node: NodeProto) -> bool:
     return all(n.op_type in ("Flatten", "Reshape") for n in view.consumers(node.output[0]))
 
 
-@rule(
-    OPERATOR_RULES,
+@OPERATOR_REQUIREMENTS.add(
     "two-computed-operands",
     why="Loud: only sums of two computed tensors become hardware layers here.",
     fix="use an addition, or compute one of the operands in software",
@@ -67,8 +65,7 @@ def two_computed_operands(view: GraphView) -> Found:
             yield view.layer(node), f"{node.op_type} of two computed tensors"
 
 
-@rule(
-    OPERATOR_RULES,
+@OPERATOR_REQUIREMENTS.add(
     "dimensions",
     why="Loud: the flow lowers convolutions and pools of images (N, C, H, W) only, and FINN 1.6 "
     "has no transposed convolution.",
@@ -85,8 +82,7 @@ def dimensions(view: GraphView) -> Found:
             yield view.layer(node), f"{node.op_type} of {rank - 2} spatial dimensions"
 
 
-@rule(
-    OPERATOR_RULES,
+@OPERATOR_REQUIREMENTS.add(
     "groups",
     why="Loud: FINN lowers convolutions of one group, and depthwise ones of as many groups as "
     "channels; others fail while streamlining.",
@@ -101,8 +97,7 @@ def groups(view: GraphView) -> Found:
             yield view.layer(node), f"{count} groups for {entering} → {leaving} channels"
 
 
-@rule(
-    OPERATOR_RULES,
+@OPERATOR_REQUIREMENTS.add(
     "average-pool",
     why="Loud: a mean over windows has no hardware layer here; only the global one has.",
     fix="use a convolution of stride 2, a max pool, or AdaptiveAvgPool2d(1) before the classifier",
@@ -114,8 +109,7 @@ def average_pool(view: GraphView) -> Found:
             yield view.layer(node), f"{node.op_type} that is not global"
 
 
-@rule(
-    OPERATOR_RULES,
+@OPERATOR_REQUIREMENTS.add(
     "pool-form",
     why="Loud: FINN's pools round their output size down, know no dilation and skip no pixels; the "
     "step `hardware` leaves them out, or its graph does not run.",

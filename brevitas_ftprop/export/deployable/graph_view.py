@@ -1,13 +1,14 @@
-"""What the rules look at: a model's traced graph and its quantizers, side by side."""
+"""What the requirements look at: a model's traced graph and its quantizers, side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto, numpy_helper
 from torch import Tensor
 from torch.nn import Module
 
@@ -18,29 +19,40 @@ from ..qonnx import qonnx_graph
 from ..quantizers import ACTIVATION, WEIGHT, kind_of, quantizer_proxies
 from ..tags import QUANTIZER
 
+if TYPE_CHECKING:
+    from qonnx.core.modelwrapper import ModelWrapper
+
 __all__ = ["GraphView", "trace_view"]
 
 
 @dataclass(frozen=True)
 class GraphView:
-    """A model and the clean graph that would be exported.
+    """A model and the clean graph that would be exported, indexed once and not changed.
 
     Attributes:
         model: the PyTorch model.
-        graph: a qonnx ``ModelWrapper``.
+        graph: its nodes in topological order.
         proxies: enabled quantizer proxies by name.
-        example: what the graph was traced with.
         images, result: what enters and leaves the accelerator, as ``export_finn`` takes them.
     """
 
     model: Module
-    graph: Any
+    graph: ModelWrapper
     proxies: Mapping[str, Any]
-    example: Tensor
-    images: str = "float"
-    result: str = "logits"
+    images: str
+    result: str
 
     @property
+    def input(self) -> str:
+        """Name of the graph's input."""
+        return self.graph.graph.input[0].name
+
+    @property
+    def output(self) -> str:
+        """Name of the graph's output."""
+        return self.graph.graph.output[0].name
+
+    @cached_property
     def nodes(self) -> list[NodeProto]:
         """The nodes that depend on the input, in graph order."""
         return [node for node in self.graph.graph.node if self.is_computed(node.output[0])]
@@ -51,34 +63,28 @@ class GraphView:
 
     def producer(self, name: str) -> NodeProto | None:
         """The node that gives a tensor; None for inputs and initializers."""
-        return self.graph.find_producer(name)
+        return self._producers.get(name)
 
     def consumers(self, name: str) -> list[NodeProto]:
-        """The nodes that read a tensor."""
-        return self.graph.find_consumers(name) or []
+        """The nodes that read a tensor, each as often as it does."""
+        return self._consumers.get(name, [])
 
     def shape(self, name: str) -> list[int]:
         """Shape of a tensor; empty where it is unknown."""
-        return self.graph.get_tensor_shape(name) or []
+        return self._shapes.get(name, [])
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of an initializer."""
-        return self.graph.get_initializer(name)
-
-    def is_output(self, name: str) -> bool:
-        """Whether a tensor is the graph's output."""
-        return name == self.graph.graph.output[0].name
+        tensor = self._initializers.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
 
     def is_computed(self, name: str) -> bool:
         """Whether a tensor depends on the graph's input."""
-        if name == self.graph.graph.input[0].name:
-            return True
-        node = self.producer(name)
-        return node is not None and any(self.is_computed(source) for source in node.input if source)
+        return name in self._computed
 
     def computed_inputs(self, node: NodeProto) -> list[str]:
         """Those of a node's inputs that depend on the graph's input."""
-        return [name for name in node.input if name and self.is_computed(name)]
+        return [name for name in node.input if self.is_computed(name)]
 
     def quantizer(self, node: NodeProto | None) -> str | None:
         """Name of the quantizer that a node belongs to."""
@@ -111,8 +117,42 @@ class GraphView:
         """Enabled weight quantizers."""
         return ((n, p) for n, p in self.proxies.items() if kind_of(p) == WEIGHT)
 
+    @cached_property
+    def _producers(self) -> dict[str, NodeProto]:
+        return {name: node for node in self.graph.graph.node for name in node.output}
 
-def trace_view(model: Module, example: Tensor, target: str, *, dynamo: bool) -> GraphView:
+    @cached_property
+    def _consumers(self) -> dict[str, list[NodeProto]]:
+        found: dict[str, list[NodeProto]] = {}
+        for node in self.graph.graph.node:
+            for name in node.input:
+                found.setdefault(name, []).append(node)
+        return found
+
+    @cached_property
+    def _computed(self) -> set[str]:
+        found = {self.input}
+        for node in self.graph.graph.node:
+            if not found.isdisjoint(node.input):
+                found.update(filter(None, node.output))
+        return found
+
+    @cached_property
+    def _initializers(self) -> dict[str, TensorProto]:
+        return {tensor.name: tensor for tensor in self.graph.graph.initializer}
+
+    @cached_property
+    def _shapes(self) -> dict[str, list[int]]:
+        graph = self.graph.graph
+        found = {name: list(tensor.dims) for name, tensor in self._initializers.items()}
+        for entry in (*graph.input, *graph.output, *graph.value_info):
+            found[entry.name] = [size.dim_value for size in entry.type.tensor_type.shape.dim]
+        return found
+
+
+def trace_view(
+    model: Module, example: Tensor, target: str, *, dynamo: bool, images: str, result: str
+) -> GraphView:
     """Trace a model once, as the export to a target does.
 
     Raises:
@@ -124,4 +164,5 @@ def trace_view(model: Module, example: Tensor, target: str, *, dynamo: bool) -> 
         graph = qcdq_graph(model, example, dynamo=dynamo)
     else:
         graph = qonnx_graph(model, example[:1], dynamo=dynamo, notes=(LAYER,))
-    return GraphView(model, ModelWrapper(graph), quantizer_proxies(model), example.detach())
+    proxies = quantizer_proxies(model)
+    return GraphView(model, ModelWrapper(graph), proxies, images, result)

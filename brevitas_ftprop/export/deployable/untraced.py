@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ..checks import not_finite
 from ..errors import ExportError
+from ..float32 import EXACT_BITS
 from ..quantizers import WEIGHT, exported_levels, kind_of, leveled_proxies
 from ..state import export_state
 from .finding import ERROR, Finding
 
 __all__ = ["untraced_findings"]
 
-QCDQ_BITS, FLOAT32_BITS = 8, 24
+QCDQ_BITS = 8
 STOPS = "Loud: the export stops there."
+
+_error = partial(Finding, ERROR)
 
 
 def untraced_findings(model: Module, example: Tensor, target: str) -> Iterator[Finding]:
@@ -28,11 +33,17 @@ def untraced_findings(model: Module, example: Tensor, target: str) -> Iterator[F
     """
     yield from _inputs(model)
     yield from _quantizers(model, target)
-    yield from _not_finite(model)
+    for name in not_finite(model):
+        yield _error(
+            name.rpartition(".")[0] or name,
+            "not-finite",
+            f"{name} has values that are not finite",
+            "Loud: nothing behind it has a value, and verification stops there.",
+            "go back to a checkpoint whose values are finite, with a lower learning rate",
+        )
     yield from _output(model, example, target)
     if target == "finn" and example.shape[0] != 1:
-        yield Finding(
-            ERROR,
+        yield _error(
             "model",
             "batch-of-one",
             f"the example has {example.shape[0]} images",
@@ -49,8 +60,7 @@ def _inputs(model: Module) -> Iterator[Finding]:
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     if len(required) > 1:
-        yield Finding(
-            ERROR,
+        yield _error(
             "model",
             "one-input",
             f"forward takes {', '.join(required)}",
@@ -64,8 +74,7 @@ def _quantizers(model: Module, target: str) -> Iterator[Finding]:
         try:
             bits = exported_levels(proxy).bit_width
         except ExportError as error:
-            yield Finding(
-                ERROR,
+            yield _error(
                 name,
                 "quantizer-levels",
                 str(error),
@@ -74,9 +83,8 @@ def _quantizers(model: Module, target: str) -> Iterator[Finding]:
                 "or a parameter, collect its statistics, and train past any delay",
             )
             continue
-        if bits > (QCDQ_BITS if target == "qcdq" else FLOAT32_BITS):
-            yield Finding(
-                ERROR,
+        if bits > (QCDQ_BITS if target == "qcdq" else EXACT_BITS):
+            yield _error(
                 name,
                 "bits",
                 f"{bits} bits",
@@ -85,8 +93,7 @@ def _quantizers(model: Module, target: str) -> Iterator[Finding]:
                 "use bit_width=8 or less" + ", or export to QONNX" * (target == "qcdq"),
             )
         if target == "qcdq" and kind_of(proxy) == WEIGHT and len(_shared(proxy)) > 1:
-            yield Finding(
-                ERROR,
+            yield _error(
                 name,
                 "shared-weight-quantizer",
                 f"{len(_shared(proxy))} layers share this quantizer",
@@ -100,19 +107,6 @@ def _shared(proxy: Any) -> list[Tensor]:
     return proxy.tracked_parameter_list
 
 
-def _not_finite(model: Module) -> Iterator[Finding]:
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            yield Finding(
-                ERROR,
-                name.rpartition(".")[0] or name,
-                "not-finite",
-                f"{name} has values that are not finite",
-                "Loud: nothing behind it has a value, and verification stops there.",
-                "go back to a checkpoint whose values are finite, with a lower learning rate",
-            )
-
-
 def _output(model: Module, example: Tensor, target: str) -> Iterator[Finding]:
     try:
         with export_state(model), torch.no_grad():
@@ -121,8 +115,7 @@ def _output(model: Module, example: Tensor, target: str) -> Iterator[Finding]:
         # Tracing fails on the same input, and names the layer.
         return
     if not isinstance(output, Tensor) or isinstance(output, tuple):
-        yield Finding(
-            ERROR,
+        yield _error(
             "model",
             "one-output",
             f"the model returns a {type(output).__name__}",
@@ -130,8 +123,7 @@ def _output(model: Module, example: Tensor, target: str) -> Iterator[Finding]:
             "return one plain tensor; return_quant_tensor=False on the last layer",
         )
     elif target != "qcdq" and not output.is_floating_point():
-        yield Finding(
-            ERROR,
+        yield _error(
             "model",
             "float-output",
             f"the model returns {output.dtype}",

@@ -16,7 +16,7 @@ from .graph_view import GraphView
 __all__ = [
     "AVERAGES",
     "WEIGHTED",
-    "Integers",
+    "IntegerSources",
     "feeding_nodes",
     "integers_of",
     "is_global_average",
@@ -63,7 +63,7 @@ def feeding_nodes(view: GraphView, name: str) -> Iterator[NodeProto]:
 
 
 @dataclass(frozen=True)
-class Integers:
+class IntegerSources:
     """Whose integers a tensor holds, and what they were multiplied with.
 
     Attributes:
@@ -75,7 +75,7 @@ class Integers:
     factor: float = 1.0
 
 
-def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integers | None:
+def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> IntegerSources | None:
     """The quantizers whose integers, times one scale, a tensor holds.
 
     None where it holds something else: the input, a sum that no quantizer follows, a sum of
@@ -89,7 +89,7 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
     """
     quantizer = view.activation_quantizer(name)
     if quantizer is not None:
-        return Integers((quantizer,))
+        return IntegerSources((quantizer,))
     node = view.producer(name)
     if node is None:
         return None
@@ -103,14 +103,9 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
         return before
     if node.op_type == "Add" and len(computed) > 1:
         return _sum_of([integers_of(view, entry) for entry in computed], view)
-    constant = _constant_operand(view, node)
-    if len(computed) > 1 or constant is None or constant.size != 1:
-        return None
-    before = integers_of(view, computed[0], shifted=shifted)
-    if before is None or (shifted and node.op_type in ("Add", "Sub")):
-        return before if node.input[0] == computed[0] else None
-    factor = _factor(node, constant)
-    return Integers(before.quantizers, before.factor * factor) if factor else None
+    factor = _factor(view, node, shifted=shifted)
+    before = integers_of(view, computed[0], shifted=shifted) if factor else None
+    return before and IntegerSources(before.quantizers, before.factor * factor)
 
 
 def _has_sums(view: GraphView) -> bool:
@@ -148,14 +143,9 @@ def step_of(view: GraphView, name: str, *, shifted: bool = False) -> float | Non
     if node.op_type == "Add" and len(computed) > 1:
         steps = {step_of(view, entry) for entry in computed}
         return steps.pop() if len(steps) == 1 else None
-    constant = _constant_operand(view, node)
-    if len(computed) > 1 or constant is None or constant.size != 1:
-        return None
-    step = step_of(view, computed[0], shifted=shifted)
-    if step is None or (shifted and node.op_type in ("Add", "Sub")):
-        return step if node.input[0] == computed[0] else None
-    factor = _factor(node, constant)
-    return step * factor if factor else None
+    factor = _factor(view, node, shifted=shifted)
+    step = step_of(view, computed[0], shifted=shifted) if factor else None
+    return None if step is None else step * factor
 
 
 def _only(proxy: Any) -> float | None:
@@ -165,7 +155,7 @@ def _only(proxy: Any) -> float | None:
     return float(function.scale) if is_one else None
 
 
-def _sum_of(branches: list[Integers | None], view: GraphView) -> Integers | None:
+def _sum_of(branches: list[IntegerSources | None], view: GraphView) -> IntegerSources | None:
     scales, names = set(), []
     for branch in branches:
         if branch is None:
@@ -174,16 +164,17 @@ def _sum_of(branches: list[Integers | None], view: GraphView) -> Integers | None
         for name in branch.quantizers:
             scale = view.proxies[name].scale()
             scales.add(branch.factor * float(scale) if scale.numel() == 1 else None)
-    return Integers(tuple(names)) if len(scales) == 1 and None not in scales else None
+    return IntegerSources(tuple(names)) if len(scales) == 1 and None not in scales else None
 
 
-def _factor(node: NodeProto, constant: np.ndarray | None) -> float:
-    """What a node multiplies with; 0 where it does something else."""
-    value = 0.0 if constant is None else float(constant.reshape(-1)[0])
+def _factor(view: GraphView, node: NodeProto, *, shifted: bool) -> float:
+    """What a node multiplies its one computed input with; 0 where it does something else."""
+    constant = next((c for c in map(view.constant, node.input) if c is not None), None)
+    if is_join(view, node) or constant is None or constant.size != 1:
+        return 0.0
+    if shifted and node.op_type in ("Add", "Sub"):
+        return float(view.is_computed(node.input[0]))
+    value = float(constant.reshape(-1)[0])
     if node.op_type == "Div":
         return 1 / value if value else 0.0
     return value if node.op_type == "Mul" else 0.0
-
-
-def _constant_operand(view: GraphView, node: NodeProto) -> np.ndarray | None:
-    return next((c for c in map(view.constant, node.input) if c is not None), None)

@@ -11,8 +11,8 @@ from finn.builder.build_dataflow_config import DataflowBuildConfig, DataflowOutp
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
+from ..graph_reading import attributes_of
 from .finn_report import FinnReport
-from .graph_reading import attributes_of
 from .tracking import tracked_quantizers
 
 __all__ = ["build_config", "describe_layers", "write_build_files"]

@@ -18,7 +18,7 @@ from torch.nn import Module
 
 from ..accelerator_io import AcceleratorIO
 from ..errors import ExportError, VerificationError
-from ..onnx_file import write_atomically
+from ..onnx_file import write_model
 from ..quiet import silence
 from ..state import export_state
 from ..verify import verified
@@ -78,7 +78,7 @@ class CheckedSteps:
             begin("qonnx")
             started = time.perf_counter()
             path = self.folder / "1_qonnx.onnx"
-            write_atomically(traced, path, overwrite=False)
+            write_model(traced, path, overwrite=False)
             with export_state(self.model):
                 oracle = Oracle(self.model.eval(), self.seen)
             graph = ModelWrapper(str(path))

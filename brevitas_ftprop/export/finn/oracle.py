@@ -13,6 +13,7 @@ from torch.nn import Module
 
 from ...levels import level_function
 from ..errors import VerificationError
+from ..graph_reading import read_constant
 from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
 from ..verification.capture import capture
 from ..verification.differences import integers
@@ -21,7 +22,6 @@ from ..verification.reference import Reference
 from ..verification.rounding import Bounded, outward
 from .execution import run
 from .finn_report import ExcusedInteger, StepReport
-from .graph_reading import read_constant
 from .pre_activations import Interval, Lines
 from .tracking import TrackedQuantizer, tracked_quantizers
 

@@ -11,8 +11,8 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ..errors import VerificationError
+from ..graph_reading import attributes_of, shape_of
 from ..tags import CALL, QUANTIZER, READ_BEHIND_POOL
-from .graph_reading import attributes_of, shape_of
 
 __all__ = ["TrackedQuantizer", "apply", "keep_notes", "tracked_quantizers"]
 

@@ -3,7 +3,7 @@
 The graph transformations are in ``integer_sums`` and ``threshold_quant``; they need qonnx only.
 """
 
-from .flow import export_hls4ml
-from .report import Hls4mlReport, LayerReport
+from .hls4ml_flow import export_hls4ml
+from .hls4ml_report import Hls4mlReport, LayerReport
 
 __all__ = ["Hls4mlReport", "LayerReport", "export_hls4ml"]

@@ -7,30 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from onnx import NodeProto
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from ...levels import ROUNDINGS_BY_NAME
 from ..errors import ExportError
+from ..integer_types import integer_range
+from ..node_attributes import attribute_values
 
 __all__ = [
     "QUANTIZERS",
     "Levels",
     "apply_chain",
     "apply_step",
-    "attributes",
     "is_elementwise",
     "levels_of",
 ]
 
-ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "ROUND": torch.round,
-    "CEIL": torch.ceil,
-    "FLOOR": torch.floor,
-    "ROUND_TO_ZERO": torch.trunc,
-}
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "MultiThreshold")
 
 
@@ -60,12 +55,6 @@ class Levels:
         return ((integers - self.first) / self.step).round().to(torch.int64).numpy()
 
 
-def attributes(node: NodeProto) -> dict[str, Any]:
-    """A node's attributes by name, strings decoded."""
-    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    return {n: v.decode() if isinstance(v, bytes) else v for n, v in values.items()}
-
-
 def is_elementwise(node: NodeProto) -> bool:
     """Whether a node is a monotone function of each element alone."""
     return node.op_type in STEPS
@@ -85,7 +74,7 @@ def apply_chain(
     """
     for node, constants in nodes:
         operands = [x if c is None else torch.from_numpy(np.array(c)) for c in constants]
-        y = STEPS[node.op_type](attributes(node), *operands)
+        y = STEPS[node.op_type](attribute_values(node), *operands)
         if y.shape != x.shape:
             raise ExportError(
                 f"{node.name} ({node.op_type}) has other parameters than one for each channel"
@@ -97,7 +86,7 @@ def apply_chain(
 def apply_step(node: NodeProto, operands: Sequence[np.ndarray]) -> np.ndarray:
     """Run one elementwise node on constants."""
     tensors = [torch.from_numpy(np.array(operand)) for operand in operands]
-    return STEPS[node.op_type](attributes(node), *tensors).numpy()
+    return STEPS[node.op_type](attribute_values(node), *tensors).numpy()
 
 
 def levels_of(node: NodeProto, constants: Sequence[np.ndarray | None], name: str) -> Levels:
@@ -106,7 +95,7 @@ def levels_of(node: NodeProto, constants: Sequence[np.ndarray | None], name: str
     Raises:
         ExportError: if it has no single scale, zero-point or bit width.
     """
-    options = attributes(node)
+    options = attribute_values(node)
     if node.op_type == "MultiThreshold":
         first, step = options.get("out_bias", 0.0), options.get("out_scale", 1.0)
         return Levels(1.0, round(first), round(step), _array(constants[1]).shape[1])
@@ -115,14 +104,12 @@ def levels_of(node: NodeProto, constants: Sequence[np.ndarray | None], name: str
         return Levels(scale, -1, 2, 1)
     zero_point = round(_scalar(constants[2], "zero-point", name))
     bits = round(_scalar(constants[3], "bit width", name))
-    low, high = _range(bits, bool(options["signed"]), bool(options["narrow"]))
+    low, high = _range_in(options, bits)
     return Levels(scale, low - zero_point, 1, high - low)
 
 
-def _range(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
-    if signed:
-        return -(1 << bits - 1) + narrow, (1 << bits - 1) - 1
-    return 0, (1 << bits) - 1 - narrow
+def _range_in(options: dict[str, Any], bits: int) -> tuple[int, int]:
+    return integer_range(bits, signed=bool(options["signed"]), narrow=bool(options["narrow"]))
 
 
 def _scalar(array: np.ndarray | None, what: str, name: str) -> float:
@@ -146,8 +133,8 @@ def _batch_norm(options, x, weight, bias, mean, variance):
 
 
 def _quant(options, x, scale, zero_point, bits):
-    low, high = _range(round(float(bits)), bool(options["signed"]), bool(options["narrow"]))
-    rounded = ROUNDINGS[options["rounding_mode"].upper()](x / scale + zero_point)
+    low, high = _range_in(options, round(float(bits)))
+    rounded = ROUNDINGS_BY_NAME[options["rounding_mode"].upper()](x / scale + zero_point)
     return (rounded.clamp(low, high) - zero_point) * scale
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto
 
 from ..errors import ExportError
-from .chains import attributes
+from ..node_attributes import attribute_values
 
 __all__ = ["folded"]
 
@@ -41,7 +41,7 @@ def folded(
     flat = [None if c is None else c.astype(np.float64).reshape(-1) for c in constants]
     if node.op_type == "BatchNormalization":
         weight, bias, mean, variance = (value for value in flat if value is not None)
-        slope = weight / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
+        slope = weight / np.sqrt(variance + attribute_values(node).get("epsilon", 1e-5))
         return factor * slope, (offset - mean) * slope + bias
     other = next((value for value in flat if value is not None), np.zeros(1))
     comes_first = flat[0] is None

@@ -8,8 +8,8 @@ from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
 from qonnx.transformation.infer_shapes import InferShapes
 
 from ..errors import ExportError
+from ..graph_reading import shape_of
 from ..quiet import silence
-from .initializers import shape_of
 from .integer_sums import IntegerSums
 from .threshold_quant import MultiThresholdToQuant
 

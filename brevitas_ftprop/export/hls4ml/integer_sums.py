@@ -7,6 +7,7 @@ level and channel: the smallest sum at which PyTorch's float32 arithmetic gives 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,19 +17,20 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ..errors import ExportError
+from ..float32 import LARGEST_EXACT
+from ..integer_types import integer_type
+from ..node_attributes import attribute_values
 from ..tags import QUANTIZER
-from .chains import Levels, attributes
+from .chains import Levels
+from .node_chain import GENERAL, NodeChain
 from .ordering import ordered
-from .reach import integer_type, reach_of, sum_type
+from .reach import reach_of, sum_type
 from .stages import Graph, Stage, read_stages
-from .thresholds import SumChain
+from .sum_chain import SumChain
 from .weights import integer_weights
 
 __all__ = ["IntegerSums"]
 
-GENERAL = "qonnx.custom_op.general"
-# float32 holds integers up to here, and PyTorch's own sums are exact below it.
-LARGEST_SUM = 2**24
 # Thresholds are compared pair by pair.
 MOST_LEVELS = 2**12
 
@@ -55,11 +57,9 @@ class _Rewriting:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.stages = read_stages(graph)
-        self.nodes: list[NodeProto] = []
-        self.initializers: dict[str, np.ndarray] = {}
+        self.chain = NodeChain(graph.input)
         self.types: dict[str, str] = {}
         self.names: set[str] = set()
-        self.tensor = graph.input
         # Of the integers that the last quantizer gives: ends, unit in this graph, scale in PyTorch.
         self.ends, self.unit, self.scale = (0, 0), 1.0, 1.0
 
@@ -71,15 +71,15 @@ class _Rewriting:
         if self.scale != self.unit:
             # The model ends with a quantizer: its values are integers times the scale.
             self._affine(np.array([self.scale / self.unit]), np.zeros(1))
-        if self.tensor != self.graph.output:
-            self.nodes[-1].output[0] = self.graph.output
+        if self.chain.tensor != self.graph.output:
+            self.chain.nodes[-1].output[0] = self.graph.output
         source = self.graph.model
         graph = helper.make_graph(
-            self.nodes,
+            self.chain.nodes,
             "integer_sums",
             list(source.graph.input),
             list(source.graph.output),
-            [onnx.numpy_helper.from_array(a, n) for n, a in self.initializers.items()],
+            [onnx.numpy_helper.from_array(a, n) for n, a in self.chain.constants.items()],
         )
         opsets = [
             *(o for o in source.opset_import if o.domain != GENERAL),
@@ -99,7 +99,7 @@ class _Rewriting:
             )
         node = stage.body[-1]
         zero_point = self.graph.operands(node)[2]
-        is_plain = not np.any(zero_point) and attributes(node)["rounding_mode"] == "ROUND"
+        is_plain = not np.any(zero_point) and attribute_values(node)["rounding_mode"] == "ROUND"
         if not is_plain or np.frexp(levels.scale)[0] != 0.5:
             raise ExportError(
                 f"{stage.name} quantizes the input with scale {levels.scale:g}, but the type of "
@@ -107,9 +107,7 @@ class _Rewriting:
                 "use a FixedPoint quantizer there"
             )
         self._moves(stage.head)
-        copied = self._copy(node, self._name(stage.name))
-        for index, name in enumerate(node.input[1:], start=1):
-            copied.input[index] = self._constant(name, self.graph.constants[name].value)
+        self._copy(node, self._name(stage.name))
         self.ends, self.unit, self.scale = (levels.first, levels.last), levels.scale, levels.scale
 
     def _layer(self, stage: Stage) -> None:
@@ -119,7 +117,7 @@ class _Rewriting:
             return
         weights = integer_weights(self.graph, node, stage.layer)
         reach = reach_of(weights.integers, *self.ends)
-        if max(-reach[0], reach[1]) >= LARGEST_SUM:
+        if max(-reach[0], reach[1]) >= LARGEST_EXACT:
             raise ExportError(
                 f"the sums of {stage.layer} reach from {reach[0]} to {reach[1]}, more than the "
                 "2**24 that float32, and so PyTorch, adds up exactly: use fewer bits or inputs"
@@ -134,7 +132,7 @@ class _Rewriting:
             weights.bias,
         )
         self._moves(order.before)
-        self.types[self.tensor] = sum_type(*reach, self.unit)
+        self.types[self.chain.tensor] = sum_type(*reach, self.unit)
         levels = stage.levels
         if levels is None:
             factor, offset = of_sums.affine()
@@ -149,108 +147,75 @@ class _Rewriting:
             )
         direction, thresholds = of_sums.thresholds(levels, *reach)
         if (direction < 0).any():
-            self._multiply(direction, of_sums.rank)
+            shape = (1, -1, *(1,) * (of_sums.rank - 2))
+            self.chain.step("Mul", self._name("direction"), {"factor": direction.reshape(shape)})
         self._threshold(stage.name, levels, thresholds, of_sums.rank)
-        start = len(self.nodes) - 1
+        start = len(self.chain.nodes) - 1
         self._moves(order.behind)
         # Where the pooling has moved behind the thresholds, it gives the quantizer's result.
-        bearer = [self.nodes[start], *(n for n in self.nodes[start:] if n.op_type == "MaxPool")][-1]
+        giving = self.chain.nodes[start:]
+        bearer = [giving[0], *(node for node in giving if node.op_type == "MaxPool")][-1]
         bearer.metadata_props.add(key=QUANTIZER, value=stage.name)
         self.ends, self.unit, self.scale = (levels.first, levels.last), 1.0, levels.scale
 
     def _sums(self, node: NodeProto, weights: np.ndarray, stage: Stage) -> None:
         name = self._name(stage.layer)
         if node.op_type == "Conv":
-            if attributes(node).get("group", 1) != 1:
+            if attribute_values(node).get("group", 1) != 1:
                 raise ExportError(f"{stage.layer} is a grouped convolution, which is not supported")
-            if attributes(node).get("auto_pad", "NOTSET") != "NOTSET":
+            if attribute_values(node).get("auto_pad", "NOTSET") != "NOTSET":
                 raise ExportError(f"{stage.layer} has automatic padding: give numbers")
-            copied = helper.make_node("Conv", [self.tensor, ""], [f"{name}_sums"], name)
-            copied.attribute.extend(node.attribute)
+            kind, options = "Conv", list(node.attribute)
         else:
-            weights = weights.T
-            copied = helper.make_node("MatMul", [self.tensor, ""], [f"{name}_sums"], name)
-        copied.input[1] = self._quantized(weights, f"{name}_weight")
-        self._append(copied)
+            kind, options, weights = "MatMul", [], weights.T
+        quantized = self._quantized(weights, f"{name}_weight")
+        sums = helper.make_node(kind, [self.chain.tensor, quantized], [f"{name}_sums"], name)
+        sums.attribute.extend(options)
+        self.chain.append(sums)
 
     def _quantized(self, weights: np.ndarray, name: str) -> str:
+        """The tensor of a layer's weights, in as many bits as they need."""
         largest = max(int(weights.max(initial=0)), -int(weights.min(initial=0)), 1)
+        integers = self.chain.constant(f"{name}_integers", weights.astype(np.float32))
+        branch = replace(self.chain, tensor=integers)
         bits = largest.bit_length() + 1
-        inputs = [
-            self._constant(f"{name}_integers", weights.astype(np.float32)),
-            self._constant(f"{name}_scale", np.ones((), np.float32)),
-            self._constant(f"{name}_zero_point", np.zeros((), np.float32)),
-            self._constant(f"{name}_bits", np.array(bits, np.float32)),
-        ]
-        node = helper.make_node(
-            "Quant", inputs, [name], f"{name}_quant", domain=GENERAL,
-            signed=1, narrow=1, rounding_mode="ROUND",
-        )  # fmt: skip
-        self.nodes.append(node)
-        return name
-
-    def _multiply(self, direction: np.ndarray, rank: int) -> None:
-        name = self._name("direction")
-        shape = (1, -1, *(1,) * (rank - 2))
-        factor = self._constant(f"{name}_factor", direction.astype(np.float32).reshape(shape))
-        self._append(helper.make_node("Mul", [self.tensor, factor], [f"{name}_out"], name))
+        branch.quant(f"{name}_quant", bits, signed=True, narrow=True, rounding="ROUND")
+        return branch.tensor
 
     def _threshold(self, quantizer: str, levels: Levels, thresholds: np.ndarray, rank: int) -> None:
-        name = self._name(quantizer)
-        smallest, largest = min(levels.first, 0), max(levels.last, 0)
-        node = helper.make_node(
+        kind = integer_type(min(levels.first, 0), max(levels.last, 0))
+        self.chain.step(
             "MultiThreshold",
-            [
-                self.tensor,
-                self._constant(f"{name}_thresholds", (thresholds * self.unit).astype(np.float32)),
-            ],
-            [f"{name}_integers"],
-            name,
+            self._name(quantizer),
+            {"thresholds": thresholds * self.unit},
             domain=GENERAL,
-            out_dtype=integer_type(smallest, largest),
+            out_dtype=kind,
             out_bias=float(levels.first),
             out_scale=float(levels.step),
             data_layout="NCHW" if rank == 4 else "NC",
         )
-        self._append(node)
-        self.types[node.output[0]] = integer_type(smallest, largest)
+        self.types[self.chain.tensor] = kind
 
     def _affine(self, factor: np.ndarray, offset: np.ndarray) -> None:
-        """Scale and bias of the model's output, as a batch norm that does nothing else."""
+        """Scale and bias of the model's output."""
         if (factor == 1).all() and not offset.any():
             return
-        name, channels = self._name("output"), self.graph.shapes[self.graph.output][1]
-        parameters = {"scale": factor, "bias": offset, "mean": np.zeros(1), "variance": np.ones(1)}
-        inputs = [
-            self._constant(f"{name}_{what}", np.broadcast_to(value, channels).astype(np.float32))
-            for what, value in parameters.items()
-        ]
-        self._append(
-            helper.make_node(
-                "BatchNormalization", [self.tensor, *inputs], [f"{name}_out"], name, epsilon=0.0
-            )
-        )
+        channels = self.graph.shapes[self.graph.output][1]
+        factor, offset = (np.broadcast_to(value, channels) for value in (factor, offset))
+        self.chain.affine(self._name("output"), factor, offset)
 
     def _moves(self, nodes: list[NodeProto]) -> None:
         for node in nodes:
-            copied = self._copy(node, self._name(node.name))
-            for index, name in enumerate(node.input[1:], start=1):
-                copied.input[index] = self._constant(name, self.graph.constants[name].value)
+            self._copy(node, self._name(node.name))
 
-    def _copy(self, node: NodeProto, name: str) -> NodeProto:
+    def _copy(self, node: NodeProto, name: str) -> None:
+        """A node of the graph that reads the chain's tensor, and its own constants."""
         copied = NodeProto()
         copied.CopyFrom(node)
-        copied.name, copied.input[0], copied.output[0] = name, self.tensor, f"{name}_out"
-        self._append(copied)
-        return copied
-
-    def _append(self, node: NodeProto) -> None:
-        self.nodes.append(node)
-        self.tensor = node.output[0]
-
-    def _constant(self, name: str, value: np.ndarray) -> str:
-        self.initializers[name] = np.asarray(value)
-        return name
+        copied.name, copied.input[0], copied.output[0] = name, self.chain.tensor, f"{name}_out"
+        for constant in node.input[1:]:
+            self.chain.constant(constant, self.graph.constants[constant].value)
+        self.chain.append(copied)
 
     def _name(self, name: str) -> str:
         """A name that is a C++ identifier, used once."""

@@ -14,8 +14,9 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
 from ..errors import ExportError
-from .chains import attributes
-from .initializers import constant
+from ..graph_reading import read_constant
+from ..integer_types import integer_range
+from ..node_attributes import attribute_values
 from .reach import reach_of
 
 __all__ = ["Span", "layer_precisions"]
@@ -135,7 +136,7 @@ class _Types:
 
     def _batchnormalization(self, node: NodeProto) -> None:
         source = self.spans[node.input[0]]
-        scale, bias = (constant(self.model, name) for name in node.input[1:3])
+        scale, bias = (read_constant(self.model, name) for name in node.input[1:3])
         of_scale, of_bias = span_of(scale), span_of(bias)
         of_product = source.fractional + of_scale.fractional
         integers = [int(math.ldexp(float(s), of_scale.fractional)) for s in scale.reshape(-1)]
@@ -147,7 +148,7 @@ class _Types:
         self.found[node.name] |= {"scale": of_scale.type, "bias": of_bias.type}
 
     def _add(self, node: NodeProto) -> None:
-        source, added = self.spans[node.input[0]], span_of(constant(self.model, node.input[1]))
+        source, added = self.spans[node.input[0]], span_of(read_constant(self.model, node.input[1]))
         fractional = max(source.fractional, added.fractional)
         a, b = source.at(fractional), added.at(fractional)
         self._affine(node, Span(a.low + b.low, a.high + b.high, fractional))
@@ -173,7 +174,7 @@ class _Types:
     def _integers(self, name: str) -> np.ndarray:
         producer = self.model.find_producer(name)
         source = name if producer is None else producer.input[0]
-        return np.rint(constant(self.model, source)).astype(np.int64)
+        return np.rint(read_constant(self.model, source)).astype(np.int64)
 
 
 def quant_type(model: ModelWrapper, node: NodeProto, spare_bits: int = 0) -> str:
@@ -183,7 +184,7 @@ def quant_type(model: ModelWrapper, node: NodeProto, spare_bits: int = 0) -> str
         ExportError: if the node is no Quant node that hls4ml has a type for.
     """
     low, high, fractional = _quant_range(model, node)
-    options = attributes(node)
+    options = attribute_values(node)
     rounding = {"ROUND": "RND_CONV", "FLOOR": "TRN"}[options["rounding_mode"]]
     saturation = "SAT_SYM" if options["narrow"] else "SAT"
     high = (high + 1 << spare_bits) - 1
@@ -195,11 +196,9 @@ def quant_type(model: ModelWrapper, node: NodeProto, spare_bits: int = 0) -> str
 def _quant_range(model: ModelWrapper, node: NodeProto) -> tuple[int, int, int]:
     if node.op_type != "Quant":
         raise ExportError(f"{node.name} ({node.op_type}) is no Quant node")
-    scale, _, bits = (float(constant(model, name)) for name in node.input[1:4])
-    options, width = attributes(node), round(bits)
-    fractional = -round(math.log2(scale))
-    if options["signed"]:
-        low, high = -(1 << width - 1) + bool(options["narrow"]), (1 << width - 1) - 1
-    else:
-        low, high = 0, (1 << width) - 1
-    return low, high, fractional
+    scale, _, bits = (float(read_constant(model, name)) for name in node.input[1:4])
+    options = attribute_values(node)
+    # hls4ml narrows signed types only.
+    narrow = bool(options["signed"] and options["narrow"])
+    low, high = integer_range(round(bits), signed=bool(options["signed"]), narrow=narrow)
+    return low, high, -round(math.log2(scale))

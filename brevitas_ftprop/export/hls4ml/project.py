@@ -15,9 +15,10 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
 from ..errors import ExportError, MissingToolError
+from ..graph_reading import read_constant
+from ..node_attributes import note_of
 from ..quiet import silence
 from ..tags import QUANTIZER
-from .initializers import constant
 from .precision import layer_precisions
 
 __all__ = ["Options", "Project", "require_tools"]
@@ -148,7 +149,7 @@ class Project:
     def _units(self) -> dict[str, float]:
         """What one integer of each quantizer is in the project: its scale for the input's, or 1."""
         scales = {
-            name: float(constant(self.graph, node.input[1]))
+            name: float(read_constant(self.graph, node.input[1]))
             for name, node in self._quantizers().items()
             if node.op_type == "Quant"
         }
@@ -156,12 +157,8 @@ class Project:
 
     def _quantizers(self) -> dict[str, NodeProto]:
         """The nodes that give the quantizers' results, by name."""
-        return {
-            entry.value: node
-            for node in self.graph.graph.node
-            for entry in node.metadata_props
-            if entry.key == QUANTIZER
-        }
+        named = ((note_of(node, QUANTIZER), node) for node in self.graph.graph.node)
+        return {name: node for name, node in named if name is not None}
 
     def clean(self, folder: Path) -> None:
         """Remove what was compiled, and let the project say that it lies in ``folder``."""

@@ -1,4 +1,4 @@
-"""Which integers a layer's sums can reach, and the QONNX types that hold them."""
+"""Which integers a layer's sums can reach, and the QONNX type that holds them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-__all__ = ["integer_type", "reach_of", "sum_type"]
+__all__ = ["reach_of", "sum_type"]
 
 
 def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:
@@ -23,17 +23,6 @@ def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:
     flat = weights.reshape(len(weights), -1)
     products = np.stack([flat * low, flat * high, np.zeros_like(flat)])
     return int(products.min(0).sum(1).min()), int(products.max(0).sum(1).max())
-
-
-def integer_type(low: int, high: int) -> str:
-    """The smallest QONNX integer type that holds 0, ``low`` and ``high``.
-
-    >>> integer_type(0, 5), integer_type(-1, 1)
-    ('UINT3', 'INT2')
-    """
-    if low >= 0:
-        return f"UINT{max(high, 1).bit_length()}"
-    return f"INT{max(-low - 1, high).bit_length() + 1}"
 
 
 def sum_type(low: int, high: int, unit: float) -> str:

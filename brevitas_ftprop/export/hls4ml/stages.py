@@ -9,8 +9,9 @@ import onnx
 from onnx import ModelProto, NodeProto
 
 from ..errors import ExportError
+from ..node_attributes import attribute_values, note_of
 from ..tags import QUANTIZER
-from .chains import QUANTIZERS, Levels, apply_step, attributes, is_elementwise, levels_of
+from .chains import QUANTIZERS, Levels, apply_step, is_elementwise, levels_of
 
 __all__ = ["Constant", "Graph", "Stage", "read_stages"]
 
@@ -88,7 +89,7 @@ class Graph:
         """Weights: a quantizer node on constants."""
         inputs = [self.constants[name] for name in node.input]
         if node.op_type == "Transpose":
-            order = attributes(node).get("perm")
+            order = attribute_values(node).get("perm")
             scale = inputs[0].scale
             if scale is not None and scale.size > 1:
                 scale = np.transpose(scale, order)
@@ -194,7 +195,7 @@ def _rescaled(levels: Levels, node: NodeProto, graph: Graph, name: str) -> Level
 
 
 def _check_move(node: NodeProto) -> None:
-    options = attributes(node)
+    options = attribute_values(node)
     if node.op_type != "MaxPool":
         return
     if any(options.get("pads", [])) or options.get("ceil_mode", 0):
@@ -215,7 +216,7 @@ def layer_of(graph: Graph, node: NodeProto) -> str:
 
 def quantizer_of(node: NodeProto) -> str:
     """PyTorch name of the quantizer that a node belongs to, or "" """
-    return next((p.value for p in node.metadata_props if p.key == QUANTIZER), "")
+    return note_of(node, QUANTIZER) or ""
 
 
 def describe(node: NodeProto) -> str:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto
 from qonnx.core.datatype import FixedPointType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 from qonnx.transformation.infer_shapes import InferShapes
 
 from ..errors import ExportError
-from .chains import attributes
-from .initializers import constant, shape_of
-from .steps import ROUND, affine_steps
+from ..graph_reading import read_constant, shape_of
+from ..node_attributes import attribute_values
+from .affine_steps import ROUND, affine_steps
+from .node_chain import NodeChain
 
 __all__ = ["MultiThresholdToQuant"]
-
-GENERAL = "qonnx.custom_op.general"
 
 
 class MultiThresholdToQuant(Transformation):
@@ -80,22 +79,32 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
     steps = affine_steps(thresholds, low, high, first=form.shift, slack=slack, name=node.name)
     one = float(1 << steps.bits)
     factor, offset = direction * steps.factor / one / unit, steps.offset / one
-    nodes = _Nodes(model, node.name, source, node.output[0])
+    chain = NodeChain(source)
+
+    def name(what: str) -> str:
+        return f"{node.name}_{what}{len(chain.nodes)}"
+
     if form.is_sign:
         # One threshold needs no fractional bits, so 2·v − 1 is odd.
-        nodes.affine(2 * factor, 2 * offset - 1)
-    else:
-        nodes.affine(factor, offset + form.shift)
-    nodes.quant(form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding)
+        factor, offset = 2 * factor, 2 * offset - 1
+    chain.affine(f"{node.name}_affine", factor, offset + form.shift)
+    chain.quant(
+        name("quant"), form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding
+    )
     if form.excess:
-        nodes.add(-form.excess)
-        nodes.quant(form.bits, signed=False, narrow=False, rounding=ROUND)
+        chain.step("Add", name("add"), {"excess": -form.excess})
+        chain.quant(name("quant"), form.bits, signed=False, narrow=False, rounding=ROUND)
     if form.rest:
-        nodes.add(form.rest)
+        chain.step("Add", name("add"), {"rest": form.rest})
+    # The last node gives the levels, and so bears the quantizer's name.
+    chain.nodes[-1].output[0] = node.output[0]
+    chain.nodes[-1].metadata_props.extend(node.metadata_props)
+    for tensor, value in chain.constants.items():
+        model.set_initializer(tensor, value)
     index = min(list(model.graph.node).index(old) for old in removed)
     for old in removed:
         model.graph.node.remove(old)
-    for position, new in enumerate(nodes.finished(node)):
+    for position, new in enumerate(chain.nodes):
         model.graph.node.insert(index + position, new)
 
 
@@ -121,7 +130,7 @@ class _Form:
 
 
 def _form(node: NodeProto, count: int) -> _Form:
-    options = attributes(node)
+    options = attribute_values(node)
     first, step = round(options.get("out_bias", 0.0)), round(options.get("out_scale", 1.0))
     if (first, step, count) == (-1, 2, 1):
         return _Form(2, signed=True, narrow=True, is_sign=True)
@@ -149,59 +158,7 @@ def _reach(model: ModelWrapper, tensor: str, node: NodeProto) -> tuple[int, int,
 def _integer_thresholds(
     model: ModelWrapper, node: NodeProto, channels: int, low: int, high: int, unit: float
 ) -> np.ndarray:
-    values = constant(model, node.input[1])
+    values = read_constant(model, node.input[1])
     # A multiple of the unit reaches a threshold when it reaches the next multiple.
     counted = np.clip(np.ceil(values.astype(np.float64) / unit), low, high + 1)
     return np.broadcast_to(counted, (channels, values.shape[1])).astype(np.int64)
-
-
-class _Nodes:
-    """New nodes, one behind the other, between two tensors."""
-
-    def __init__(self, model: ModelWrapper, name: str, source: str, result: str) -> None:
-        self.model, self.name, self.result = model, name, result
-        self.tensor = source
-        self.nodes: list[NodeProto] = []
-
-    def affine(self, factor: np.ndarray, offset: np.ndarray) -> None:
-        offset = np.broadcast_to(offset, factor.shape)
-        parameters = {
-            "scale": factor,
-            "bias": offset,
-            "mean": 0 * factor,
-            "variance": 0 * factor + 1,
-        }
-        inputs = [self._constant(what, value) for what, value in parameters.items()]
-        # Without mean, variance and epsilon it is nothing but factor·s + offset.
-        self._append("BatchNormalization", inputs, f"{self.name}_affine", epsilon=0.0)
-
-    def quant(self, bits: int, *, signed: bool, narrow: bool, rounding: str) -> None:
-        name = f"{self.name}_quant{len(self.nodes)}"
-        inputs = [
-            self._constant(f"{what}{len(self.nodes)}", np.array(value))
-            for what, value in {"unit": 1.0, "zero": 0.0, "bits": bits}.items()
-        ]
-        self._append(
-            "Quant", inputs, name, domain=GENERAL,
-            signed=int(signed), narrow=int(narrow), rounding_mode=rounding,
-        )  # fmt: skip
-
-    def add(self, value: int) -> None:
-        name = f"{self.name}_add{len(self.nodes)}"
-        self._append("Add", [self._constant(f"added{len(self.nodes)}", np.array(value))], name)
-
-    def finished(self, replaced: NodeProto) -> list[NodeProto]:
-        self.nodes[-1].output[0] = self.result
-        # The last node gives the levels, and so bears the quantizer's name.
-        self.nodes[-1].metadata_props.extend(replaced.metadata_props)
-        return self.nodes
-
-    def _constant(self, what: str, value: np.ndarray) -> str:
-        name = f"{self.name}_{what}"
-        self.model.set_initializer(name, np.asarray(value, dtype=np.float32))
-        return name
-
-    def _append(self, kind: str, inputs: list[str], name: str, **options) -> None:
-        output = f"{name}_out"
-        self.nodes.append(helper.make_node(kind, [self.tensor, *inputs], [output], name, **options))
-        self.tensor = output

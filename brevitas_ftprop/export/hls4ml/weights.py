@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto
 
 from ..errors import ExportError
-from .chains import attributes
+from ..node_attributes import attribute_values
 from .stages import Graph, describe
 
 __all__ = ["IntegerWeights", "integer_weights"]
@@ -56,10 +56,10 @@ def integer_weights(graph: Graph, node: NodeProto, name: str) -> IntegerWeights:
 
 
 def _transposed(node: NodeProto) -> bool:
-    return bool(attributes(node).get("transB", 0))
+    return bool(attribute_values(node).get("transB", 0))
 
 
 def _check_gemm(node: NodeProto, name: str) -> None:
-    options = attributes(node)
+    options = attribute_values(node)
     if options.get("alpha", 1.0) != 1.0 or options.get("beta", 1.0) != 1.0 or options.get("transA"):
         raise ExportError(f"{name} is a Gemm with alpha, beta or a transposed input")

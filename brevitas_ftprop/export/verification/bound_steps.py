@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,10 @@ from onnx import TensorProto
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from .rounding import UNIT, Bounded, UnboundedError, exactly
+from ..float32 import UNIT
+from .rounding import Bounded, UnboundedError, exactly
 
-__all__ = ["STEPS"]
+__all__ = ["STEPS", "require_explicit_padding", "torch_pads"]
 
 POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -83,12 +84,10 @@ def cast(attributes: dict[str, Any], x: Bounded) -> Bounded:
 
 def max_pool(attributes: dict[str, Any], x: Bounded) -> Bounded:
     """Error: the largest error in the window."""
-    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET"):
-        raise UnboundedError("automatic padding")
+    require_explicit_padding(attributes)
     kernel = attributes["kernel_shape"]
     count = len(kernel)
-    pads = attributes.get("pads", [0] * 2 * count)
-    padding = [pads[i + side * count] for i in reversed(range(count)) for side in (0, 1)]
+    padding = torch_pads(attributes.get("pads", [0] * 2 * count))
 
     def pool(data: Tensor, fill: float) -> Tensor:
         return POOLS[count](
@@ -103,10 +102,9 @@ def max_pool(attributes: dict[str, Any], x: Bounded) -> Bounded:
 
 
 def pad(attributes, x: Bounded, pads: Bounded, fill: Bounded | None = None, axes=None) -> Bounded:
-    if attributes.get("mode", b"constant") not in ("constant", b"constant") or axes is not None:
+    if attributes.get("mode", "constant") != "constant" or axes is not None:
         raise UnboundedError("Pad in another mode than constant, or with axes")
-    count = x.value.dim()
-    amounts = [int(pads.value[i + side * count]) for i in reversed(range(count)) for side in (0, 1)]
+    amounts = torch_pads(pads.value.tolist())
     value = 0.0 if fill is None else float(fill.value)
     return Bounded(F.pad(x.value, amounts, value=value), F.pad(x.error, amounts))
 
@@ -158,6 +156,17 @@ def unsqueeze(attributes: dict[str, Any], x: Bounded, axes: Bounded | None = Non
 
 def identity(attributes: dict[str, Any], x: Bounded, *unused: Bounded) -> Bounded:
     return x
+
+
+def torch_pads(pads: Sequence[int]) -> list[int]:
+    """ONNX: all beginnings, then all ends; torch: pairs, the last dimension first."""
+    half = len(pads) // 2
+    return [pads[i + side * half] for i in reversed(range(half)) for side in (0, 1)]
+
+
+def require_explicit_padding(attributes: dict[str, Any]) -> None:
+    if attributes.get("auto_pad", "NOTSET") != "NOTSET":
+        raise UnboundedError("automatic padding")
 
 
 def _moved(x: Bounded, move: Callable[[Tensor], Tensor]) -> Bounded:

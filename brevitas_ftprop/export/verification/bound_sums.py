@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from .rounding import UNIT, Bounded, UnboundedError, gamma, quantum_exponent, sum_error
+from ..float32 import UNIT
+from .bound_steps import require_explicit_padding, torch_pads
+from .rounding import Bounded, UnboundedError, gamma, quantum_exponent, sum_error
 
 __all__ = ["SUMS"]
 
@@ -22,7 +24,7 @@ BATCH_NORM_ROUNDINGS = 8
 
 def convolution(attributes: dict[str, Any], x: Bounded, w: Bounded, b: Bounded | None = None):
     """Error: Σ|w|·error(x) plus the rounding of the sum of K = C/groups·∏kernel terms."""
-    _require_explicit_padding(attributes)
+    require_explicit_padding(attributes)
     spatial = x.value.dim() - 2
     pads = attributes.get("pads", [0] * 2 * spatial)
     apply = CONVOLUTIONS[spatial]
@@ -33,7 +35,7 @@ def convolution(attributes: dict[str, Any], x: Bounded, w: Bounded, b: Bounded |
     }
 
     def convolve(data: Tensor, weight: Tensor) -> Tensor:
-        return apply(F.pad(data, _torch_pads(pads)), weight, **options)
+        return apply(F.pad(data, torch_pads(pads)), weight, **options)
 
     columns = (1, -1, *(1,) * spatial)
     per_channel = quantum_exponent(w.value, dims=range(1, w.value.dim())).reshape(columns)
@@ -80,7 +82,7 @@ def batch_norm(attributes: dict[str, Any], x: Bounded, weight, bias, mean, varia
 
 def average_pool(attributes: dict[str, Any], x: Bounded):
     """Mean over windows; see ``_mean``."""
-    _require_explicit_padding(attributes)
+    require_explicit_padding(attributes)
     kernel = attributes["kernel_shape"]
     pads = attributes.get("pads", [0] * 2 * len(kernel))
     counted = any(pads) and not attributes.get("count_include_pad", 0)
@@ -90,7 +92,7 @@ def average_pool(attributes: dict[str, Any], x: Bounded):
 
     def pool(data: Tensor) -> Tensor:
         strides = attributes.get("strides", [1] * len(kernel))
-        return AVERAGES[len(kernel)](F.pad(data, _torch_pads(pads)), kernel, strides)
+        return AVERAGES[len(kernel)](F.pad(data, torch_pads(pads)), kernel, strides)
 
     return _mean(x, pool, math.prod(kernel))
 
@@ -139,17 +141,6 @@ def _product_quantum(x: Bounded, w: Bounded, of_weights: Tensor | None) -> Tenso
         return None
     weights = quantum_exponent(w.value) if of_weights is None else of_weights
     return quantum_exponent(x.value) + weights
-
-
-def _torch_pads(pads: list[int]) -> list[int]:
-    # ONNX: all beginnings, then all ends; torch: pairs, the last dimension first.
-    half = len(pads) // 2
-    return [pads[i + side * half] for i in reversed(range(half)) for side in (0, 1)]
-
-
-def _require_explicit_padding(attributes: dict[str, Any]) -> None:
-    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET"):
-        raise UnboundedError("automatic padding")
 
 
 SUMS = {

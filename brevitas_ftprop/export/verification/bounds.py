@@ -11,6 +11,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor
 
+from ..node_attributes import attribute_values
 from ..tags import is_tagged
 from .assumed import assumed
 from .bound_steps import STEPS
@@ -53,12 +54,11 @@ def evaluate(
             missing = any(name and name not in tensors for name in node.input)
             if missing or node.output[0] in tensors or is_tagged(node):
                 continue
-            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             inputs = [tensors[name] if name else None for name in node.input]
             try:
                 if node.domain not in ("", "ai.onnx"):
                     raise UnboundedError(node.op_type)
-                tensors[node.output[0]] = OPERATORS[node.op_type](attributes, *inputs)
+                tensors[node.output[0]] = OPERATORS[node.op_type](attribute_values(node), *inputs)
             except (KeyError, UnboundedError):
                 if assume:
                     with suppress(UnboundedError):

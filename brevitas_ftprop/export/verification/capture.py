@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -42,16 +43,11 @@ def capture(model: Module, proxies: Mapping[str, Module], batch: Tensor) -> Capt
             output is not one tensor of floating-point numbers.
     """
     calls: dict[str, list[Call]] = {name: [] for name in proxies}
-    handles = [
-        tensor_quant_of(proxy).register_forward_hook(_recording(name, calls[name]))
-        for name, proxy in proxies.items()
-    ]
-    try:
-        with torch.no_grad():
-            output = model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for name, proxy in proxies.items():
+            record = _recording(name, calls[name])
+            hooks.enter_context(tensor_quant_of(proxy).register_forward_hook(record))
+        output = model(batch)
     value = getattr(output, "value", output)
     if not isinstance(value, Tensor):
         raise VerificationError(

@@ -6,12 +6,17 @@ An executor may give the right numbers whatever type a node declares; a compiler
 from __future__ import annotations
 
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 
 from ...levels import LevelFunction
+from ..integer_types import integer_range
+from ..node_attributes import attribute_values
 from ..tags import Site
 
 __all__ = ["declares_otherwise"]
+
+# As Brevitas' quantizers.
+MOST_BITS = 32
 
 
 def declares_otherwise(model: ModelProto, site: Site, function: LevelFunction) -> bool:
@@ -25,21 +30,16 @@ def declares_otherwise(model: ModelProto, site: Site, function: LevelFunction) -
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for index in site.nodes:
         node = model.graph.node[index]
+        options = attribute_values(node)
         if node.op_type == "MultiThreshold":
             prefix = "INT" if function.signed else "UINT"
-            return _attribute(node, "out_dtype") != f"{prefix}{function.bit_width}".encode()
+            return options["out_dtype"] != f"{prefix}{function.bit_width}"
         if node.op_type == "Quant":
             bits = float(onnx.numpy_helper.to_array(constants[node.input[3]]))
-            return _range(node, bits) != (function.level_values[0], function.level_values[-1])
+            # Of any other width it is no quantizer's.
+            if not (bits.is_integer() and 1 <= bits <= MOST_BITS):
+                return True
+            signed, narrow = bool(options["signed"]), bool(options["narrow"])
+            declared = integer_range(int(bits), signed=signed, narrow=narrow)
+            return declared != (function.level_values[0], function.level_values[-1])
     return False
-
-
-def _range(node: NodeProto, bits: float) -> tuple[float, float]:
-    is_signed, is_narrow = (bool(_attribute(node, name)) for name in ("signed", "narrow"))
-    if is_signed:
-        return -(2 ** (bits - 1)) + is_narrow, 2 ** (bits - 1) - 1
-    return 0, 2**bits - 1 - is_narrow
-
-
-def _attribute(node: NodeProto, name: str):
-    return next(onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ...levels import LevelFunction
-from .report import LISTED, OUTPUT, Excused, OutputReport, QuantizerReport
 from .rounding import Bounded, outward
+from .verify_report import LISTED, OUTPUT, Excused, OutputReport, QuantizerReport
 
 __all__ = [
     "Risk",

@@ -8,7 +8,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from ..tags import Site
-from .exposure import expose, exposures, results, sources
+from .exposed_tensors import expose, exposed_results, exposed_sources, values_of
 from .runners import OrtRunner, QonnxRunner
 
 __all__ = ["FreeRun"]
@@ -36,7 +36,7 @@ class FreeRun:
         self._run = runner(graph, level=level)
         # Made after the optimizations, so that looking does not change what is looked at.
         optimized = runner.optimized(graph, level=level)
-        wanted = [exposures(graph, activations), sources(activations)]
+        wanted = [exposed_results(graph, activations), exposed_sources(activations)]
         exposed, (self._results, self._sources) = expose(optimized, *wanted)
         self._exposed = runner(exposed)
 
@@ -46,4 +46,4 @@ class FreeRun:
         """The output, what each quantizer gave, and what it read where the graph still has it."""
         output = self._run.run(inputs)[self._output]
         values = self._exposed.run(inputs)
-        return output, results(self._results, values), results(self._sources, values)
+        return output, values_of(self._results, values), values_of(self._sources, values)

@@ -8,30 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from brevitas.export.onnx.qonnx.manager import QONNXDynamoManager, QONNXManager
-from brevitas.export.onnx.standard.qcdq.manager import StdQCDQONNXDynamoManager, StdQCDQONNXManager
 from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
 from ..cleaning import clean_graph
 from ..errors import ExportError
+from ..formats import QCDQ, QONNX
 from ..tags import sites_of
 from ..tracing import trace
 from .bounds import evaluate, unbounded_operators
 from .capture import Captured
-from .graphs import FORCED_OUTPUT, forced, forced_name
+from .cut_graphs import FORCED_OUTPUT, forced, forced_name
 from .rounding import Bounded
 
 __all__ = ["Reference"]
 
 # TorchScript first: it is quicker. Formats differ in the quantizers that they refuse.
-TRACERS = (
-    (QONNXManager, False, 20),
-    (StdQCDQONNXManager, False, 18),
-    (QONNXDynamoManager, True, 20),
-    (StdQCDQONNXDynamoManager, True, 18),
-)
+TRACERS = [(format, dynamo) for dynamo in (False, True) for format in (QONNX, QCDQ)]
 
 
 class Reference:
@@ -87,12 +81,11 @@ class Reference:
 
 
 def _traced(model: Module, example: Tensor) -> ModelProto | None:
-    for manager, dynamo, opset in TRACERS:
+    for format, dynamo in TRACERS:
         try:
             # What an exporter folds it rounds, and no bound would know of it.
-            graph = trace(manager, model, example, dynamo=dynamo, opset_version=opset, fold=False)
+            graph = trace(format, model, example, dynamo=dynamo, fold=False)
         except ExportError:
             continue
-        clean_graph(graph)
-        return graph
+        return clean_graph(graph)
     return None

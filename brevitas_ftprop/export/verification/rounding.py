@@ -8,14 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["UNIT", "Bounded", "UnboundedError", "exactly", "gamma", "outward", "quantum_exponent"]
+from ..float32 import LARGEST_EXACT, SMALLEST, UNIT
 
-# Half the distance between 1 and the next float32: the relative error of one operation.
-UNIT = 2.0**-24
-# Integers up to this are float32 numbers, and so are their sums that stay below.
-LARGEST_EXACT = 2.0**24
-# The smallest positive float32: what a product that underflows may lose.
-SMALLEST = 2.0**-149
+__all__ = ["Bounded", "UnboundedError", "exactly", "gamma", "outward", "quantum_exponent"]
 
 
 class UnboundedError(Exception):

@@ -13,15 +13,20 @@ EXPORTS = [
     ("export_qonnx", "small"),
     ("export_qcdq", "small"),
 ]
+CHECKS = [("check_deployable", "narrow"), ("check_deployable without tracing", "narrow")]
 
 
 @pytest.mark.parametrize(
-    ("export", "rows"),
-    [([], []), pytest.param(["small"], EXPORTS, marks=pytest.mark.slow)],
-    ids=["no export", "small"],
+    ("others", "rows"),
+    [
+        (["--export"], []),
+        pytest.param(["--export", "small"], EXPORTS, marks=pytest.mark.slow),
+        pytest.param(["--export", "--check", "narrow"], CHECKS, marks=pytest.mark.slow),
+    ],
+    ids=["neither", "export", "check"],
 )
-def test_everything_takes_its_turn(record_of, export, rows):
-    record = record_of(overheads, *IN_SMALL, "--export", *export)
+def test_everything_takes_its_turn(record_of, others, rows):
+    record = record_of(overheads, *IN_SMALL, *others)
     assert [(row["what"], row["of"]) for row in record["rows"]] == [
         ("import", "torch"),
         ("swap_quantizers", "convnet8"),

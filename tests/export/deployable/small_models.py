@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from brevitas_ftprop import quant
 from brevitas_ftprop.export.deployable import check_deployable
 from brevitas_ftprop.export.deployable.finding import ERROR
-from brevitas_ftprop.export.deployable.finn_rules import FINN_RULES
+from brevitas_ftprop.export.deployable.finn_requirements import FINN_REQUIREMENTS
 from tests.export.deployable.architectures import settle
 
 SIZE = 6
@@ -127,11 +127,11 @@ def shortcut(layer: nn.Module) -> nn.Module:
     return Sum(seq(layer, shared), shared)
 
 
-def rules_of(model: nn.Module, **options: Any) -> set[str]:
+def missed_by(model: nn.Module, **options: Any) -> set[str]:
     settle(model, (3, SIZE, SIZE))
     io = {name: options[name] for name in ("images", "result") if name in options}
     report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False, **io)
-    return {finding.rule for finding in report}
+    return {finding.requirement for finding in report}
 
 
-WARNINGS = {name for name, rule in FINN_RULES.items() if rule.severity != ERROR}
+WARNINGS = {n for n, requirement in FINN_REQUIREMENTS.items() if requirement.severity != ERROR}

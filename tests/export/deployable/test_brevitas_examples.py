@@ -47,7 +47,7 @@ def test_a_network_without_errors_is_compiled(judge, name):
 def test_resnet_is_refused_for_its_float_image_and_its_truncated_average():
     # The flow refuses it too, behind six minutes.
     report = check_deployable(*converted("resnet18_4w4a", COLOUR), dynamo=False)
-    found = {(finding.rule, finding.layer) for finding in report.errors}
+    found = {(finding.requirement, finding.layer) for finding in report.errors}
     assert found == {
         ("unquantized-input", "conv1"),
         ("unknown-operator", "final_pool.trunc_quant"),

@@ -63,7 +63,7 @@ def test_a_plain_chain_has_no_findings_and_stays_as_it_is(target):
 
 
 @pytest.mark.parametrize(
-    ("forward", "rule"),
+    ("forward", "requirement"),
     [
         (two_inputs, "one-input"),
         (two_outputs, "one-output"),
@@ -71,28 +71,29 @@ def test_a_plain_chain_has_no_findings_and_stays_as_it_is(target):
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_forward_of_another_form_is_a_finding(forward, rule):
+def test_a_forward_of_another_form_is_a_finding(forward, requirement):
     report = check_deployable(WithForward(forward).eval(), ENTRY, dynamo=False)
-    assert [finding.rule for finding in report.errors] == [rule]
+    assert [finding.requirement for finding in report.errors] == [requirement]
 
 
 def test_several_images_at_once_are_an_error_for_finn_only():
     batch = torch.zeros(2, 4)
-    assert [f.rule for f in check_deployable(model(), batch, dynamo=False)] == ["batch-of-one"]
+    (finding,) = check_deployable(model(), batch, dynamo=False)
+    assert finding.requirement == "batch-of-one"
     assert check_deployable(model(), batch, "qcdq", dynamo=False).ok
 
 
 def test_weights_of_more_bits_than_float32_holds_are_found_without_counting_their_levels():
     chain = nn.Sequential(layers()[0], qnn.QuantLinear(4, 2, bias=False, weight_bit_width=32))
     (finding,) = check_deployable(chain.eval(), ENTRY, dynamo=False)
-    assert (finding.rule, finding.layer) == ("bits", "1.weight_quant")
+    assert (finding.requirement, finding.layer) == ("bits", "1.weight_quant")
 
 
 def test_infinite_weights_are_found_by_name():
     chain = model()
     nn.init.constant_(chain[1].weight, math.inf)
     found = check_deployable(chain, ENTRY, dynamo=False)
-    assert ("not-finite", "1") in [(finding.rule, finding.layer) for finding in found]
+    assert ("not-finite", "1") in [(finding.requirement, finding.layer) for finding in found]
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones():
@@ -120,7 +121,7 @@ def test_the_hardware_forms_of_our_models_have_no_errors(act):
 def test_a_paper_form_is_told_what_to_change_layer_by_layer():
     network = QuantResNet18(10, "cifar", base=4, act="staircase3").eval()
     report = check_deployable(network, torch.zeros(1, 3, 32, 32), dynamo=False)
-    found = {(finding.rule, finding.layer) for finding in report.errors}
+    found = {(finding.requirement, finding.layer) for finding in report.errors}
     assert ("unquantized-weight", "layer1.0.conv1") in found
     assert ("unquantized-input", "conv1") in found
 
@@ -129,7 +130,7 @@ def test_the_same_is_found_by_the_other_exporter():
     chain = nn.Sequential(*layers(), nn.BatchNorm1d(2), qnn.QuantLinear(2, 2, bias=False))
     chain.train()(torch.randn(8, 4))
     reports = [check_deployable(chain.eval(), ENTRY, dynamo=dynamo) for dynamo in (False, True)]
-    assert [[(f.rule, f.layer) for f in report] for report in reports] == [
+    assert [[(f.requirement, f.layer) for f in report] for report in reports] == [
         [("unquantized-input", "3")]
     ] * 2
 

@@ -1,4 +1,4 @@
-"""Averages, pools behind factors, flattened images: each is found by its rule, or by none."""
+"""Averages, pools behind factors, flattened images: its requirement finds each, or none does."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.export.deployable.small_models import (
     biased,
     conv,
     linear,
+    missed_by,
     negative_norm,
     per_channel,
-    rules_of,
     seq,
     shortcut,
     sign,
@@ -39,7 +39,7 @@ def pooled(*layers: nn.Module) -> nn.Module:
     return seq(signed(), conv(), *layers, nn.MaxPool2d(2), conv())
 
 
-# Averages, pools behind factors, flattened images: the rule that refuses them, or none.
+# Averages, pools behind factors, flattened images: the requirement that refuses them, or none.
 VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "average of a bias": ("float-average", lambda: averaged(biased())),
     "average of scales": ("float-average", lambda: averaged(conv(weight_quant=PER_CHANNEL))),
@@ -94,16 +94,16 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_is_found_by_its_rule_or_by_none(name):
-    rule, make = VARIANTS[name]
-    found = rules_of(make()) - WARNINGS
-    assert rule in found if rule else not found
+def test_a_variant_is_found_by_its_requirement_or_by_none(name):
+    requirement, make = VARIANTS[name]
+    found = missed_by(make()) - WARNINGS
+    assert requirement in found if requirement else not found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_flow_fails_with_a_variant_that_is_refused(judge, name):
-    rule, make = VARIANTS[name]
+    requirement, make = VARIANTS[name]
     model = settle(make(), (3, SIZE, SIZE))
     report, error = judge(model, torch.randn(1, 3, SIZE, SIZE))
-    assert (error is not None) is bool(rule), f"{error}\n{report}"
+    assert (error is not None) is bool(requirement), f"{error}\n{report}"

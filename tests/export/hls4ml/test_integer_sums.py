@@ -13,7 +13,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 from torch import Tensor, nn
 
 from brevitas_ftprop.export import ExportError, export_qonnx
-from brevitas_ftprop.export.hls4ml.comparison import edge_images
+from brevitas_ftprop.export.hls4ml.compare_simulation import edge_images
 from brevitas_ftprop.export.hls4ml.integer_sums import IntegerSums
 from brevitas_ftprop.export.hls4ml.threshold_quant import MultiThresholdToQuant
 from brevitas_ftprop.quant import (

@@ -13,8 +13,8 @@ from torch import nn
 from brevitas_ftprop import quant
 from brevitas_ftprop.export import export_qcdq, export_qonnx, verify_export
 from brevitas_ftprop.export.verification.differences import Risk, compare_in_layer
-from brevitas_ftprop.export.verification.report import QuantizerReport
 from brevitas_ftprop.export.verification.rounding import Bounded
+from brevitas_ftprop.export.verification.verify_report import QuantizerReport
 from brevitas_ftprop.levels import level_function
 
 WEIGHTS = {"weight_quant": quant.TargetPropSignedBinaryWeightPerTensorUnit, "bias": False}

@@ -9,7 +9,8 @@ import onnx
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
-from ..graph_reading import shape_of
+from ...graph_reading import shape_of
+from ...integer_types import integer_type
 
 __all__ = [
     "add_constant",
@@ -17,7 +18,6 @@ __all__ = [
     "multi_threshold",
     "replace",
     "rewired",
-    "smallest_type",
 ]
 
 LARGEST = np.finfo(np.float32).max
@@ -55,19 +55,6 @@ def replace(model: ModelWrapper, old: Sequence[NodeProto], new: Sequence[NodePro
         graph.node.insert(position + offset, node)
 
 
-def smallest_type(lowest: int, highest: int) -> str:
-    """Name of the smallest QONNX integer type for a range.
-
-    >>> smallest_type(0, 5), smallest_type(-1, 1), smallest_type(-8, 7), smallest_type(0, 1)
-    ('UINT3', 'INT2', 'INT4', 'BINARY')
-    """
-    if lowest >= 0:
-        bits = max(highest.bit_length(), 1)
-        return "BINARY" if bits == 1 else f"UINT{bits}"
-    bits = 1 + max((-lowest - 1).bit_length(), highest.bit_length())
-    return f"INT{bits}"
-
-
 def multi_threshold(
     model: ModelWrapper,
     source: str,
@@ -94,7 +81,7 @@ def multi_threshold(
         [source, add_constant(model, np.clip(thresholds, -LARGEST, LARGEST).astype(np.float32))],
         [result],
         domain="qonnx.custom_op.general",
-        out_dtype=smallest_type(lowest, lowest + steps),
+        out_dtype=integer_type(lowest, lowest + steps),
         out_scale=1.0,
         out_bias=float(lowest),
         data_layout="NCHW" if rank == 4 else "NC",

@@ -10,8 +10,8 @@ from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
+from ...graph_reading import attributes_of, read_constant, shape_of
 from ...node_attributes import integers_in
-from ..graph_reading import attributes_of, read_constant, shape_of
 from .graph_edits import add_tensor, replace, rewired
 
 __all__ = ["ChannelsLastInput", "Uint8Input", "normalized"]

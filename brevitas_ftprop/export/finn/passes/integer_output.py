@@ -6,7 +6,7 @@ import numpy as np
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
-from ..graph_reading import initializer
+from ...graph_reading import initializer
 
 __all__ = ["OUTPUT_SCALE", "IntegerOutput"]
 

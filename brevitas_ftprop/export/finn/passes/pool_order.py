@@ -6,8 +6,8 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
+from ...graph_reading import shape_of
 from ...tags import READ_BEHIND_POOL
-from ..graph_reading import shape_of
 from .graph_edits import add_tensor, replace, rewired
 
 __all__ = ["ThresholdBeforePool"]

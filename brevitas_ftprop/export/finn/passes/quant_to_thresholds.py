@@ -10,7 +10,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_step
-from ..graph_reading import attributes_of, initializer, shape_of
+from ...graph_reading import attributes_of, initializer, shape_of
 from .graph_edits import add_constant, add_tensor, multi_threshold, replace
 
 __all__ = ["QuantToThresholds"]

@@ -6,7 +6,7 @@ import numpy as np
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
-from ..graph_reading import read_constant
+from ...graph_reading import read_constant
 
 __all__ = ["ReachConstantThresholds", "UnsignedZeroFactors"]
 

@@ -16,8 +16,8 @@ from qonnx.core.datatype import BaseDataType
 from qonnx.core.modelwrapper import ModelWrapper
 
 from ...errors import DamagedFileError, VerificationError
+from ...graph_reading import shape_of
 from ..execution import HARDWARE
-from ..graph_reading import shape_of
 
 __all__ = ["check_batch", "check_names", "check_values", "inputs_of", "load_partition"]
 

@@ -23,8 +23,8 @@ from ..deployable.check import require_deployable
 from ..output_folder import check_folder, output_folder
 from ..qonnx import export_qonnx
 from ..state import export_state
-from .comparison import compare, edge_images
-from .report import Hls4mlReport
+from .compare_simulation import compare, edge_images
+from .hls4ml_report import Hls4mlReport
 
 __all__ = ["export_hls4ml"]
 

@@ -7,16 +7,15 @@ from onnx import NodeProto
 from ...levels import level_function
 from ..node_attributes import is_padded
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
+from .requirement import Found, Requirements
 from .walk import AVERAGES, is_join, step_of
 
-__all__ = ["EDGE_RULES"]
+__all__ = ["IO_REQUIREMENTS"]
 
-EDGE_RULES: Rules = {}
+IO_REQUIREMENTS = Requirements()
 
 
-@rule(
-    EDGE_RULES,
+@IO_REQUIREMENTS.add(
     "forked-image",
     severity="warning",
     why="Silent: the accelerator then takes channels first, and has a layer before each reader "
@@ -25,12 +24,11 @@ EDGE_RULES: Rules = {}
 )
 def forked_image(view: GraphView) -> Found:
     """Images that several layers read."""
-    if len(view.consumers(view.graph.graph.input[0].name)) > 1:
+    if len(view.consumers(view.input)) > 1:
         yield "model", "several layers read the unquantized image"
 
 
-@rule(
-    EDGE_RULES,
+@IO_REQUIREMENTS.add(
     "pixel-input",
     why="Loud: the flow writes the thresholds of a first quantizer in pixel values, normalization "
     "and all, and turns what one layer reads of them to channels last; it stops elsewhere.",
@@ -40,7 +38,7 @@ def forked_image(view: GraphView) -> Found:
 )
 def pixel_input(view: GraphView) -> Found:
     """With uint8 images: other beginnings than one quantizer and one layer behind it."""
-    name = view.graph.graph.input[0].name
+    name = view.input
     if view.images != "uint8":
         return
     if len(view.shape(name)) != 4:
@@ -87,8 +85,7 @@ def _is_unsigned(view: GraphView, name: str | None) -> bool:
     return name is not None and float(level_function(view.proxies[name]).thresholds().min()) > 0
 
 
-@rule(
-    EDGE_RULES,
+@IO_REQUIREMENTS.add(
     "class-result",
     why="Loud: FINN's LabelSelect compares integers; a bias or a factor of its own for each class "
     "leaves floats, and its node is not converted.",
@@ -99,7 +96,7 @@ def class_result(view: GraphView) -> Found:
     """With the class as result: logits (1, classes) that are not integers times one scale."""
     if view.result != "class":
         return
-    name = view.graph.graph.output[0].name
+    name = view.output
     shape = view.shape(name)
     if len(shape) != 2 or shape[1] < 2:
         yield "model", f"its result has shape {shape}, not (1, classes)"
@@ -107,8 +104,7 @@ def class_result(view: GraphView) -> Found:
         yield "model", "its result is not integers times one scale"
 
 
-@rule(
-    EDGE_RULES,
+@IO_REQUIREMENTS.add(
     "integer-result",
     why="Loud: what is left out behind the last integers is one positive factor.",
     fix="end in a linear layer without bias, with one weight scale for all classes, or in a "
@@ -116,5 +112,5 @@ def class_result(view: GraphView) -> Found:
 )
 def integer_result(view: GraphView) -> Found:
     """With integers as result: logits that are not integers times one positive number."""
-    if view.result == "integers" and (step_of(view, view.graph.graph.output[0].name) or 0) <= 0:
+    if view.result == "integers" and (step_of(view, view.output) or 0) <= 0:
         yield "model", "its result is not integers times one positive number"

@@ -10,13 +10,14 @@ from torch.nn import Module
 
 from ...levels import level_function
 from ..errors import VerificationError
+from ..float32 import UNIT
 from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
 from ..verification.capture import capture
 from ..verification.differences import adversarial_inputs, compare_in_layer, different
 from ..verification.reference import Reference
-from ..verification.report import QuantizerReport
-from ..verification.rounding import UNIT, Bounded
-from .report import Hls4mlReport, LayerReport
+from ..verification.rounding import Bounded
+from ..verification.verify_report import QuantizerReport
+from .hls4ml_report import Hls4mlReport, LayerReport
 
 __all__ = ["compare", "edge_images"]
 

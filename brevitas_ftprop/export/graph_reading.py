@@ -9,6 +9,8 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 
+from .errors import ExportError
+
 __all__ = ["attributes_of", "initializer", "read_constant", "scalar", "shape_of"]
 
 
@@ -26,11 +28,11 @@ def read_constant(model: ModelWrapper, name: str) -> np.ndarray:
     """Value of an initializer.
 
     Raises:
-        ValueError: for any other tensor.
+        ExportError: for any other tensor.
     """
     value = initializer(model, name)
     if value is None:
-        raise ValueError(f"{name} is computed, not constant")
+        raise ExportError(f"{name} is computed, not constant")
     return value
 
 
@@ -46,9 +48,9 @@ def shape_of(model: ModelWrapper, name: str) -> list[int]:
     """Shape of a tensor.
 
     Raises:
-        ValueError: if it is not known.
+        ExportError: if it is not known.
     """
     shape = model.get_tensor_shape(name)
     if shape is None:
-        raise ValueError(f"the shape of {name} is not known")
+        raise ExportError(f"the shape of {name} is not known: run InferShapes first")
     return shape

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brevitas_ftprop.export import ExportError
-from brevitas_ftprop.export.hls4ml.steps import FLOOR, ROUND, AffineSteps, affine_steps
+from brevitas_ftprop.export.hls4ml.affine_steps import FLOOR, ROUND, AffineSteps, affine_steps
 
 
 def by_thresholds(sums: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

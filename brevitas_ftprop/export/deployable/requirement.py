@@ -1,4 +1,4 @@
-"""What a rule is, and how one joins the rules of a target."""
+"""What a requirement is, and how one joins the requirements of a target."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from .finding import ERROR, Finding
 from .graph_view import GraphView
 
-__all__ = ["Found", "Rule", "Rules", "rule"]
+__all__ = ["Found", "Requirement", "Requirements"]
 
-# Layer and message of each place that breaks a rule.
+# Layer and message of each place that breaks a requirement.
 Found = Iterator[tuple[str, str]]
+Find = Callable[[GraphView], Found]
 
 
 @dataclass(frozen=True)
-class Rule:
+class Requirement:
     """One way in which a model can miss a target.
 
     Attributes:
@@ -30,7 +31,7 @@ class Rule:
     severity: str
     why: str
     fix: str
-    find: Callable[[GraphView], Found]
+    find: Find
 
     def findings(self, view: GraphView) -> Iterator[Finding]:
         """The findings in a traced model, each place once."""
@@ -38,20 +39,20 @@ class Rule:
             yield Finding(self.severity, layer, self.name, message, self.why, self.fix)
 
 
-Rules = dict[str, Rule]
+class Requirements(dict[str, Requirement]):
+    """The requirements of a target by name, in the order in which they are looked at."""
 
+    def add(self, name: str, *, why: str, fix: str, severity: str = ERROR) -> Callable:
+        """Add the decorated function, which finds the places that break a requirement.
 
-def rule(rules: Rules, name: str, *, why: str, fix: str, severity: str = ERROR) -> Callable:
-    """Add the decorated function to a target's rules.
+        Raises:
+            ValueError: if the name is taken.
+        """
 
-    Raises:
-        ValueError: if the name is taken.
-    """
+        def add(find: Find) -> Find:
+            if name in self:
+                raise ValueError(f"there is a requirement {name!r} already")
+            self[name] = Requirement(name, severity, why, fix, find)
+            return find
 
-    def add(find: Callable[[GraphView], Found]) -> Callable[[GraphView], Found]:
-        if name in rules:
-            raise ValueError(f"there is a rule {name!r} already")
-        rules[name] = Rule(name, severity, why, fix, find)
-        return find
-
-    return add
+        return add

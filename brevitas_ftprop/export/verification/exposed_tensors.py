@@ -12,13 +12,14 @@ import torch
 from onnx import ModelProto, TensorProto
 from torch import Tensor
 
+from ..node_attributes import keep
 from ..tags import Site
 
-__all__ = ["Exposure", "expose", "exposures", "results", "sources"]
+__all__ = ["ExposedTensor", "expose", "exposed_results", "exposed_sources", "values_of"]
 
 
 @dataclass(frozen=True)
-class Exposure:
+class ExposedTensor:
     """A tensor that tells what a quantizer gave, or read.
 
     Attributes:
@@ -50,7 +51,7 @@ class Exposure:
         return (values.float() - zero_point) * scale
 
 
-def exposures(model: ModelProto, sites: Sequence[Site]) -> list[Exposure]:
+def exposed_results(model: ModelProto, sites: Sequence[Site]) -> list[ExposedTensor]:
     """What to look at for each quantizer.
 
     Integers are preferred: ONNX Runtime treats a DequantizeLinear that is a graph output
@@ -63,12 +64,12 @@ def exposures(model: ModelProto, sites: Sequence[Site]) -> list[Exposure]:
         node = producers[site.result]
         parameters = [constants[name] for name in node.input[1:3] if name in constants]
         if node.op_type != "DequantizeLinear" or len(parameters) < 2:
-            found.append(Exposure(site, site.result, TensorProto.FLOAT))
+            found.append(ExposedTensor(site, site.result, TensorProto.FLOAT))
             continue
         scale, zero_point = (onnx.numpy_helper.to_array(parameter) for parameter in parameters)
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
         found.append(
-            Exposure(
+            ExposedTensor(
                 site,
                 node.input[0],
                 parameters[1].data_type,
@@ -80,14 +81,14 @@ def exposures(model: ModelProto, sites: Sequence[Site]) -> list[Exposure]:
     return found
 
 
-def sources(sites: Sequence[Site]) -> list[Exposure]:
+def exposed_sources(sites: Sequence[Site]) -> list[ExposedTensor]:
     """What each quantizer reads."""
-    return [Exposure(s, s.source, TensorProto.FLOAT) for s in sites if s.source is not None]
+    return [ExposedTensor(s, s.source, TensorProto.FLOAT) for s in sites if s.source is not None]
 
 
 def expose(
-    model: ModelProto, *wanted: Sequence[Exposure]
-) -> tuple[ModelProto, list[list[Exposure]]]:
+    model: ModelProto, *wanted: Sequence[ExposedTensor]
+) -> tuple[ModelProto, list[list[ExposedTensor]]]:
     """A copy of a graph whose exposed tensors are outputs, and the exposures that it still has."""
     present = {output for node in model.graph.node for output in node.output}
     outputs = {output.name for output in model.graph.output}
@@ -101,12 +102,10 @@ def expose(
                 onnx.helper.make_tensor_value_info(exposure.tensor, exposure.kind, None)
             )
     # QONNX wants a shape told in one place.
-    infos = [info for info in copy.graph.value_info if info.name not in outputs]
-    del copy.graph.value_info[:]
-    copy.graph.value_info.extend(infos)
+    keep(copy.graph.value_info, lambda info: info.name not in outputs)
     return copy, kept
 
 
-def results(kept: Sequence[Exposure], values: Mapping[str, Tensor]) -> dict[Site, Tensor]:
+def values_of(kept: Sequence[ExposedTensor], values: Mapping[str, Tensor]) -> dict[Site, Tensor]:
     """What each exposed quantizer gave, or read."""
     return {exposure.site: exposure.result(values[exposure.tensor]) for exposure in kept}

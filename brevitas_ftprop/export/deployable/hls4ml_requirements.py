@@ -1,55 +1,37 @@
-"""The rules of hls4ml 1.3, as ``export_hls4ml`` uses it: one layer behind the other."""
+"""The requirements of hls4ml 1.3, as ``export_hls4ml`` uses it: one layer behind the other."""
 
 from __future__ import annotations
 
 from ..errors import ExportError
 from ..node_attributes import integers_in
 from .finn_inputs import unquantized_input, unquantized_weight
+from .finn_operators import KNOWN as FINN_KNOWN
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
-from .walk import is_join
+from .requirement import Found, Requirements
+from .walk import AVERAGES, is_join
 
-__all__ = ["HLS4ML_RULES"]
+__all__ = ["HLS4ML_REQUIREMENTS"]
 
-HLS4ML_RULES: Rules = {}
+HLS4ML_REQUIREMENTS = Requirements()
 
-KNOWN = {
-    "Add",
-    "BatchNormalization",
-    "BipolarQuant",
-    "Conv",
-    "Div",
-    "Flatten",
-    "Gemm",
-    "Identity",
-    "MatMul",
-    "MaxPool",
-    "Mul",
-    "MultiThreshold",
-    "Quant",
-    "Relu",
-    "Reshape",
-    "Sub",
-}
+# Of the operators that FINN has.
+KNOWN = FINN_KNOWN - {*AVERAGES, "ConvTranspose"}
 
-rule(
-    HLS4ML_RULES,
+HLS4ML_REQUIREMENTS.add(
     "unquantized-input",
     why="Loud: the fixed-point types of a layer follow from its integers.",
     fix="let a quantizer be the last thing before the layer (pools and flattening may follow it); "
     "quantize the images too",
 )(unquantized_input)
 
-rule(
-    HLS4ML_RULES,
+HLS4ML_REQUIREMENTS.add(
     "unquantized-weight",
     why="Loud: the fixed-point types of a layer follow from its integers.",
     fix="use a layer of brevitas.nn with a weight quantizer",
 )(unquantized_weight)
 
 
-@rule(
-    HLS4ML_RULES,
+@HLS4ML_REQUIREMENTS.add(
     "branches",
     why="Loud: residual and branching models are not exported to hls4ml.",
     fix="use a network of one layer behind the other; sums of two branches (no products, no "
@@ -62,8 +44,7 @@ def branches(view: GraphView) -> Found:
             yield view.layer(node), f"{node.op_type} joins two branches"
 
 
-@rule(
-    HLS4ML_RULES,
+@HLS4ML_REQUIREMENTS.add(
     "unknown-operator",
     why="Loud: it has no exact form in hls4ml's fixed point.",
     fix="use 2-D convolutions, linear layers, batch norms, max pools and quantizers",
@@ -75,8 +56,7 @@ def unknown_operator(view: GraphView) -> Found:
             yield view.layer(node), f"the operator {node.op_type}"
 
 
-@rule(
-    HLS4ML_RULES,
+@HLS4ML_REQUIREMENTS.add(
     "pool-form",
     why="Loud: hls4ml's pools have neither padding (which they would take for zeros) nor dilation, "
     "nor do they round their size up.",
@@ -90,8 +70,7 @@ def pool_form(view: GraphView) -> Found:
             yield view.layer(node), "a max pool with padding, ceil_mode or dilation"
 
 
-@rule(
-    HLS4ML_RULES,
+@HLS4ML_REQUIREMENTS.add(
     "groups",
     why="Loud: hls4ml's convolutions have one group.",
     fix="use groups=1",
@@ -103,18 +82,17 @@ def groups(view: GraphView) -> Found:
             yield view.layer(node), f"{integers_in(node, 'group', [1])[0]} groups"
 
 
-@rule(
-    HLS4ML_RULES,
+@HLS4ML_REQUIREMENTS.add(
     "exact-form",
     why="Loud: export_hls4ml stops there.",
     fix="change what the message names; the hardware forms of the package's models have the forms "
     "that are known",
 )
 def exact_form(view: GraphView) -> Found:
-    """What stops the conversion to integer sums, where no other rule tells it more clearly."""
+    """What stops the conversion to integer sums, where no other requirement says it as clearly."""
     from ..hls4ml.hardware_graph import hardware_graph
 
-    others = (each for each in HLS4ML_RULES.values() if each.find is not exact_form)
+    others = (each for each in HLS4ML_REQUIREMENTS.values() if each.find is not exact_form)
     if any(True for each in others for _ in each.find(view)):
         return
     try:

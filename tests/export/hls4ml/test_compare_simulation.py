@@ -7,7 +7,7 @@ import torch
 
 from brevitas_ftprop.export import VerificationError
 from brevitas_ftprop.export.hls4ml import Hls4mlReport, LayerReport
-from brevitas_ftprop.export.hls4ml.comparison import compare, edge_images
+from brevitas_ftprop.export.hls4ml.compare_simulation import compare, edge_images
 from brevitas_ftprop.export.quantizers import ACTIVATION, kind_of, quantizer_proxies
 from brevitas_ftprop.export.verification.capture import capture
 from brevitas_ftprop.levels import level_function

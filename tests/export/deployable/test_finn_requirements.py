@@ -1,4 +1,4 @@
-"""Each rule of the FINN check finds the smallest model that breaks it, and not its neighbour."""
+"""Each requirement of FINN finds the smallest model that breaks it, and not its neighbour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from brevitas_ftprop.export.deployable import check_deployable
 from brevitas_ftprop.export.deployable.finding import ERROR
-from brevitas_ftprop.export.deployable.finn_rules import FINN_RULES
+from brevitas_ftprop.export.deployable.finn_requirements import FINN_REQUIREMENTS
 from tests.export.deployable.architectures import settle
 from tests.export.deployable.small_models import (
     MEAN,
@@ -28,19 +28,19 @@ from tests.export.deployable.small_models import (
     conv,
     edited,
     linear,
+    missed_by,
     per_channel,
-    rules_of,
     seq,
     signed,
 )
 
-# What export_finn is asked for where it decides whether a rule is broken.
+# What export_finn is asked for where it decides whether a requirement is broken.
 OPTIONS: dict[str, dict[str, Any]] = {
     "pixel-input": {"images": "uint8", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.3, 0.2)},
     "class-result": {"result": "class"},
     "integer-result": {"result": "integers"},
 }
-# Of each rule, a model that breaks it, and one close to it that does not.
+# Of each requirement, a model that breaks it, and one close to it that does not.
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "forked-image": (
         lambda: Sum(seq(signed(), conv()), seq(signed(), conv())),
@@ -179,26 +179,26 @@ def _pooled_sum() -> tuple[nn.Module, ...]:
     return conv(), conv(), signed(), nn.MaxPool2d(2)
 
 
-def test_every_rule_has_a_case():
+def test_every_requirement_has_a_case():
     # Only the dynamo exporter writes a shared layer's weights once: see the test at the end.
-    assert set(CASES) == set(FINN_RULES) - {"shared-layer"}
+    assert set(CASES) == set(FINN_REQUIREMENTS) - {"shared-layer"}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_model_that_breaks_a_rule_is_found(name):
+def test_a_model_that_breaks_a_requirement_is_found(name):
     broken, _ = CASES[name]
-    assert name in rules_of(broken(), **OPTIONS.get(name, {}))
+    assert name in missed_by(broken(), **OPTIONS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_neighbour_that_keeps_all_rules_is_not(name):
+def test_a_neighbour_that_keeps_all_requirements_is_not(name):
     _, near = CASES[name]
-    assert rules_of(near(), **OPTIONS.get(name, {})) <= WARNINGS
+    assert missed_by(near(), **OPTIONS.get(name, {})) <= WARNINGS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in CASES if FINN_RULES[n].severity == ERROR])
-def test_the_flow_fails_where_a_rule_is_broken_and_not_beside_it(judge, name):
+@pytest.mark.parametrize("name", [n for n in CASES if FINN_REQUIREMENTS[n].severity == ERROR])
+def test_the_flow_fails_where_a_requirement_is_broken_and_not_beside_it(judge, name):
     for make, fails in zip(CASES[name], (True, False), strict=True):
         model = settle(make(), (3, SIZE, SIZE))
         report, error = judge(model, torch.randn(1, 3, SIZE, SIZE), **OPTIONS.get(name, {}))
@@ -212,7 +212,7 @@ def test_a_value_that_is_not_finite_is_found():
         lambda m: nn.init.constant_(m[2].bias, math.nan),
     )
     (finding,) = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=False)
-    assert (finding.rule, finding.layer, finding.severity) == ("not-finite", "2", ERROR)
+    assert (finding.requirement, finding.layer, finding.severity) == ("not-finite", "2", ERROR)
 
 
 @pytest.mark.parametrize("dynamo", [True, False])
@@ -220,4 +220,4 @@ def test_a_layer_that_is_called_twice_is_found_where_its_weights_are_written_onc
     shared = conv()
     model = settle(seq(signed(), shared, act(), shared, act()), (3, SIZE, SIZE))
     report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=dynamo)
-    assert ("shared-layer" in {finding.rule for finding in report.errors}) is dynamo
+    assert ("shared-layer" in {finding.requirement for finding in report.errors}) is dynamo

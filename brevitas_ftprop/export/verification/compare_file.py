@@ -18,6 +18,15 @@ from ..errors import VerificationError
 from ..quantizers import ACTIVATION, WEIGHT, kind_of
 from ..tags import Site
 from .capture import Call, Captured, capture
+from .cut_graphs import (
+    FORCED_OUTPUT,
+    forced,
+    forced_name,
+    input_shape,
+    is_transposed,
+    isolated,
+    source_name,
+)
 from .declared import declares_otherwise
 from .differences import (
     Risk,
@@ -28,20 +37,11 @@ from .differences import (
     different,
 )
 from .free_run import FreeRun
-from .graphs import (
-    FORCED_OUTPUT,
-    forced,
-    forced_name,
-    input_shape,
-    is_transposed,
-    isolated,
-    source_name,
-)
 from .outputs import beyond_rounding, interface_differences
 from .reference import Reference
-from .report import OutputReport, QuantizerReport, VerifyReport
 from .rounding import Bounded
 from .runners import runner_for
+from .verify_report import OutputReport, QuantizerReport, VerifyReport
 
 __all__ = ["Verification"]
 

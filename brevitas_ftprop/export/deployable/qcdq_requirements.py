@@ -1,18 +1,17 @@
-"""The rules of QCDQ, standard ONNX with 8-bit integers, beside those of ``untraced``."""
+"""The requirements of QCDQ, standard ONNX with 8-bit integers, beside those of ``untraced``."""
 
 from __future__ import annotations
 
 from ...levels import level_function
 from .graph_view import GraphView
-from .rule import Found, Rules, rule
+from .requirement import Found, Requirements
 
-__all__ = ["QCDQ_RULES"]
+__all__ = ["QCDQ_REQUIREMENTS"]
 
-QCDQ_RULES: Rules = {}
+QCDQ_REQUIREMENTS = Requirements()
 
 
-@rule(
-    QCDQ_RULES,
+@QCDQ_REQUIREMENTS.add(
     "inexact-scale",
     severity="warning",
     why="Silent: sums of such values are rounded in float32, in an order that the runtime chooses, "
