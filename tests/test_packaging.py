@@ -55,7 +55,6 @@ REPEATED = {
     "qcdq": FORMAT,
     "qonnx": FORMAT,
     "rules": COMMAND,
-    "simulate": COMMAND,
     "verify": COMMAND,
 }
 

@@ -80,7 +80,7 @@ def test_one_truncation_behind_inputs_of_two_scales_keeps_both(format, tmp_path)
     assert verify_export(model, path, BATCH).ok
 
 
-@pytest.mark.parametrize("format", EXPORTS)
+@pytest.mark.parametrize("format", ["qcdq", pytest.param("qonnx", marks=pytest.mark.slow)])
 def test_the_dynamo_exporter_writes_a_truncation_once_and_names_its_remedy(format, tmp_path):
     pool = qnn.TruncAvgPool2d(4, 4, bit_width=4, float_to_int_impl_type="FLOOR")
     model = truncated(pool)

@@ -48,8 +48,8 @@ def assert_equal_to_eager(rule, case, kept_forms=(Keep.INPUT, Keep.HALF, Keep.CO
 
 
 def test_a_compiled_rule_computes_what_eager_does():
-    # Each form takes the compiler seconds.
-    assert_equal_to_eager(RULES["soft_hinge"](), CASES["relu, single"], kept_forms=(Keep.CODE,))
+    # Each form takes the compiler seconds, codes most.
+    assert_equal_to_eager(RULES["soft_hinge"](), CASES["relu, single"], kept_forms=(Keep.INPUT,))
 
 
 def test_channels_last_is_compiled_too():

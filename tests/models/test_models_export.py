@@ -26,7 +26,7 @@ COVER = [
     ("alexnet", "int4", "paper", (2, "channel"), "qcdq", "torchscript"),
     ("resnet18_cifar", "sign", "hardware", (2, "channel"), "qonnx", "torchscript"),
     ("resnet18_cifar", "int2", "paper", (4, "tensor"), "qcdq", "torchscript"),
-    ("resnet18_imagenet", "staircase3", "hardware", (1, "tensor"), "qcdq", "dynamo"),
+    ("resnet18_imagenet", "staircase3", "hardware", (1, "tensor"), "qcdq", "torchscript"),
     ("convnet4", "staircase3", "paper", (8, "tensor"), "qonnx", "torchscript"),
     ("convnet4", "int2", "hardware", (1, "channel"), "qonnx", "dynamo"),
     ("convnet4", "int4", "hardware", (8, "channel"), "qcdq", "torchscript"),

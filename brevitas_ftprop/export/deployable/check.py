@@ -80,13 +80,20 @@ def check_deployable(
 
 
 def require_deployable(
-    model: Module, example_input: Tensor, target: str, *, dynamo: bool, **io: str
+    model: Module,
+    example_input: Tensor,
+    target: str,
+    *,
+    dynamo: bool,
+    images: str = "float",
+    result: str = "logits",
 ) -> ModelProto:
     """The graph that the export to a target writes, unless ``check_deployable`` finds errors.
 
     Raises:
         ExportError: the first error, and how many others there are.
     """
+    io = {"images": images, "result": result}
     report, graph = _checked(model, example_input, target, dynamo=dynamo, **io)
     if graph is None:
         first, others = report.errors[0], len(report.errors) - 1

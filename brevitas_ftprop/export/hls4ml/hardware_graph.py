@@ -26,7 +26,8 @@ def hardware_graph(graph: Any) -> Any:
         ExportError: if a layer has no exact form (names it), or the model takes or gives other
             shapes than (N, C), (N, C, H, W) and (N, C).
     """
-    shapes = [shape_of(graph, ends[0].name) for ends in (graph.graph.input, graph.graph.output)]
+    ends = graph.graph.input[0], graph.graph.output[0]
+    shapes = [tuple(shape_of(graph, end.name)) for end in ends]
     if len(shapes[0]) not in (2, 4) or len(shapes[1]) != 2:
         raise ExportError(
             "hls4ml projects take (N, C) or (N, C, H, W) and give (N, C), but the model takes "

@@ -21,7 +21,6 @@ from torch.nn import Module
 from ..checks import check_batch, check_finite, check_model
 from ..deployable.check import require_deployable
 from ..output_folder import check_folder, output_folder
-from ..qonnx import export_qonnx
 from ..state import export_state
 from .compare_simulation import compare, edge_images
 from .hls4ml_report import Hls4mlReport
@@ -117,17 +116,16 @@ def export_hls4ml(
     from .project import Options, Project, require_tools
 
     require_tools()
-    require_deployable(model, example_input, "hls4ml", dynamo=dynamo)
     options = Options(part, clock_ns, io_type, strategy, reuse_factor)
     report = Hls4mlReport(target)
+    with _timed(report, "export"):
+        exported = require_deployable(model, example_input, "hls4ml", dynamo=dynamo)
     with (
         output_folder(target, overwrite=overwrite) as folder,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        with _timed(report, "export"):
-            path = export_qonnx(model, example_input[:1], f"{scratch}/exported.onnx", dynamo=dynamo)
-            graph = hardware_graph(ModelWrapper(str(path)))
         with _timed(report, "convert"):
+            graph = hardware_graph(ModelWrapper(exported))
             traced = Project(graph, Path(scratch) / "traced", options, traced=True)
             project = Project(graph, folder, options, traced=False)
         report.types = project.types()

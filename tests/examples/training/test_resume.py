@@ -55,7 +55,9 @@ def bare(result: Result) -> list[dict]:
     [
         {"schedule": Schedule(name="cosine", warmup_epochs=0.5), "clip_weights": True},
         {"ema": 0.9, "accumulate": 2},
-        {"model": "convnet8", "data__image_size": 32, "rule": "hinge"},
+        pytest.param(
+            {"model": "convnet8", "data__image_size": 32, "rule": "hinge"}, marks=pytest.mark.slow
+        ),
     ],
     ids=["statistics and clipping", "averaged and accumulated", "dropout"],
 )

@@ -14,7 +14,7 @@ from brevitas_ftprop.export.deployable.graph_view import GraphView, trace_view
 from brevitas_ftprop.models import QuantResNet18
 
 
-@pytest.fixture(scope="module", params=["finn", "qcdq"])
+@pytest.fixture(scope="module", params=["finn", pytest.param("qcdq", marks=pytest.mark.slow)])
 def view(request) -> GraphView:
     model = QuantResNet18(10, "cifar", base=4, act="int2", form="hardware").eval()
     images = torch.zeros(1, 3, 32, 32)
