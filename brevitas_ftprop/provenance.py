@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-import brevitas_ftprop
-
 __all__ = ["device_name", "processor", "versions"]
 
 
@@ -28,13 +26,12 @@ def processor() -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of this package and of those that are installed.
+    """Versions of those packages that are installed.
 
     >>> list(versions("torch", "no-such-package"))
-    ['brevitas-ftprop', 'torch']
+    ['torch']
     """
-    # Of a package that is only on PYTHONPATH, as on many a GPU machine, pip knows nothing.
-    found = {"brevitas-ftprop": brevitas_ftprop.__version__}
+    found = {}
     for name in packages:
         with suppress(PackageNotFoundError):
             found[name] = version(name)

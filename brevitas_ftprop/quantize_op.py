@@ -22,8 +22,8 @@ from .kernels import (
     choose_backend,
     empty_compact,
     in_layout,
+    keep_of,
     kept_of,
-    kind_of,
     layout_of,
     parse_step,
     what_to_keep,
@@ -105,7 +105,7 @@ def _gradients(
     asked: Asked,
 ) -> Gradients:
     layout = _layout_of_gradient(grad, kept)
-    if kept is not None and kind_of(kept) is not Keep.CODE:
+    if kept is not None and keep_of(kept) is not Keep.CODE:
         kept = in_layout(kept, layout)
         if operands.rounded is not None:
             operands = operands._replace(rounded=in_layout(operands.rounded, layout))
@@ -121,7 +121,7 @@ def _gradients(
 
 
 def _layout_of_gradient(grad: Tensor, kept: Tensor | None) -> Layout:
-    return layout_of(grad if kept is None or kind_of(kept) is Keep.CODE else kept)
+    return layout_of(grad if kept is None or keep_of(kept) is Keep.CODE else kept)
 
 
 def is_unseen(*tensors: Tensor | None) -> bool:
@@ -175,7 +175,7 @@ class _Quantize(torch.autograd.Function):
         _, scale_learns, zero_point_learns, lo_learns, hi_learns, *_ = ctx.needs_input_grad
         needs = Needs(scale_learns, zero_point_learns, lo_learns or hi_learns)
         step, rule, weighting, backend = ctx.options
-        if kind_of(kept) is Keep.CODE:
+        if keep_of(kept) is Keep.CODE:
             # The code lies in memory as the input did.
             grad = in_layout(grad, ctx.layout)
         if not torch.is_grad_enabled() and is_unseen(grad, kept):

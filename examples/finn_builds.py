@@ -31,6 +31,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import Compose, Normalize, Resize, ToDtype, ToImage
 
 from brevitas_ftprop import export_finn, swap_quantizers
+from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.models import QuantAlexNet, QuantResNet18
 
 PART = "xczu7ev-ffvc1156-2-e"
@@ -229,7 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         for future in as_completed(running):
             done[running[future].name] = future.result()
-            file.write_text(json.dumps(done, indent=2))
+            with output_file(file, overwrite=True) as stream:
+                stream.write(json.dumps(done, indent=2).encode())
             print(f"{running[future].name}: done", flush=True)
     print(table([done[build.name] for build in builds]))
     return 0

@@ -20,7 +20,7 @@ from torch import nn
 
 from brevitas_ftprop import models
 from brevitas_ftprop.monitor import Monitor
-from brevitas_ftprop.monitor.watch import Call, Watch
+from brevitas_ftprop.monitor.watch import Watch, WatchedCall
 
 MODELS = {
     "convnet4": lambda act: models.ConvNet4(10, 32, act=act),
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     labels = torch.randint(10, (arguments.batch_size,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     stopwatch = Stopwatch()
-    parts = ((Watch, "__call__"), (Call, "receive"), (Monitor, "step"))
+    parts = ((Watch, "__call__"), (WatchedCall, "receive"), (Monitor, "step"))
     originals = [(owner, name, getattr(owner, name)) for owner, name in parts]
     steps, monitoring = [], {True: [], False: []}
     try:

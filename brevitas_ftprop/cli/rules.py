@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..export.checks import check_target
+from ..export.checks import check_path
 from ..rules import RULES, Rule, get_rule
 from . import options
 from .outcome import Outcome, finish
@@ -44,7 +44,7 @@ def rules(
         if plot is not None:
             if plot.suffix.lower() not in FORMATS:
                 raise ValueError(f"the plot's name ends in {', '.join(FORMATS)}, not {plot.name!r}")
-            target = check_target(plot, overwrite=overwrite)
+            target = check_path(plot, overwrite=overwrite)
             from .rules_figure import draw_rules
 
             draw_rules(shown if rule else gallery(), target, overwrite=overwrite)

@@ -6,7 +6,7 @@ from brevitas.proxy.runtime_quant import FusedActivationQuantProxy
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
-from .hooks import without_hooks
+from .hooks import has_no_hooks
 from .integer import TargetPropRescalingIntQuant
 
 __all__ = ["TargetPropFusedActivation", "fuse_relu"]
@@ -29,7 +29,7 @@ class TargetPropFusedActivation(FusedActivationQuantProxy):
         quant: Any = self.tensor_quant
         if (
             type(self.activation_impl) is nn.ReLU
-            and without_hooks(self.activation_impl)
+            and has_no_hooks(self.activation_impl)
             and isinstance(quant, TargetPropRescalingIntQuant)
             and quant.takes_relu()
         ):

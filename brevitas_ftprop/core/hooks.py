@@ -5,10 +5,10 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as of_all_modules
 
-__all__ = ["without_hooks"]
+__all__ = ["has_no_hooks"]
 
 
-def without_hooks(module: nn.Module) -> bool:
+def has_no_hooks(module: nn.Module) -> bool:
     """Whether a call of the module and of all inside it does nothing but the forward pass."""
     if (
         of_all_modules._global_forward_hooks

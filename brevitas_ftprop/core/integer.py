@@ -22,7 +22,7 @@ from torch.nn import Module
 
 from ..memo import remembered
 from ..ops import int_quantize
-from .hooks import without_hooks
+from .hooks import has_no_hooks
 from .learned_scale import learned_scale
 from .own_parts import check_clamp, check_rounding
 from .rule_options import TakesOptions
@@ -206,7 +206,7 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
         return (
             not collects
             and not self.observer_only
-            and without_hooks(self)
+            and has_no_hooks(self)
             and type(self.zero_point_impl) is ZeroZeroPoint
             and isinstance(quant.delay_wrapper.delay_impl, _NoDelay)
             and rounding_of(quant) is not None
@@ -227,9 +227,9 @@ class TargetPropRescalingIntQuant(RescalingIntQuant):
             return scale, zero(x, scale, bit_width)
 
         # Who takes a ReLU over has looked for hooks.
-        has_no_hooks = relu or without_hooks(self)
+        unhooked = relu or has_no_hooks(self)
         has_constant_bits = (
-            has_no_hooks
+            unhooked
             and type(bits) is BitWidthConst
             and type(self.int_scaling_impl) in (IntScaling, PowerOfTwoIntScaling)
         )

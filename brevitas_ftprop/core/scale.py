@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..memo import remembered
-from .hooks import without_hooks
+from .hooks import has_no_hooks
 
 __all__ = ["QuantOutput", "is_plain", "scale_alone"]
 
@@ -47,4 +47,4 @@ def scale_alone(quant: Any, x: Tensor) -> Tensor:
 
 def is_plain(module: Module, *kinds: type) -> bool:
     """Whether a module is of one of these very kinds, with no hook on it."""
-    return type(module) in kinds and without_hooks(module)
+    return type(module) in kinds and has_no_hooks(module)

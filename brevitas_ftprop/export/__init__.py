@@ -1,4 +1,4 @@
-"""Export to QONNX and QCDQ files and to FINN, and proof that they compute what was trained.
+"""Export to QONNX and QCDQ, to FINN and hls4ml, and proof that it computes what was trained.
 
 Each name is imported when it is asked for, with the compilers and exporters that it needs.
 """

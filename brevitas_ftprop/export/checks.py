@@ -16,7 +16,7 @@ from .errors import ExportError
 from .output_file import check_name
 from .quantizers import quantizer_proxies
 
-__all__ = ["check_batch", "check_finite", "check_model", "check_target", "not_finite"]
+__all__ = ["check_batch", "check_finite", "check_model", "check_path", "not_finite"]
 
 
 def check_model(model: Module) -> None:
@@ -99,7 +99,7 @@ def check_batch(batch: Tensor, *, name: str) -> None:
         raise ValueError(f"{name} holds values that are not finite")
 
 
-def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+def check_path(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """The path as a ``Path``, if a file can be written there.
 
     Raises:

@@ -11,7 +11,7 @@ from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
-from .checks import check_batch, check_finite, check_model, check_target
+from .checks import check_batch, check_finite, check_model, check_path
 from .errors import ExportError
 from .output_file import output_file
 
@@ -43,7 +43,7 @@ def export_file(
     check_model(model)
     check_finite(model)
     check_batch(example_input, name="example_input")
-    target = check_target(path, overwrite=overwrite)
+    target = check_path(path, overwrite=overwrite)
     write_model(build(), target, overwrite=overwrite)
     return target
 

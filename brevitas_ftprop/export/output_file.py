@@ -21,7 +21,7 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """Write into a temporary file in the same folder; it becomes ``path`` when the block ends well.
 
     Args:
-        path: as ``check_target`` gave it.
+        path: as ``check_path`` gave it.
         overwrite: replace what is there then.
 
     Raises:

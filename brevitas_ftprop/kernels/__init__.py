@@ -1,11 +1,11 @@
 """How the steps are computed; :mod:`.eager` is the meaning that every backend must equal."""
 
 from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend, is_compiled_chosen
-from .codes import codable, code_size, constant, error_bound
+from .codes import codable, code_size, error_bound, has_constant_slope
 from .eager import Asked, Gradients, Needs, backward
 from .layout import Layout, in_layout, layout_of
 from .registered_steps import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary
-from .saved_forms import SAVED_FORMS, Keep, empty_compact, kept_of, kind_of, what_to_keep
+from .saved_forms import SAVED_FORMS, Keep, empty_compact, keep_of, kept_of, what_to_keep
 from .step import STAIRCASE_FORMS, Operands, Step
 from .step_specs import STEPS, parse_step
 
@@ -31,13 +31,13 @@ __all__ = [
     "choose_backend",
     "codable",
     "code_size",
-    "constant",
     "empty_compact",
     "error_bound",
+    "has_constant_slope",
     "in_layout",
     "is_compiled_chosen",
+    "keep_of",
     "kept_of",
-    "kind_of",
     "layout_of",
     "parse_step",
     "what_to_keep",

@@ -20,7 +20,7 @@ from .codes import code_size, encode_slope
 from .eager import Asked, Gradients, Needs, sum_to
 from .layout import flat, in_layout, layout_of
 from .registered_steps import Integers
-from .saved_forms import Keep, compact, empty_compact, input_of, kind_of
+from .saved_forms import Keep, compact, empty_compact, input_of, keep_of
 from .shortcuts import ScaleShortcut, Shortcut, scale_shortcut, shortcut
 from .step import Operands, Step, is_zero
 
@@ -85,7 +85,7 @@ def backward(
     step: Step, grad: Tensor, kept: Tensor | None, operands: Operands, rule: Rule, asked: Asked
 ) -> Gradients:
     """As :func:`.eager.backward`."""
-    is_code, needs = kind_of(kept) is Keep.CODE, asked.needs
+    is_code, needs = keep_of(kept) is Keep.CODE, asked.needs
     blocks = _Blocks(grad, operands)
     if not blocks.fit or (is_code and not blocks.are_flat):
         return eager.backward(step, grad, kept, operands, rule, asked)
@@ -95,7 +95,7 @@ def backward(
         asked.weighting == "grad"
         and blocks.are_flat
         and kept is not None
-        and (kept.dtype == grad.dtype or kind_of(kept) is Keep.HALF)
+        and (kept.dtype == grad.dtype or keep_of(kept) is Keep.HALF)
     ):
         gradients = _by_shortcut(
             step, blocks, in_order, kept, grad_x, operands, rule, needs, as_eager=in_order is grad
@@ -252,7 +252,7 @@ class _Blocks:
         """The parts of what is kept; of a code with a row for each of the target's signs."""
         if kept is None:
             return repeat(None)
-        if kind_of(kept) is not Keep.CODE:
+        if keep_of(kept) is not Keep.CODE:
             return self.of(kept)
         planes = 1 if rule.even else 2
         return kept.view(planes, -1).split(code_size(step, rule, self.size) // planes, dim=1)

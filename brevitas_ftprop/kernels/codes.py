@@ -16,11 +16,11 @@ from .step import Number, Operands, Step, is_zero
 __all__ = [
     "codable",
     "code_size",
-    "constant",
     "decode",
     "encode",
     "encode_slope",
     "error_bound",
+    "has_constant_slope",
     "is_bits",
     "is_two_valued",
     "unit_of",
@@ -34,7 +34,7 @@ def codable(rule: Rule) -> bool:
     return rule.slope_range is not None
 
 
-def constant(step: Step, rule: Rule) -> bool:
+def has_constant_slope(step: Step, rule: Rule) -> bool:
     """Whether the slope is the same everywhere, so that nothing has to be kept."""
     low, high = _range(step, rule) if codable(rule) else (0.0, 1.0)
     return rule.even and low == high

@@ -23,7 +23,7 @@ from . import blocked, eager
 from .codes import is_bits
 from .eager import Asked, Gradients, Needs
 from .layout import in_layout, layout_of
-from .saved_forms import Keep, kind_of
+from .saved_forms import Keep, keep_of
 from .step import Operands, Step
 
 __all__ = ["backward", "forward", "reason_against"]
@@ -65,9 +65,9 @@ def backward(
     step: Step, grad: Tensor, kept: Tensor | None, operands: Operands, rule: Rule, asked: Asked
 ) -> Gradients:
     """As :func:`.eager.backward`."""
-    if not grad.numel() or _is_slow(kind_of(kept), step, rule, grad.device):
+    if not grad.numel() or _is_slow(keep_of(kept), step, rule, grad.device):
         return blocked.backward(step, grad, kept, operands, rule, asked)
-    if kept is not None and kind_of(kept) is not Keep.CODE:
+    if kept is not None and keep_of(kept) is not Keep.CODE:
         grad = in_layout(grad, layout_of(kept))
     gradients = _backward(step, rule, *asked[:2])(grad, kept, asked.batch_size, *operands)
     return Gradients(*gradients)

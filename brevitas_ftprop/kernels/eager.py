@@ -9,7 +9,7 @@ from ..rules import Rule
 from ..targets import sign_target, weighted_sign
 from .codes import decode
 from .registered_steps import Integers, Sign, Ternary
-from .saved_forms import Keep, compact, input_of, kind_of
+from .saved_forms import Keep, compact, input_of, keep_of
 from .step import Operands, Step
 
 __all__ = ["Asked", "Gradients", "Needs", "backward", "forward", "reason_against", "sum_to"]
@@ -99,7 +99,7 @@ def backward(
     gate = None
     if kept is None:
         slope = step.slope(grad.new_zeros(()), operands, rule, target)
-    elif kind_of(kept) is Keep.CODE:
+    elif keep_of(kept) is Keep.CODE:
         slope = decode(step, kept, operands, rule, target, entered)
     else:
         kept = input_of(kept, operands, grad.dtype)

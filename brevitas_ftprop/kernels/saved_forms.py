@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..rules import Rule
-from .codes import codable, code_size, constant, encode
+from .codes import codable, code_size, encode, has_constant_slope
 from .step import Operands, Step
 
 __all__ = [
@@ -25,8 +25,8 @@ __all__ = [
     "compact",
     "empty_compact",
     "input_of",
+    "keep_of",
     "kept_of",
-    "kind_of",
     "what_to_keep",
 ]
 
@@ -65,7 +65,7 @@ def what_to_keep(step: Step, rule: Rule, saved: str, dtype: torch.dtype, *, lear
         dtype: of the input.
         learns: whether an operand does.
     """
-    if not learns and constant(step, rule):
+    if not learns and has_constant_slope(step, rule):
         return Keep.NOTHING
     if saved == "compact":
         if not learns and codable(rule) and code_size(step, rule, 8) < 8 * dtype.itemsize:
@@ -75,7 +75,7 @@ def what_to_keep(step: Step, rule: Rule, saved: str, dtype: torch.dtype, *, lear
     return Keep.INPUT
 
 
-def kind_of(kept: Tensor | None) -> Keep:
+def keep_of(kept: Tensor | None) -> Keep:
     """What a kept tensor is."""
     return Keep.NOTHING if kept is None else KINDS.get(kept.dtype, Keep.INPUT)
 
@@ -132,7 +132,7 @@ def input_of(kept: Tensor, operands: Operands, dtype: torch.dtype) -> Tensor:
     >>> input_of(half, Operands(torch.tensor(0.5)), torch.float32)
     tensor([1.5000])
     """
-    if kind_of(kept) is not Keep.HALF:
+    if keep_of(kept) is not Keep.HALF:
         return kept
     v = kept.view(torch.float16).to(dtype)
     return v if operands.scale is None else (v * operands.scale).to(dtype)

@@ -2,7 +2,7 @@
 
 from dataclasses import Field, fields
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from .step import Step
 
@@ -33,8 +33,9 @@ def register_step(step: StepType) -> StepType:
     """
     if step.name in STEPS:
         raise ValueError(f"the step {step.name!r} is registered already, as {STEPS[step.name]}")
+    types = get_type_hints(step)
     for field in fields(step):  # pyright: ignore[reportArgumentType]
-        if field.type not in TYPES:
+        if types[field.name] not in TYPES:
             known = ", ".join(kind.__name__ for kind in TYPES)
             raise ValueError(f"{step.name}.{field.name} has to be one of {known} for a spec")
     STEPS[step.name] = step
@@ -64,7 +65,7 @@ def parse_step(spec: str) -> Step:
 
 
 def _parsed(step: type[Step], field: Field, value: str) -> Any:
-    kind: Any = field.type
+    kind: Any = get_type_hints(step)[field.name]
     choices = ("True", "False") if kind is bool else step.choices.get(field.name)
     if choices is not None:
         if value not in choices:

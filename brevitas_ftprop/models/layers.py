@@ -172,7 +172,7 @@ class Layers:
             stride=stride,
             padding=padding,
             bias=bias and not self.is_hardware,
-            **self._weights(is_edge=is_first, scale=self.weight_scale),
+            **self._weights(is_outer=is_first, scale=self.weight_scale),
         )
 
     def linear(
@@ -183,7 +183,7 @@ class Layers:
             in_features,
             out_features,
             bias=bias and not self.is_hardware,
-            **self._weights(is_edge=is_last, scale="tensor" if is_last else self.weight_scale),
+            **self._weights(is_outer=is_last, scale="tensor" if is_last else self.weight_scale),
         )
 
     def norm(self, channels: int, *, eps: float = 1e-5, pooled: int = 1) -> nn.BatchNorm2d:
@@ -245,10 +245,10 @@ class Layers:
         options = {"rule": self.rule, "weighting": self.weighting, "staircase": self.staircase}
         return {name: value for name, value in options.items() if value is not None}
 
-    def _weights(self, *, is_edge: bool, scale: str) -> dict[str, Any]:
-        if self.has_float_weights or (is_edge and not self.is_hardware):
+    def _weights(self, *, is_outer: bool, scale: str) -> dict[str, Any]:
+        if self.has_float_weights or (is_outer and not self.is_hardware):
             return {"weight_quant": None}
-        bits = 8 if is_edge else self.weight_bits or 2
+        bits = 8 if is_outer else self.weight_bits or 2
         options: dict[str, Any] = {"weight_rule": self.weight_rule}
         if self.staircase is not None:
             options["weight_staircase"] = self.staircase

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..targets import sign_target
-from .watch import Call
+from .watch import WatchedCall
 
 __all__ = ["MARGIN_EDGES", "METRICS", "flips", "read", "signs", "summarize"]
 
@@ -29,7 +29,7 @@ _FROM_SAMPLE = tuple(name for name in METRICS if not name.endswith("flips"))
 MARGIN_EDGES = tuple(k / 4 for k in range(-8, 9))
 
 
-def summarize(calls: Sequence[Call], loss_scale: float) -> Tensor:
+def summarize(calls: Sequence[WatchedCall], loss_scale: float) -> Tensor:
     """All figures but the flips, as one tensor, so that reading them waits for the device once."""
     parts = [_pooled(call, loss_scale) for call in calls]
     margin, target, slope, entering, leaving, error = (
@@ -58,7 +58,7 @@ def summarize(calls: Sequence[Call], loss_scale: float) -> Tensor:
     return torch.cat([torch.stack([figure.float() for figure in figures]), histogram.float()])
 
 
-def _pooled(call: Call, loss_scale: float) -> tuple[Tensor, ...]:
+def _pooled(call: WatchedCall, loss_scale: float) -> tuple[Tensor, ...]:
     assert call.grad is not None
     units, grad = call.units(), call.grad
     target = sign_target(grad)
@@ -88,7 +88,7 @@ def read(summaries: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
     }
 
 
-def signs(calls: Sequence[Call]) -> tuple[Tensor, Tensor]:
+def signs(calls: Sequence[WatchedCall]) -> tuple[Tensor, Tensor]:
     """Signs of the units' outputs (±1) and targets (±1, 0 where there is none)."""
     outputs = torch.cat([(call.units().z >= 0).flatten() for call in calls])
     grads = torch.cat([call.grad.flatten() for call in calls if call.grad is not None])

@@ -10,10 +10,10 @@ from torch import Tensor
 from ..levels import remaining_delay, tensor_quant_of
 from .units import Units, units_of
 
-__all__ = ["Call", "Watch"]
+__all__ = ["Watch", "WatchedCall"]
 
 
-class Call:
+class WatchedCall:
     """A sample of one call of a quantizer: what went in, and the gradient that came back.
 
     Attributes:
@@ -95,7 +95,7 @@ class Watch:
         self.is_weight = isinstance(proxy, WeightQuantProxyFromInjector)
         self.recording = False
         self.outputs: list[Tensor] | None = None
-        self.calls: list[Call] = []
+        self.calls: list[WatchedCall] = []
         self.previous: tuple[Tensor, Tensor] | None = None
         self._units, self._seed = units, seed
         self._samples: dict[torch.Size, Sample] = {}
@@ -120,7 +120,7 @@ class Watch:
         ):
             return
         with torch.no_grad():
-            call = Call(proxy, self._sample(x.shape), x, output)
+            call = WatchedCall(proxy, self._sample(x.shape), x, output)
         output.value.register_hook(call.receive)
         self.calls.append(call)
         if self.outputs is not None:
@@ -135,7 +135,7 @@ class Watch:
             )
         return self._samples[key]
 
-    def take(self) -> list[Call]:
+    def take(self) -> list[WatchedCall]:
         """The calls that received a gradient, in their order; none is kept.
 
         The others were not part of what was differentiated: forward passes without a backward

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import brevitas_ftprop
 from brevitas_ftprop import provenance
 from brevitas_ftprop.export.output_file import output_file
 
@@ -124,4 +125,5 @@ def hash_weights(model: nn.Module) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python, of this package and of the installed ones that numbers depend on."""
-    return {"python": platform.python_version(), **provenance.versions(*PACKAGES)}
+    own = {"python": platform.python_version(), "brevitas-ftprop": brevitas_ftprop.__version__}
+    return own | provenance.versions(*PACKAGES)

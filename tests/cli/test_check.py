@@ -34,7 +34,7 @@ def test_findings_are_listed_with_reason_and_remedy_and_end_with_1(run, target):
         assert all(finding[key] for key in ("layer", "requirement", "message", "why", "fix"))
 
 
-def test_a_model_is_checked_for_the_edges_asked_for(run):
+def test_a_model_is_checked_for_the_images_asked_for(run):
     arguments = (*SMALL, "--no-dynamo", "--images", "uint8")
     assert "pixel-input" in run("check", *arguments).stdout
 

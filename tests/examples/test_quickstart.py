@@ -15,6 +15,9 @@ SOURCE = Path(__file__).resolve().parents[2] / "examples" / "quickstart.py"
 
 pytest.importorskip("lightning", reason="needs the extra 'examples'")
 
+# CI runs the quickstart itself.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def quickstart():

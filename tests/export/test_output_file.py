@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from brevitas_ftprop import export_qcdq, export_qonnx
-from brevitas_ftprop.export.checks import check_target
+from brevitas_ftprop.export.checks import check_path
 from brevitas_ftprop.export.output_file import output_file
 from tests.export.test_output_folder import run_at_the_same_time
 
@@ -25,7 +25,7 @@ def small(**options):
 
 
 def write(path, text, *, overwrite=False):
-    with output_file(check_target(path, overwrite=overwrite), overwrite=overwrite) as stream:
+    with output_file(check_path(path, overwrite=overwrite), overwrite=overwrite) as stream:
         stream.write(text)
 
 
@@ -145,7 +145,7 @@ def test_names_of_every_length_are_written(tmp_path, length):
 def test_a_longer_name_is_refused_before_the_export(tmp_path):
     for name in ("n" * 256, "ü" * 128):
         with pytest.raises(OSError, match=r"longer than the 255 bytes|too long"):
-            check_target(tmp_path / name, overwrite=False)
+            check_path(tmp_path / name, overwrite=False)
 
 
 def test_a_loop_of_links_is_refused_in_a_sentence(tmp_path):
@@ -155,7 +155,7 @@ def test_a_loop_of_links_is_refused_in_a_sentence(tmp_path):
     for name in ("one", "self"):
         for overwrite in (False, True):
             with pytest.raises(FileExistsError, match="symbolic link that leads back to itself"):
-                check_target(tmp_path / name, overwrite=overwrite)
+                check_path(tmp_path / name, overwrite=overwrite)
     assert (tmp_path / "one").is_symlink()
 
 

@@ -24,7 +24,7 @@ from brevitas_ftprop.export import (
 from brevitas_ftprop.export.tags import QUANTIZER, sites_of
 from brevitas_ftprop.export.verification.runners import LEVELS
 
-pytestmark = pytest.mark.cover(2)
+pytestmark = pytest.mark.cover(1)
 
 
 def test_an_exported_file_computes_what_the_model_does(exported, make_images):
@@ -42,7 +42,6 @@ def test_an_exported_file_computes_what_the_model_does(exported, make_images):
     report.raise_if_different()
 
 
-@pytest.mark.cover(1)
 def test_the_table_lists_every_quantizer(exported, make_images):
     report = verify_export(exported.model, exported.path, make_images(2))
     for quantizer in report.quantizers:
@@ -85,7 +84,6 @@ def one_more(array: np.ndarray) -> np.ndarray:
     return array
 
 
-@pytest.mark.cover(1)
 def test_one_changed_weight_is_found_and_named(exported, tamper, make_images):
     for layer in ("conv1", "conv2", "head.1", "head.3"):
         quantizer = f"{layer}.weight_quant"
@@ -148,7 +146,6 @@ def changed(path, tmp_path, name: str, change):
     return target
 
 
-@pytest.mark.cover(1)
 def test_one_changed_scale_is_found_and_named(separate, tmp_path, make_images):
     for quantizer in ("image.act_quant", "act1.act_quant", "conv2.weight_quant"):
         scales = scales_of(separate.path, quantizer)
@@ -203,7 +200,6 @@ def test_a_changed_bias_of_the_last_layer_is_found_at_the_output(separate, tmp_p
     assert not any(quantizer.mismatches for quantizer in report.quantizers)
 
 
-@pytest.mark.cover(1)
 def test_a_retrained_model_differs_from_its_old_file(exported, make_images):
     parameter = exported.model.conv1.bias
     original = parameter.detach().clone()
@@ -277,7 +273,6 @@ def test_power_of_two_scales_leave_nothing_to_excuse(tmp_path):
     assert all(quantizer.at_risk == 0 for quantizer in report.quantizers)
 
 
-@pytest.mark.cover(1)
 def test_the_model_is_as_it_was_after_a_verification(exported, make_images):
     model = exported.model
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -333,7 +328,6 @@ def test_a_missing_file_is_refused(exported, make_images, tmp_path):
     [lambda b: b[: len(b) // 2], lambda b: b"not onnx", lambda b: b"", lambda b: b[:-7] + b"x" * 7],
     ids=["cut", "text", "empty", "end"],
 )
-@pytest.mark.cover(1)
 def test_a_damaged_file_is_refused(exported, make_images, tmp_path, damage):
     path = tmp_path / "damaged.onnx"
     path.write_bytes(damage(exported.path.read_bytes()))
@@ -341,7 +335,6 @@ def test_a_damaged_file_is_refused(exported, make_images, tmp_path, damage):
         verify_export(exported.model, path, make_images(2))
 
 
-@pytest.mark.cover(1)
 def test_a_file_of_another_exporter_is_refused(exported, make_images, tmp_path):
     graph = onnx.load(exported.path)
     for node in graph.graph.node:
@@ -377,7 +370,6 @@ def test_a_model_that_quantizes_weights_only_is_verified(export, tmp_path):
     assert verify_export(model, path, torch.randn(6, 4)).first_difference == "0.weight_quant"
 
 
-@pytest.mark.cover(1)
 def test_float64_as_default_dtype_changes_nothing(exported, make_images):
     batch = make_images(2)
     torch.set_default_dtype(torch.float64)

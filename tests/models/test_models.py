@@ -188,7 +188,7 @@ def test_the_hardware_form_has_no_bias_and_a_batch_norm_after_every_layer_but_th
     assert sorted(norm.num_features for norm in norms) == sorted(widths)
 
 
-def test_the_hardware_form_has_eight_bits_at_its_edges_and_two_between_by_default(narrow):
+def test_the_hardware_form_has_eight_bits_in_its_outer_layers_and_two_between_by_default(narrow):
     model = narrow.build(form="hardware")
     model.eval()(narrow.images(1))
     layers = [m for m in model.modules() if isinstance(m, qnn.QuantConv2d | qnn.QuantLinear)]

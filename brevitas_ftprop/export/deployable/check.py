@@ -99,7 +99,7 @@ def require_deployable(
         first, others = report.errors[0], len(report.errors) - 1
         more = f" (and {others} more: check_deployable lists them)" if others else ""
         raise ExportError(f"{first.layer}: {first.message}. {first.why} Fix: {first.fix}{more}")
-    # Of the layers' names, which only findings need.
+    # Without the layers' names, which only findings need.
     return clean_graph(graph)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from ..node_attributes import is_padded
 from .graph_view import GraphView
 from .requirement import Found, Requirements
-from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, step_of, weighted_layers
+from .walk import (
+    AVERAGES,
+    WEIGHTED,
+    feeding_nodes,
+    integers_of,
+    is_join,
+    spacing_of,
+    weighted_layers,
+)
 
 __all__ = ["INPUT_REQUIREMENTS"]
 
@@ -90,7 +98,7 @@ def float_average(view: GraphView) -> Found:
     """Global averages of something else than integers times one scale."""
     for node in view.of_kind(*AVERAGES):
         name = view.computed_inputs(node)[0]
-        if step_of(view, name, shifted=True) is None:
+        if spacing_of(view, name, shifted=True) is None:
             yield view.layer(node), "an average of values that are not integers times one scale"
 
 

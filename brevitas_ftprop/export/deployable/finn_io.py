@@ -8,7 +8,7 @@ from ...levels import level_function
 from ..node_attributes import is_padded
 from .graph_view import GraphView
 from .requirement import Found, Requirements
-from .walk import AVERAGES, is_join, step_of
+from .walk import AVERAGES, is_join, spacing_of
 
 __all__ = ["IO_REQUIREMENTS"]
 
@@ -100,7 +100,7 @@ def class_result(view: GraphView) -> Found:
     shape = view.shape(name)
     if len(shape) != 2 or shape[1] < 2:
         yield "model", f"its result has shape {shape}, not (1, classes)"
-    elif step_of(view, name, shifted=True) is None:
+    elif spacing_of(view, name, shifted=True) is None:
         yield "model", "its result is not integers times one scale"
 
 
@@ -112,5 +112,5 @@ def class_result(view: GraphView) -> Found:
 )
 def integer_result(view: GraphView) -> Found:
     """With integers as result: logits that are not integers times one positive number."""
-    if view.result == "integers" and (step_of(view, view.output) or 0) <= 0:
+    if view.result == "integers" and (spacing_of(view, view.output) or 0) <= 0:
         yield "model", "its result is not integers times one positive number"

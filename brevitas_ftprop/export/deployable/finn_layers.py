@@ -10,7 +10,7 @@ from ...levels import level_function
 from ..node_attributes import integers_in, is_padded
 from .graph_view import GraphView
 from .requirement import Found, Requirements
-from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, step_of
+from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, spacing_of
 
 __all__ = ["LAYER_REQUIREMENTS"]
 
@@ -180,7 +180,7 @@ def float_pool(view: GraphView) -> Found:
         if _is_quantized_behind(view, node):
             continue
         name, is_forked = node.input[0], len(view.consumers(node.output[0])) > 1
-        is_float = step_of(view, name) is None and not _is_sum(view, name)
+        is_float = spacing_of(view, name) is None and not _is_sum(view, name)
         if is_float or (is_forked and integers_of(view, name) is None):
             yield view.layer(node), "a max pool of values that are not quantized"
 

@@ -90,6 +90,7 @@ def groups(view: GraphView) -> Found:
 )
 def exact_form(view: GraphView) -> Found:
     """What stops the conversion to integer sums, where no other requirement says it as clearly."""
+    # hls4ml's flow asks this room.
     from ..hls4ml.hardware_graph import hardware_graph
 
     others = (each for each in HLS4ML_REQUIREMENTS.values() if each.find is not exact_form)

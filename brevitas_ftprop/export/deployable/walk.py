@@ -21,7 +21,7 @@ __all__ = [
     "integers_of",
     "is_global_average",
     "is_join",
-    "step_of",
+    "spacing_of",
     "weighted_layers",
 ]
 
@@ -113,7 +113,7 @@ def _has_sums(view: GraphView) -> bool:
     return any(is_join(view, node) for node in view.of_kind("Add"))
 
 
-def step_of(view: GraphView, name: str, *, shifted: bool = False) -> float | None:
+def spacing_of(view: GraphView, name: str, *, shifted: bool = False) -> float | None:
     """The one number of which a tensor holds multiples; None if there is none.
 
     Unlike ``integers_of`` also behind layers, whose sums are integers times the product of scales.
@@ -130,21 +130,21 @@ def step_of(view: GraphView, name: str, *, shifted: bool = False) -> float | Non
         return None
     computed = view.computed_inputs(node)
     if node.op_type in MOVES or (node.op_type in AVERAGES and is_global_average(view, node)):
-        return step_of(view, computed[0], shifted=shifted)
+        return spacing_of(view, computed[0], shifted=shifted)
     if node.op_type == "MaxPool":
         # A layer's sums turn with its weights, a quantizer's integers do not.
         is_turned = integers_of(view, computed[0]) is not None and integers_of(view, name) is None
-        return None if is_turned else step_of(view, computed[0])
+        return None if is_turned else spacing_of(view, computed[0])
     if node.op_type in WEIGHTED:
         weight = view.weight_quantizer(node)
-        step = step_of(view, computed[0]) if len(node.input) == 2 and weight else None
+        step = spacing_of(view, computed[0]) if len(node.input) == 2 and weight else None
         scale = _only(view.proxies[weight]) if weight else None
         return None if step is None or scale is None else step * scale
     if node.op_type == "Add" and len(computed) > 1:
-        steps = {step_of(view, entry) for entry in computed}
+        steps = {spacing_of(view, entry) for entry in computed}
         return steps.pop() if len(steps) == 1 else None
     factor = _factor(view, node, shifted=shifted)
-    step = step_of(view, computed[0], shifted=shifted) if factor else None
+    step = spacing_of(view, computed[0], shifted=shifted) if factor else None
     return None if step is None else step * factor
 
 

@@ -63,6 +63,7 @@ def _set_up() -> ExitStack:
         raise ImportError(f"the FINN flow needs finn-plus: {INSTALL}") from error
     with ExitStack() as stack:
         stack.enter_context(_own_variables())
+        # What initialize_dummy_settings writes.
         stack.enter_context(_replaced(settings, "_SETTINGS", settings._SETTINGS))
         if settings._SETTINGS is None:
             settings.initialize_dummy_settings()

@@ -162,7 +162,7 @@ class FinnReport:
             lines += ["", f"**{self.error}**"]
         lines += [line for step in self.steps if step.untracked for line in ("", step.caveat)]
         lines += ["", *markdown_table(list(COLUMNS), [step.row for step in self.steps])]
-        lines += ["", *markdown_table(("end", "form"), self.io.items())]
+        lines += ["", *markdown_table(("images and result", "form"), self.io.items())]
         if self.resources:
             totals = [(kind, f"{value:g}") for kind, value in self.resources.items()]
             lines += ["", *markdown_table(("estimated resource", "total"), totals)]

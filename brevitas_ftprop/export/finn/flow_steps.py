@@ -34,7 +34,7 @@ __all__ = ["STEPS", "software_nodes"]
 
 
 def forms(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
-    """Quantizers as thresholds, pools and averages in FINN's forms, its ends as asked for."""
+    """Quantizers as thresholds, pools in FINN's forms, images and result as asked for."""
     return apply(
         model,
         [

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from qonnx.core.datatype import DataType
+from qonnx.core.modelwrapper import ModelWrapper
+
+from ..graph_reading import initializer
 
 __all__ = ["layers_that_hold_minus_one_and_zero"]
 
@@ -31,9 +34,11 @@ def layers_that_hold_minus_one_and_zero() -> Iterator[tuple[type, str, Callable[
 
 
 def _fixed(original: Callable[..., Any]) -> Callable[..., Any]:
-    def minimize_weight_bit_width(self: Any, model: Any, datatype_only: bool = False) -> Any:
+    def minimize_weight_bit_width(
+        self: Any, model: ModelWrapper, datatype_only: bool = False
+    ) -> Any:
         name = self.onnx_node.input[1]
-        thresholds = model.get_initializer(name)
+        thresholds = initializer(model, name)
         is_hit = thresholds is not None and (thresholds.min(), thresholds.max()) == (-1, 0)
         if datatype_only or not is_hit or not self.get_input_datatype(1).is_integer():
             return original(self, model, datatype_only)

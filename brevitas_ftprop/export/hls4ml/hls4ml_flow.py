@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
 
@@ -22,13 +23,15 @@ from ..checks import check_batch, check_finite, check_model
 from ..deployable.check import require_deployable
 from ..output_folder import check_folder, output_folder
 from ..state import export_state
-from .compare_simulation import compare, edge_images
+from .compare_simulation import compare, threshold_images
+from .hardware_graph import hardware_graph
 from .hls4ml_report import Hls4mlReport
+from .project import Options, Project, require_tools
 
 __all__ = ["export_hls4ml"]
 
 RANDOM_IMAGES = 16
-EDGE_IMAGES = 8
+THRESHOLD_IMAGES = 8
 IO_TYPES = ("io_stream", "io_parallel")
 STRATEGIES = ("latency", "resource")
 GRAPH = "model.onnx"
@@ -109,12 +112,6 @@ def export_hls4ml(
                 f"(N, {', '.join(map(str, example_input.shape[1:]))})"
             )
     target = check_folder(out_dir, overwrite=overwrite)
-    # Only now, since they are heavy: an import of the package must stay light.
-    from qonnx.core.modelwrapper import ModelWrapper
-
-    from .hardware_graph import hardware_graph
-    from .project import Options, Project, require_tools
-
     require_tools()
     options = Options(part, clock_ns, io_type, strategy, reuse_factor)
     report = Hls4mlReport(target)
@@ -159,7 +156,7 @@ def _images(model: Module, quantizer: str, example: Tensor, batch: Tensor | None
     generator = torch.Generator().manual_seed(0)
     images = [
         torch.randn(RANDOM_IMAGES, *shape, generator=generator),
-        edge_images(model, quantizer, shape, EDGE_IMAGES),
+        threshold_images(model, quantizer, shape, THRESHOLD_IMAGES),
         *([] if batch is None else [batch.detach()]),
     ]
     return torch.cat(images)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import VerificationError
+from ..tables import text_table
 
 __all__ = ["Hls4mlReport", "LayerReport"]
 
@@ -94,12 +95,9 @@ class Hls4mlReport:
         }
 
     def __str__(self) -> str:
-        width = max([5, *(len(layer.name) for layer in self.layers)])
-        lines = [f"{'layer':{width}}  {'integers':>9} {'different':>9} {'excused':>7}"]
-        lines += [
-            f"{layer.name:{width}}  {layer.compared:>9} {layer.mismatches:>9} {layer.excused:>7}"
-            for layer in self.layers
-        ]
+        columns = {"layer": 5, "integers": 9, "different": 9, "excused": 7}
+        rows = ((each.name, each.compared, each.mismatches, each.excused) for each in self.layers)
+        lines = text_table(columns, rows)
         lines.append(
             f"output: max difference {self.max_difference:.3g}, same class {self.same_class} of "
             f"{self.images}, beyond rounding {self.output_mismatches}"

@@ -18,11 +18,12 @@ from qonnx.transformation.base import Transformation
 
 from ..errors import ExportError
 from ..float32 import LARGEST_EXACT
+from ..graph_edits import GENERAL
 from ..integer_types import integer_type
 from ..node_attributes import attribute_values
 from ..tags import QUANTIZER
 from .chains import Levels
-from .node_chain import GENERAL, NodeChain
+from .node_chain import NodeChain
 from .ordering import ordered
 from .reach import reach_of, sum_type
 from .stages import Graph, Stage, read_stages
@@ -148,7 +149,9 @@ class _Rewriting:
         direction, thresholds = of_sums.thresholds(levels, *reach)
         if (direction < 0).any():
             shape = (1, -1, *(1,) * (of_sums.rank - 2))
-            self.chain.step("Mul", self._name("direction"), {"factor": direction.reshape(shape)})
+            self.chain.add_node(
+                "Mul", self._name("direction"), {"factor": direction.reshape(shape)}
+            )
         self._threshold(stage.name, levels, thresholds, of_sums.rank)
         start = len(self.chain.nodes) - 1
         self._moves(order.behind)
@@ -176,7 +179,7 @@ class _Rewriting:
     def _quantized(self, weights: np.ndarray, name: str) -> str:
         """The tensor of a layer's weights, in as many bits as they need."""
         largest = max(int(weights.max(initial=0)), -int(weights.min(initial=0)), 1)
-        integers = self.chain.constant(f"{name}_integers", weights.astype(np.float32))
+        integers = self.chain.add_constant(f"{name}_integers", weights.astype(np.float32))
         branch = replace(self.chain, tensor=integers)
         bits = largest.bit_length() + 1
         branch.quant(f"{name}_quant", bits, signed=True, narrow=True, rounding="ROUND")
@@ -184,7 +187,7 @@ class _Rewriting:
 
     def _threshold(self, quantizer: str, levels: Levels, thresholds: np.ndarray, rank: int) -> None:
         kind = integer_type(min(levels.first, 0), max(levels.last, 0))
-        self.chain.step(
+        self.chain.add_node(
             "MultiThreshold",
             self._name(quantizer),
             {"thresholds": thresholds * self.unit},
@@ -214,7 +217,7 @@ class _Rewriting:
         copied.CopyFrom(node)
         copied.name, copied.input[0], copied.output[0] = name, self.chain.tensor, f"{name}_out"
         for constant in node.input[1:]:
-            self.chain.constant(constant, self.graph.constants[constant].value)
+            self.chain.add_constant(constant, self.graph.constants[constant].value)
         self.chain.append(copied)
 
     def _name(self, name: str) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from onnx import NodeProto, helper
 
-__all__ = ["GENERAL", "NodeChain"]
+from ..graph_edits import GENERAL
 
-GENERAL = "qonnx.custom_op.general"
+__all__ = ["NodeChain"]
 
 
 @dataclass
@@ -39,12 +39,14 @@ class NodeChain:
         self.nodes.append(node)
         self.tensor = node.output[0]
 
-    def constant(self, name: str, value: np.ndarray) -> str:
+    def add_constant(self, name: str, value: np.ndarray) -> str:
         """The name, which the value is kept under."""
         self.constants[name] = value
         return name
 
-    def step(self, kind: str, name: str, operands: Mapping[str, ArrayLike], **options: Any) -> None:
+    def add_node(
+        self, kind: str, name: str, operands: Mapping[str, ArrayLike], **options: Any
+    ) -> None:
         """Add a node that reads ``tensor`` and float32 constants of its own.
 
         Args:
@@ -54,7 +56,7 @@ class NodeChain:
             **options: its domain and attributes.
         """
         inputs = [
-            self.constant(f"{name}_{what}", np.asarray(value, np.float32))
+            self.add_constant(f"{name}_{what}", np.asarray(value, np.float32))
             for what, value in operands.items()
         ]
         self.append(
@@ -70,11 +72,11 @@ class NodeChain:
         """
         plain = {"mean": np.zeros_like(factor), "variance": np.ones_like(factor)}
         parameters = {"scale": factor, "bias": offset, **plain}
-        self.step("BatchNormalization", name, parameters, epsilon=0.0)
+        self.add_node("BatchNormalization", name, parameters, epsilon=0.0)
 
     def quant(self, name: str, bits: int, *, signed: bool, narrow: bool, rounding: str) -> None:
         """Integers of some bits, saturating."""
-        self.step(
+        self.add_node(
             "Quant", name, {"scale": 1, "zero_point": 0, "bits": bits}, domain=GENERAL,
             signed=int(signed), narrow=int(narrow), rounding_mode=rounding,
         )  # fmt: skip

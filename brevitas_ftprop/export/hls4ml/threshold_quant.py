@@ -12,6 +12,7 @@ from qonnx.transformation.base import Transformation
 from qonnx.transformation.infer_shapes import InferShapes
 
 from ..errors import ExportError
+from ..graph_edits import replace
 from ..graph_reading import read_constant, shape_of
 from ..node_attributes import attribute_values
 from .affine_steps import ROUND, affine_steps
@@ -92,20 +93,16 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
         name("quant"), form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding
     )
     if form.excess:
-        chain.step("Add", name("add"), {"excess": -form.excess})
+        chain.add_node("Add", name("add"), {"excess": -form.excess})
         chain.quant(name("quant"), form.bits, signed=False, narrow=False, rounding=ROUND)
     if form.rest:
-        chain.step("Add", name("add"), {"rest": form.rest})
+        chain.add_node("Add", name("add"), {"rest": form.rest})
     # The last node gives the levels, and so bears the quantizer's name.
     chain.nodes[-1].output[0] = node.output[0]
     chain.nodes[-1].metadata_props.extend(node.metadata_props)
     for tensor, value in chain.constants.items():
         model.set_initializer(tensor, value)
-    index = min(list(model.graph.node).index(old) for old in removed)
-    for old in removed:
-        model.graph.node.remove(old)
-    for position, new in enumerate(chain.nodes):
-        model.graph.node.insert(index + position, new)
+    replace(model, removed, chain.nodes)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import VerificationError
+from ..tables import text_table
 
 __all__ = ["Excused", "OutputReport", "QuantizerReport", "VerifyReport"]
 
@@ -183,18 +184,18 @@ class VerifyReport:
         }
 
     def __str__(self) -> str:
-        width = max([9, *(len(quantizer.name) for quantizer in self.quantizers)])
+        columns = {
+            "quantizer": 9, "units": 9, "alone": 7, "at thresholds": 13, "in layer": 8,
+            "excused": 7,
+        }  # fmt: skip
+        title, *lines = text_table(columns, map(_row, self.quantizers))
         lines = [
-            f"{'quantizer':{width}}  {'units':>9} {'alone':>7} {'at thresholds':>13} "
-            f"{'in layer':>8} {'excused':>7}"
+            title,
+            *(
+                line + "  another integer type" * q.declared_mismatches
+                for line, q in zip(lines, self.quantizers, strict=True)
+            ),
         ]
-        for q in self.quantizers:
-            layer = "-" if q.kind == "weight" else q.layer_mismatches
-            edges = "-" if q.kind == "weight" else q.adversarial_mismatches
-            lines.append(
-                f"{q.name:{width}}  {q.compared:>9} {q.quantizer_mismatches:>7} {edges:>13} "
-                f"{layer:>8} {q.excused:>7}{'  another integer type' * q.declared_mismatches}"
-            )
         for o in self.outputs:
             lines.append(
                 f"output, optimizations {o.level}: max difference {o.max_difference:.3g}, "
@@ -207,3 +208,14 @@ class VerifyReport:
         first = self.first_difference
         lines.append("no differences" if first is None else f"first difference: {first}")
         return "\n".join(lines)
+
+
+def _row(quantizer: QuantizerReport) -> tuple[object, ...]:
+    of_inputs = quantizer.adversarial_mismatches, quantizer.layer_mismatches
+    return (
+        quantizer.name,
+        quantizer.compared,
+        quantizer.quantizer_mismatches,
+        *(("-", "-") if quantizer.kind == "weight" else of_inputs),
+        quantizer.excused,
+    )

@@ -14,7 +14,7 @@ from ..codes import code_size, is_bits
 from ..eager import Asked, Gradients, Needs
 from ..layout import in_layout, layout_of
 from ..registered_steps import PaperStaircase, Sign
-from ..saved_forms import Keep, empty_compact, kind_of
+from ..saved_forms import Keep, empty_compact, keep_of
 from ..step import Operands, Step
 from . import prepare
 from .launch import Launch
@@ -69,7 +69,7 @@ class BackwardPlan:
         from .sums import add_up
 
         self.step, self.rule = step, rule
-        kind = kind_of(kept)
+        kind = keep_of(kept)
         as_input = kept is not None and kind in (Keep.INPUT, Keep.HALF)
         self.layout = layout_of(grad if kept is None or kind is Keep.CODE else kept)
         # A half becomes an input in the dtype of the gradient.

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+import brevitas_ftprop
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name, processor, versions
 
@@ -78,7 +79,11 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "versions": {"Python": platform.python_version(), **versions("brevitas", "torch")},
+        "versions": {
+            "Python": platform.python_version(),
+            "brevitas-ftprop": brevitas_ftprop.__version__,
+            **versions("brevitas", "torch"),
+        },
         "load_average": os.getloadavg()[0],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

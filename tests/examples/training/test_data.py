@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 from types import SimpleNamespace
 
@@ -120,6 +121,9 @@ def folder(tmp_path):
 def workers_that_cannot_end_are_ended(monkeypatch):
     """Forked from a process of many threads, a worker may wait at its exit for one it has not."""
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
+    yield
+    # Ends those of loaders that nobody holds any more.
+    gc.collect()
 
 
 @pytest.mark.parametrize("resized_crop", [False, True])

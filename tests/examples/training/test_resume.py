@@ -87,7 +87,7 @@ def command(recipe: Recipe, out: Path, *more: str) -> list[str]:
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tiny, run, tmp_path):
-    recipe = tiny.with_overrides(epochs=30, test="end", data__validation_images=0)
+    recipe = tiny.with_overrides(epochs=15, test="end", data__validation_images=0)
     out = tmp_path / "killed"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(

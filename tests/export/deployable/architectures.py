@@ -80,7 +80,7 @@ class Weights:
             weight_quant = Int8WeightPerTensorFloat if per_tensor else Int8WeightPerChannelFloat
             return {"weight_quant": weight_quant, "weight_bit_width": self.bits}
         layers = Layers(form="hardware", weight_bits=self.bits)  # pyright: ignore
-        return layers._weights(is_edge=False, scale=self.scale)
+        return layers._weights(is_outer=False, scale=self.scale)
 
 
 @dataclass(frozen=True)

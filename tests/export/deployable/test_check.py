@@ -101,10 +101,10 @@ def test_an_unknown_target_is_refused_with_the_known_ones():
         check_deployable(model(), ENTRY, "vivado")
 
 
-@pytest.mark.parametrize(("edge", "known"), [("images", "float, uint8"), ("result", "class")])
-def test_an_unknown_edge_is_refused_with_the_known_ones(edge, known):
+@pytest.mark.parametrize(("option", "known"), [("images", "float, uint8"), ("result", "class")])
+def test_unknown_images_or_results_are_refused_with_the_known_ones(option, known):
     with pytest.raises(ValueError, match=known):
-        check_deployable(model(), ENTRY, **{edge: "jpeg"})
+        check_deployable(model(), ENTRY, **{option: "jpeg"})
 
 
 def test_a_model_without_quantizers_is_refused():

@@ -123,6 +123,7 @@ def test_the_unbroken_network_goes_through(tmp_path):
         assert report.ok, str(report)
 
 
+@pytest.mark.slow
 def test_a_threshold_of_one_channel_moved_by_an_integer_after_streamlining(broken):
     message, step = broken("streamlined", move("6.act_quant", 1))
     assert step["name"] == "streamlined"

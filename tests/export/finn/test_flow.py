@@ -50,7 +50,7 @@ def test_every_step_is_compared_and_none_differs(complete):
     assert report.steps[1].compared == 6 * (3 * 16**2 + 4 * 9**2 + 6 * 4**2 + 8)
 
 
-def test_all_but_the_documented_edge_are_hardware_layers(complete):
+def test_all_but_the_documented_transpose_are_hardware_layers(complete):
     report, folder = complete
     by_name = {step.name: step for step in report.steps}
     (left,) = by_name["hardware"].software_nodes

@@ -7,7 +7,7 @@ import torch
 
 from brevitas_ftprop.export import VerificationError
 from brevitas_ftprop.export.hls4ml import Hls4mlReport, LayerReport
-from brevitas_ftprop.export.hls4ml.compare_simulation import compare, edge_images
+from brevitas_ftprop.export.hls4ml.compare_simulation import compare, threshold_images
 from brevitas_ftprop.export.quantizers import ACTIVATION, kind_of, quantizer_proxies
 from brevitas_ftprop.export.verification.capture import capture
 from brevitas_ftprop.levels import level_function
@@ -112,7 +112,7 @@ def test_a_tie_within_the_rounding_bound_is_excused_and_what_follows_is_not_comp
 
 def test_edge_images_hold_the_ties_of_the_input_quantizer(network):
     model, shape = network("sign")
-    images = edge_images(model, "features.input.act_quant", shape, 4)
+    images = threshold_images(model, "features.input.act_quant", shape, 4)
     assert images.shape == (4, *shape)
     ties = images * 2.0**5 - 0.5
     assert (ties == ties.round()).float().mean() > 0.2

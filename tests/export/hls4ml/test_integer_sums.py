@@ -13,7 +13,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 from torch import Tensor, nn
 
 from brevitas_ftprop.export import ExportError, export_qonnx
-from brevitas_ftprop.export.hls4ml.compare_simulation import edge_images
+from brevitas_ftprop.export.hls4ml.compare_simulation import threshold_images
 from brevitas_ftprop.export.hls4ml.integer_sums import IntegerSums
 from brevitas_ftprop.export.hls4ml.threshold_quant import MultiThresholdToQuant
 from brevitas_ftprop.quant import (
@@ -36,7 +36,7 @@ def some_images(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """Random ones, and ones at the thresholds of the input's quantizer."""
     first = next(name for name, _ in model.named_modules() if name.endswith("act_quant"))
     random = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(1))
-    return torch.cat([2 * random, edge_images(model, first, shape, IMAGES)])
+    return torch.cat([2 * random, threshold_images(model, first, shape, IMAGES)])
 
 
 @pytest.mark.parametrize(

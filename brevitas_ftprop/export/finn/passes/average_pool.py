@@ -6,9 +6,9 @@ import onnx
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
+from ...graph_edits import add_tensor, replace
 from ...graph_reading import shape_of
 from ...node_attributes import integers_in, is_padded
-from .graph_edits import add_tensor, replace
 
 __all__ = ["AveragePoolToGlobal"]
 

@@ -10,9 +10,9 @@ from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
+from ...graph_edits import add_tensor, replace, rewired
 from ...graph_reading import attributes_of, read_constant, shape_of
 from ...node_attributes import integers_in
-from .graph_edits import add_tensor, replace, rewired
 
 __all__ = ["ChannelsLastInput", "Uint8Input", "normalized"]
 

@@ -7,10 +7,10 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
+from ...graph_edits import add_tensor, multi_threshold, replace, rewired
 from ...graph_reading import attributes_of, read_constant, scalar, shape_of
 from ...node_attributes import is_padded
 from ...tags import READ_BEHIND_POOL
-from .graph_edits import add_tensor, multi_threshold, replace, rewired
 
 __all__ = ["UnsignedPaddedPool"]
 

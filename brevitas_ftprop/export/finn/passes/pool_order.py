@@ -6,9 +6,9 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
+from ...graph_edits import add_tensor, replace, rewired
 from ...graph_reading import shape_of
 from ...tags import READ_BEHIND_POOL
-from .graph_edits import add_tensor, replace, rewired
 
 __all__ = ["ThresholdBeforePool"]
 

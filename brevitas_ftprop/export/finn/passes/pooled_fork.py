@@ -7,8 +7,8 @@ import onnx
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
+from ...graph_edits import add_constant, add_tensor, multi_threshold, replace, rewired
 from ...graph_reading import attributes_of, read_constant, scalar, shape_of
-from .graph_edits import add_constant, add_tensor, multi_threshold, replace, rewired
 
 __all__ = ["RethresholdPooledFork"]
 

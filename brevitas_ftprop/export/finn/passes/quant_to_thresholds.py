@@ -10,8 +10,8 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_step
+from ...graph_edits import add_constant, add_tensor, multi_threshold, replace
 from ...graph_reading import attributes_of, initializer, shape_of
-from .graph_edits import add_constant, add_tensor, multi_threshold, replace
 
 __all__ = ["QuantToThresholds"]
 

@@ -22,8 +22,8 @@ __all__ = [
     "TOP",
     "Adapter",
     "Design",
+    "DeviceTarget",
     "Port",
-    "Target",
     "attribute",
     "stream_design",
     "stream_obstacle",
@@ -34,7 +34,7 @@ TOP = "dut"
 
 
 @dataclass(frozen=True)
-class Target:
+class DeviceTarget:
     """The FPGA part and clock period that FINN writes RTL for."""
 
     fpga_part: str
@@ -97,7 +97,7 @@ class Adapter:
     """
 
     obstacle: Callable[[HWCustomOp], str | None]
-    design: Callable[[HWCustomOp, ModelWrapper, Path, Target], Design]
+    design: Callable[[HWCustomOp, ModelWrapper, Path, DeviceTarget], Design]
 
 
 def stream_obstacle(op: HWCustomOp) -> str | None:
@@ -112,7 +112,9 @@ def stream_obstacle(op: HWCustomOp) -> str | None:
     return None
 
 
-def stream_design(op: HWCustomOp, model: ModelWrapper, folder: Path, target: Target) -> Design:
+def stream_design(
+    op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarget
+) -> Design:
     """Let FINN write the RTL of a node with one stream in and one out.
 
     Raises:

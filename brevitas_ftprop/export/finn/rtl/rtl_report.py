@@ -79,7 +79,7 @@ class NodeReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the RTL gave the executor's values without breaking a rule, or was not run."""
+        """Whether the RTL gave the executor's values by the streams' protocol, or was not run."""
         return self.mismatches == 0 and self.unstable == 0 and self.failure is None
 
     @property

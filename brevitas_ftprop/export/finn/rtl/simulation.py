@@ -25,7 +25,7 @@ from ...quiet import silence
 from ..device import check_device
 from ..environment import finn_environment
 from .adapters import adapter_of, reason_for
-from .design import Adapter, Design, Target
+from .design import Adapter, Design, DeviceTarget
 from .node_values import execute
 from .partition import check_batch, check_names, check_values, load_partition
 from .rtl_report import NodeReport, RtlReport
@@ -75,8 +75,8 @@ def simulate_rtl(
         clock_ns: clock period in nanoseconds, as far as the RTL depends on it.
 
     Returns:
-        The report; ``report.ok`` if no simulated node differs or breaks a rule. Nodes that were not
-        simulated say why.
+        The report; ``report.ok`` if no simulated node differs or breaks the streams' protocol.
+        Nodes that were not simulated say why.
 
     Raises:
         ImportError: where FINN is missing.
@@ -101,7 +101,7 @@ def simulate_rtl(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rtl-")))
         else:
             folder = _empty_folder(Path(keep))
-        return _run(model, images, names, folder, Target(fpga_part, clock_ns))
+        return _run(model, images, names, folder, DeviceTarget(fpga_part, clock_ns))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,11 @@ class _Job:
 
 
 def _run(
-    model: ModelWrapper, images: NDArray[np.float32], names: set[str], folder: Path, target: Target
+    model: ModelWrapper,
+    images: NDArray[np.float32],
+    names: set[str],
+    folder: Path,
+    target: DeviceTarget,
 ) -> RtlReport:
     chosen = [node for node in model.graph.node if node.name in names]
     reports = {node.name: NodeReport(node.name, node.op_type) for node in chosen}

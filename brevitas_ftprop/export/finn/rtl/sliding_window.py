@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qonnx.core.modelwrapper import ModelWrapper
 
-from .design import Adapter, Design, Target, attribute, stream_design, stream_obstacle
+from .design import Adapter, Design, DeviceTarget, attribute, stream_design, stream_obstacle
 
 if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
@@ -23,7 +23,7 @@ def _obstacle(op: HWCustomOp) -> str | None:
     return stream_obstacle(op)
 
 
-def _design(op: HWCustomOp, model: ModelWrapper, folder: Path, target: Target) -> Design:
+def _design(op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarget) -> Design:
     design = stream_design(op, model, folder, target)
     if not attribute(op, "depthwise"):
         return design

@@ -1,4 +1,4 @@
-"""Small edits of a graph that the passes share."""
+"""Small edits of a graph of QONNX or FINN that passes share."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import onnx
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
-from ...graph_reading import shape_of
-from ...integer_types import integer_type
+from .graph_reading import shape_of
+from .integer_types import integer_type
 
 __all__ = [
+    "GENERAL",
     "add_constant",
     "add_tensor",
     "multi_threshold",
@@ -20,6 +21,8 @@ __all__ = [
     "rewired",
 ]
 
+# Of QONNX's own operators.
+GENERAL = "qonnx.custom_op.general"
 LARGEST = np.finfo(np.float32).max
 
 
@@ -80,7 +83,7 @@ def multi_threshold(
         "MultiThreshold",
         [source, add_constant(model, np.clip(thresholds, -LARGEST, LARGEST).astype(np.float32))],
         [result],
-        domain="qonnx.custom_op.general",
+        domain=GENERAL,
         out_dtype=integer_type(lowest, lowest + steps),
         out_scale=1.0,
         out_bias=float(lowest),
