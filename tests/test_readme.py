@@ -99,6 +99,7 @@ def workplace(tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(str(REPO / folder))
 
 
+# An outcome, not an error, which N818 would have it called.
 class Parsed(Exception):  # noqa: N818
     """The arguments of a script are those that it takes."""
 
