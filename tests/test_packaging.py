@@ -23,7 +23,8 @@ PACKAGE = REPO / "brevitas_ftprop"
 
 # From the ground up; a layer may import the layers before its own, never one beside it.
 LAYERS = (
-    {"rules", "provenance"},
+    {"specs", "provenance"},
+    {"rules"},
     {"targets"},
     {"kernels"},
     {"dissolved"},
@@ -31,9 +32,9 @@ LAYERS = (
     {"ops"},
     {"memo"},
     {"core", "traced_quant_tensor"},
-    {"levels"},
+    {"levels", "units"},
     {"proxy"},
-    {"handlers", "quant"},
+    {"handlers", "quant", "search"},
     {"convert", "export", "monitor", "models"},
     {"cli"},
 )

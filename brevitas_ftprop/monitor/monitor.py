@@ -10,9 +10,9 @@ from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import Tensor, nn
 
 from ..levels import remaining_delay, tensor_quant_of
+from ..units import reason_not_to_watch
 from . import statistics
 from .evaluation import evaluating
-from .units import reason_not_to_watch
 from .watch import Watch
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor
 
 from ..levels import remaining_delay, tensor_quant_of
-from .units import Units, units_of
+from ..units import Units, activation_before, units_of
 
 __all__ = ["Watch", "WatchedCall"]
 
@@ -22,11 +22,9 @@ class WatchedCall:
     """
 
     def __init__(self, proxy: Any, sample: "Sample", x: Tensor, output: IntQuantTensor):
-        fused = getattr(proxy, "fused_activation_quant_proxy", None)
         self.size = x.numel()
         self.grad: Tensor | None = None
-        act = getattr(fused, "activation_impl", None)
-        self._act = None if isinstance(act, torch.nn.Identity) else act
+        self._act = activation_before(proxy)
         self._quant = tensor_quant_of(proxy)
         self._sample = sample
         self._x = sample(x)

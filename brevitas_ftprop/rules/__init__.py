@@ -1,12 +1,13 @@
 """Target rules: what a unit's loss is as a function of its margin, and the registry of rules."""
 
+from ..specs import bounded, positive
 from .hinge import Hinge, TruncatedHinge
 from .log_hinge import LogHinge, TruncatedLogHinge
 from .logistic import Logistic, LogSigmoid, TruncatedLogistic
 from .perceptron import Perceptron, TruncatedPerceptron
 from .piecewise_linear import ApproxSign, Ramp
 from .registry import RULES, get_rule, register
-from .rule import Rule, bounded, positive
+from .rule import Rule
 from .saturate import saturate
 from .scheduled import Ede, Reste
 from .sigmoidal import LecunTanh, Sigmoid, SoftHinge, SwishSign

@@ -4,9 +4,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..specs import positive
 from .indicator import at_most, between
 from .registry import register
-from .rule import Aliases, Rule, positive
+from .rule import Aliases, Rule
 
 
 @register

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ..specs import positive
 from .indicator import at_least
 from .registry import register
-from .rule import Aliases, Rule, positive
+from .rule import Aliases, Rule
 from .saturate import saturate
 
 

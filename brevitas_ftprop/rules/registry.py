@@ -2,20 +2,19 @@
 
 import keyword
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import TypeVar
 
 import torch
 
+from ..specs import made, parse_spec
 from .rule import Rule
 
 RULES: dict[str, type[Rule]] = {}
 # Rules are immutable, and each forward and backward pass asks for one by its spec.
 _FOUND: dict[str, Rule] = {}
 
-_SPEC = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 RuleType = TypeVar("RuleType", bound=type[Rule])
@@ -86,7 +85,7 @@ def get_rule(spec: str | Rule, **params: float) -> Rule:
         rule = type(spec)
         given = {parameter.name: getattr(spec, parameter.name) for parameter in fields(spec)}
     elif isinstance(spec, str):
-        name, written = _parse(spec)
+        name, written = parse_spec(spec, "rule")
         rule, given = _find(name)
         twice = sorted(written.keys() & params.keys())
         if twice:
@@ -95,34 +94,10 @@ def get_rule(spec: str | Rule, **params: float) -> Rule:
     else:
         raise TypeError(f"a rule is a name such as 'hinge' or a Rule instance, not {spec!r}")
     given |= params
-    known = [parameter.name for parameter in fields(rule)]
-    for parameter in given:
-        if parameter not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise ValueError(f"{rule.name} has no parameter {parameter!r}; {takes}")
-    made = rule(**given)
+    found = made(rule, given)
     if isinstance(spec, str) and not params:
-        _FOUND[spec] = made
-    return made
-
-
-def _parse(spec: str) -> tuple[str, dict[str, float]]:
-    match = _SPEC.fullmatch(spec)
-    if match is None:
-        raise ValueError(f"cannot read the rule {spec!r}; write 'name' or 'name(param=value)'")
-    name, arguments = match.groups()
-    params: dict[str, float] = {}
-    for argument in (arguments or "").split(",") if (arguments or "").strip() else ():
-        key, _, value = (part.strip() for part in argument.partition("="))
-        if key in params:
-            raise ValueError(f"{spec!r} sets {key} twice")
-        try:
-            params[key] = float(value)
-        except ValueError:
-            raise ValueError(
-                f"cannot read {argument.strip()!r} in the rule {spec!r}; write param=number"
-            ) from None
-    return name, params
+        _FOUND[spec] = found
+    return found
 
 
 def _find(name: str) -> tuple[type[Rule], dict[str, float]]:

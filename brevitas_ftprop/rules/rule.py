@@ -1,52 +1,16 @@
 """The target rule: a layer loss as a function of the margin, and its slope."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from numbers import Real
-from typing import Any, ClassVar, TypeAlias, dataclass_transform
+from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor
 
+from ..specs import Specified
+
 Aliases: TypeAlias = Mapping[str, Mapping[str, float]]
 
-# Narrow enough that float16 holds each parameter, its reciprocal and the product of any two.
-SMALLEST, LARGEST = 0.01, 100.0
 
-
-def positive(*, default: float) -> float:
-    """Declare a rule's parameter that must lie in [0.01, 100].
-
-    >>> class Steep(Rule):
-    ...     name = "steep"
-    ...     factor: float = positive(default=3.0)
-    >>> Steep(factor=-1)
-    Traceback (most recent call last):
-        ...
-    ValueError: steep: factor must lie in [0.01, 100.0], not -1.0
-    """
-    return bounded(SMALLEST, LARGEST, default=default)
-
-
-def bounded(low: float, high: float, *, default: float) -> float:
-    """Declare a rule's parameter that must lie in [low, high].
-
-    >>> class Leaky(Rule):
-    ...     name = "leaky"
-    ...     leak: float = bounded(0.0, 1.0, default=0.1)
-    >>> Leaky(leak=2)
-    Traceback (most recent call last):
-        ...
-    ValueError: leaky: leak must lie in [0.0, 1.0], not 2.0
-    """
-    return field(default=default, metadata={"range": (low, high)})
-
-
-@dataclass_transform(
-    kw_only_default=True, frozen_default=True, field_specifiers=(positive, bounded)
-)
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Rule:
+class Rule(Specified):
     """A loss ``l(m)`` on the margin ``m = t·z`` of a unit, and its slope ``s(m) = -l'(m)``.
 
     A subclass is a rule of its own: it sets ``name`` and defines :meth:`slope`, and where it can
@@ -106,21 +70,6 @@ class Rule:
             cls.slope_range, cls.two_valued = None, False
             if "clamp_width" not in vars(cls):
                 cls.clamp_width = None
-        dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
-
-    def __post_init__(self) -> None:
-        for parameter in fields(self):
-            value = getattr(self, parameter.name)
-            what = f"{self.name}: {parameter.name}"
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise TypeError(f"{what} must be a number, not {value!r}")
-            value = float(value)
-            if not math.isfinite(value):
-                raise ValueError(f"{what} must be finite, not {value}")
-            low, high = parameter.metadata.get("range", (-math.inf, math.inf))
-            if not low <= value <= high:
-                raise ValueError(f"{what} must lie in [{low}, {high}], not {value}")
-            object.__setattr__(self, parameter.name, value)
 
     def loss(self, m: Tensor) -> Tensor:
         """Layer loss at margin ``m``; differentiable, and the slope is minus its derivative.
@@ -146,30 +95,6 @@ class Rule:
     def has_loss(self) -> bool:
         """Whether the rule defines a loss."""
         return type(self).loss is not Rule.loss
-
-    @property
-    def spec(self) -> str:
-        """Canonical string that :func:`~brevitas_ftprop.rules.get_rule` turns into this rule.
-
-        Parameters that have their default value are left out.
-        """
-        changed = [
-            f"{parameter.name}={getattr(self, parameter.name)!r}"
-            for parameter in fields(self)
-            if getattr(self, parameter.name) != parameter.default
-        ]
-        return f"{self.name}({', '.join(changed)})" if changed else self.name
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Rule):
-            return NotImplemented
-        return type(self) is type(other) and self.spec == other.spec
-
-    def __hash__(self) -> int:
-        return hash(self.spec)
-
-    def __str__(self) -> str:
-        return self.spec
 
     def __repr__(self) -> str:
         return f"get_rule({self.spec!r})"

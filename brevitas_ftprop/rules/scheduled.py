@@ -10,8 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..specs import bounded, positive
 from .registry import register
-from .rule import Rule, bounded, positive
+from .rule import Rule
 from .sigmoidal import sigmoid_derivative
 
 # Where ReSTE's power is cut off: below INNER its slope would grow without bound.

@@ -5,8 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..specs import positive
 from .registry import register
-from .rule import Aliases, Rule, positive
+from .rule import Aliases, Rule
 from .saturate import saturate
 
 # Smallest slope of SwishSign in units of β, at β·m = ±3.436; found by evaluating it in float64.

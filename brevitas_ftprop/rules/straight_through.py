@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..specs import positive
 from .registry import register
-from .rule import Aliases, Rule, positive
+from .rule import Aliases, Rule
 
 
 @register

@@ -1,5 +1,23 @@
-"""Which target a unit gets and how much its loss counts, chosen from the incoming gradient."""
+"""Which target each unit gets and how much its loss counts."""
 
+from .gradient_sign import GradientSign, Uniform
+from .local_search import LocalSearch
+from .setter import Above, Targets, TargetSetter
+from .setters import SETTERS, get_setter, register_setter
 from .sign import WEIGHTINGS, check_weighting, sign_target, weighted_sign
 
-__all__ = ["WEIGHTINGS", "check_weighting", "sign_target", "weighted_sign"]
+__all__ = [
+    "SETTERS",
+    "WEIGHTINGS",
+    "Above",
+    "GradientSign",
+    "LocalSearch",
+    "TargetSetter",
+    "Targets",
+    "Uniform",
+    "check_weighting",
+    "get_setter",
+    "register_setter",
+    "sign_target",
+    "weighted_sign",
+]

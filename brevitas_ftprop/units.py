@@ -14,11 +14,12 @@ from brevitas.core.function_wrapper import TensorClamp
 from brevitas.core.quant import TernaryQuant
 from torch import Tensor
 
-from ..core import is_integer_quantizer, rule_holder, step_of
-from ..kernels import Asked, Integers, Needs, Operands, PaperStaircase, Step, Ternary, backward
-from ..rules import Rule, get_rule
+from .core import is_integer_quantizer, rule_holder, step_of
+from .kernels import Asked, Integers, Needs, Operands, PaperStaircase, Step, Ternary, backward
+from .rules import Rule, get_rule
+from .targets import sign_target, weighted_sign
 
-__all__ = ["Units", "reason_not_to_watch", "units_of"]
+__all__ = ["Units", "activation_before", "reason_not_to_watch", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,28 @@ class Units:
                 total += target * (self.rule.loss(zero) - self.rule.loss(target * z))
         return total * self.gain
 
+    def layer_loss(self, grad: Tensor) -> Tensor:
+        """Loss of each unit, w·(ℓ(t·z) − ℓ(0)) for sign, that falls where :meth:`passed` leads.
+
+        Its derivative by the input, where the target stays, is what the rule passes of ``grad``,
+        which says target and weight in one (``-w·t``). Convex in the pre-activation for convex ℓ.
+
+        Args:
+            grad: gradient of the output, or what stands for it; of the shape of the input.
+
+        >>> from brevitas_ftprop.kernels import Sign
+        >>> z, scale = torch.tensor([0.5]), torch.tensor(1.0)
+        >>> units = Units(Sign(), z, Operands(scale), get_rule("hinge"), "grad")
+        >>> units.layer_loss(torch.tensor([-3.0])), units.layer_loss(torch.tensor([3.0]))
+        (tensor([-1.5000]), tensor([1.5000]))
+        """
+        grad = weighted_sign(grad, self.weighting, grad.shape[0] if grad.dim() else 1)
+        level = (
+            1 / self.step.steps if isinstance(self.step, PaperStaircase) else self.operands.scale
+        )
+        passed = grad * self.step.gain(self.operands) * level
+        return passed * self.estimated_level(sign_target(grad))
+
     def _steps(self) -> Iterator[Tensor]:
         if self.step.form == "single":
             yield self.z
@@ -96,6 +119,18 @@ class _OutsideTheDeadZone(Rule):
 
     def slope(self, m: Tensor) -> Tensor:
         return (m.abs() > 1 / 3).to(m.dtype)
+
+
+def activation_before(proxy: Any) -> torch.nn.Module | None:
+    """The activation function in a quantizer's own layer, such as a ReLU; None without one.
+
+    >>> from brevitas.nn import QuantReLU
+    >>> activation_before(QuantReLU().act_quant)
+    ReLU()
+    """
+    fused = getattr(proxy, "fused_activation_quant_proxy", None)
+    act = getattr(fused, "activation_impl", None)
+    return None if isinstance(act, torch.nn.Identity) else act
 
 
 def reason_not_to_watch(quant: Any) -> str | None:

@@ -1,0 +1,135 @@
+"""The layer above a quantizer: from its output to the next quantizers, or to the loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .recording import Node, NotRepeatableError, Recording, Value
+from .replay import run, run_by_row, why_not_again
+from .unit_call import UnitCall
+
+__all__ = ["LayerAbove"]
+
+
+class LayerAbove:
+    """What a quantizer's output does to the layer losses above it, for any values of that output.
+
+    The loss above is ``L(h) = Σ_j ℓ_j(z_j(h))`` over all units of the next quantizers, with targets
+    and weights that these have been given in this backward pass, and the training's own loss where
+    ``h`` reaches it without meeting a quantizer. Weights, statistics of batch norms, dropout masks
+    and what comes by other ways (the other branch of a residual block) are as they were in the
+    forward pass; nothing of the model is called or changed.
+
+    Args:
+        call: the quantizer's call, in the backward pass, when its gradient has come.
+
+    Raises:
+        NotRepeatableError: if nothing is known of what the output does, or it does something that
+            cannot be computed again; the sentence says what.
+    """
+
+    def __init__(self, call: UnitCall):
+        self.source = call.value
+        nodes = Recording.after(call.value)
+        reached = [call.value]
+        for node in nodes:
+            reached += [output for output in node.outputs if output is not None]
+        self.readers: list[tuple[UnitCall, Value]] = [
+            (reader, value) for value in reached for reader in value.readers
+        ]
+        self._losses = [value for value in reached if value.is_scalar and not value.consumers]
+        if not self.readers and not self._losses:
+            raise NotRepeatableError("neither a quantizer nor a loss was seen behind it")
+        self.nodes = _leading_to({id(value) for _, value in self.readers}, self._losses, nodes)
+        for node in self.nodes:
+            reason = why_not_again(node)
+            if reason is not None:
+                raise NotRepeatableError(reason)
+
+    def losses(self, h: Tensor) -> Tensor:
+        """Loss above of each row for another output.
+
+        Args:
+            h: of the output's shape, the batch in front.
+
+        Returns:
+            Shape (N,). A constant of the loss, which does not depend on ``h``, may be missing.
+        """
+        values, rows = {id(self.source): h}, h.shape[0]
+        total = h.new_zeros(rows, dtype=torch.promote_types(h.dtype, torch.float32))
+        with _computing(h):
+            for node in self.nodes:
+                by_row = node.outputs[0] is not None and node.outputs[0].is_scalar
+                results = run_by_row(node, values, rows) if by_row else run(node, values)
+                _keep(node, results, values)
+            for call, value in self.readers:
+                x = values[id(value)]
+                if x.shape[:1] != (rows,):
+                    raise NotRepeatableError(
+                        "rows of the batch are mixed before the next quantizer"
+                    )
+                total = total + call.losses(x).flatten(1).sum(1)
+            for value in self._losses:
+                total = total + values[id(value)]
+        return total
+
+    def gradient(self, h: Tensor) -> Tensor:
+        """Gradient of the loss above, as autograd computes it of what was recorded.
+
+        Unlike in :meth:`losses`, batch norms take the statistics of ``h``, as in training.
+        """
+        h = h.detach().requires_grad_()
+        values = {id(self.source): h}
+        with torch.enable_grad(), _computing(h):
+            for node in self.nodes:
+                _keep(node, run(node, values, live=True), values)
+            totals = [call.losses(values[id(value)]).sum() for call, value in self.readers]
+            totals += [values[id(value)] for value in self._losses]
+            total = torch.stack([each.double() for each in totals]).sum()
+        (gradient,) = torch.autograd.grad(total, h, materialize_grads=True)
+        return gradient
+
+    def reason_against(self, h: Tensor, grad: Tensor) -> str | None:
+        """Why it does not explain the gradient that came, row by row; None if it does."""
+        try:
+            error = (self.gradient(h) - grad).float().norm()
+            narrow = any(torch.finfo(each).bits < 32 for each in self._dtypes() | {h.dtype})
+            if not error <= (5e-2 if narrow else 1e-3) * grad.float().norm():
+                return (
+                    "its gradient is not that of what was recorded behind it (a function of one's "
+                    "own, a compiled layer, or more than one loss)"
+                )
+            before, other = self.losses(h), h.clone()
+        except NotRepeatableError as reason:
+            return str(reason)
+        other[:1] = -other[:1]
+        if not torch.allclose(self.losses(other)[1:], before[1:], rtol=1e-3, atol=1e-6):
+            return "rows of the batch depend on one another"
+        return None
+
+    def _dtypes(self) -> set[torch.dtype]:
+        """Dtypes that the layer computes in, other than that of the output."""
+        given = (node.kwargs.get("dtype") for node in self.nodes)
+        return {each for each in given if each is not None and each.is_floating_point}
+
+
+def _leading_to(read: set[int], losses: list[Value], nodes: list[Node]) -> list[Node]:
+    """The operators without which the values would not be there, in their order."""
+    wanted, leading = read | {id(value) for value in losses}, []
+    for node in reversed(nodes):
+        if any(id(output) in wanted for output in node.outputs if output is not None):
+            leading.append(node)
+            wanted |= {ref.value for ref in node.refs if ref.value is not None}
+    return leading[::-1]
+
+
+def _keep(node: Node, results: list, values: dict[int, Tensor]) -> None:
+    for output, result in zip(node.outputs, results, strict=True):
+        if output is not None:
+            values[id(output)] = result
+
+
+def _computing(h: Tensor) -> torch.autocast:
+    # Casts of a forward pass under autocast are recorded.
+    return torch.autocast(h.device.type, enabled=False)

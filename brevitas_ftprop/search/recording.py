@@ -1,0 +1,223 @@
+"""What a forward pass computes of quantizers' outputs, recorded so that it can be computed again.
+
+A recording is made of torch's own operators as they run, below autograd and autocast, so that it
+needs no tracing of Python and holds for control flow, functions and quantized tensors alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+__all__ = ["Node", "NotRepeatableError", "Recording", "Ref", "Value", "in_backward"]
+
+# What is cut off from the gradient, though it has the same values.
+CUTS = {torch.ops.aten.detach.default}
+
+
+class NotRepeatableError(ValueError):
+    """What was recorded cannot be computed again for other values; the sentence says why."""
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor that depends on a quantizer's output.
+
+    Attributes:
+        is_scalar: whether it has no dimensions, as a loss.
+        consumers: the operators that read it, in their order.
+        readers: the calls of quantizers that it is the input of.
+    """
+
+    is_scalar: bool
+    consumers: list[Node] = field(default_factory=list)
+    readers: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Ref:
+    """A tensor that an operator reads.
+
+    Attributes:
+        value: what the recording knows of it; None for one that depends on no quantizer. Held by
+            its identity alone, or a recording would hold itself.
+        data: the tensor, detached; None where it is the only recorded one that the operator reads,
+            and so is always computed again.
+        version: of the tensor when it was read.
+    """
+
+    value: int | None
+    data: Tensor | None
+    version: int = 0
+
+    def held(self) -> Tensor:
+        """The tensor as it was when it was read.
+
+        Raises:
+            NotRepeatableError: if it has been overwritten since.
+        """
+        assert self.data is not None
+        if self.data._version != self.version:
+            raise NotRepeatableError("a tensor between the layers is overwritten in place")
+        return self.data
+
+
+@dataclass(eq=False)
+class Node:
+    """An operator that ran, what it read and what came of it.
+
+    Attributes:
+        order: its place among all that ran.
+        func: the operator, an overload of ``torch.ops``.
+        args, kwargs: with a :class:`Ref` for each tensor.
+        written: positions of the arguments that it changes in place; they are then its outputs.
+        outputs: a value for each, None for what is not differentiable.
+        extras: detached further results: a batch norm's statistics, indices, masks.
+    """
+
+    order: int
+    func: Any
+    args: tuple
+    kwargs: dict[str, Any]
+    written: tuple[int, ...]
+    outputs: list[Value | None]
+    extras: tuple[Any, ...]
+
+    @property
+    def refs(self) -> list[Ref]:
+        """What it reads."""
+        return [each for each in tree_leaves((self.args, self.kwargs)) if isinstance(each, Ref)]
+
+    def argument(self, name: str) -> Any:
+        """An argument by its name in the operator's schema; None where it is left out."""
+        for position, argument in enumerate(self.func._schema.arguments):
+            if argument.name == name:
+                given = self.args[position] if position < len(self.args) else None
+                return self.kwargs.get(name, given)
+        return None
+
+
+class Recording(TorchDispatchMode):
+    """Records the operators that run on values of quantizers, where autograd records them too.
+
+    Between :meth:`hide` and :meth:`show` nothing is recorded: that is the inside of a quantizer.
+    What runs in a backward pass is no part of a forward pass, though a checkpoint computes it.
+
+    >>> h = torch.tensor([1.0, -1.0], requires_grad=True)
+    >>> with Recording() as recording:
+    ...     value = recording.add(h)
+    ...     loss = (2 * h).sum()
+    >>> [node.func.__name__ for node in recording.after(value)]
+    ['mul.Tensor', 'sum.default']
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values = WeakTensorKeyDictionary()
+        self._hidden = self._count = 0
+
+    def add(self, tensor: Tensor) -> Value:
+        """Record what is computed of a tensor from now on."""
+        value = Value(tensor.dim() == 0)
+        self._values[tensor] = value
+        return value
+
+    def of(self, tensor: Tensor) -> Value | None:
+        """The value that a tensor holds, None for one that depends on no quantizer."""
+        return self._values.get(tensor)
+
+    def hide(self) -> None:
+        self._hidden += 1
+
+    def show(self) -> None:
+        self._hidden -= 1
+
+    @staticmethod
+    def after(value: Value) -> list[Node]:
+        """All operators that a value reaches, in the order in which they ran."""
+        found: dict[int, Node] = {}
+        pending = [value]
+        while pending:
+            for node in pending.pop().consumers:
+                if node.order not in found:
+                    found[node.order] = node
+                    pending += [output for output in node.outputs if output is not None]
+        return [found[order] for order in sorted(found)]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self._hidden or not self._values or not torch.is_grad_enabled() or in_backward():
+            return func(*args, **kwargs)
+        read = {
+            id(each): value
+            for each in tree_leaves((args, kwargs))
+            if isinstance(each, Tensor) and (value := self._values.get(each)) is not None
+        }
+        if not read or func in CUTS or reads_no_values(func):
+            return func(*args, **kwargs)
+        written = _written_positions(func, args)
+
+        def reference(each: Any) -> Any:
+            if not isinstance(each, Tensor):
+                return each
+            value = read.get(id(each))
+            if value is not None and len(read) == 1:
+                return Ref(id(value), None)
+            data = each.detach()
+            # What the operator writes to would be lost.
+            data = data.clone() if written else data
+            return Ref(None if value is None else id(value), data, data._version)
+
+        recorded = tree_map(reference, (args, kwargs))
+        result = func(*args, **kwargs)
+        self._record(func, recorded, read, [args[each] for each in written], written, result)
+        return result
+
+    def _record(self, func, recorded, read, changed, written, result) -> None:
+        # Of a tuple, such as a batch norm's, only the first is the operator's value.
+        first = changed or (result if isinstance(result, list) else [_first(result)])
+        outputs = [
+            self.add(each) if isinstance(each, Tensor) and each.is_floating_point() else None
+            for each in first
+        ]
+        if any(outputs):
+            extras = result[1:] if isinstance(result, tuple) else ()
+            kept = tuple(each.detach() if isinstance(each, Tensor) else each for each in extras)
+            self._count += 1
+            args, kwargs = recorded
+            node = Node(self._count, func, args, kwargs, written, outputs, kept)
+            for value in {id(value): value for value in read.values()}.values():
+                value.consumers.append(node)
+
+
+def in_backward() -> bool:
+    """Whether autograd's engine is what runs this."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def reads_no_values(func: Any) -> bool:
+    """Whether an operator looks at its tensors' shapes only.
+
+    >>> reads_no_values(torch.ops.aten.zeros_like.default)
+    True
+    """
+    name = func._schema.name.rpartition("::")[2]
+    return name.endswith("_like") or name.startswith("new_")
+
+
+def _first(result: Any) -> Any:
+    return result[0] if isinstance(result, tuple) and result else result
+
+
+def _written_positions(func: Any, args: tuple) -> tuple[int, ...]:
+    return tuple(
+        position
+        for position, argument in enumerate(func._schema.arguments[: len(args)])
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )

@@ -1,0 +1,185 @@
+"""Computing recorded operators again, for other values of a quantizer's output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._pytree import tree_map
+
+from .recording import Node, NotRepeatableError, Ref
+
+__all__ = ["BATCH_NORMS", "DROPOUTS", "batch_norm_affine", "run", "run_by_row", "why_not_again"]
+
+aten = torch.ops.aten
+BATCH_NORMS = {
+    getattr(aten, name)
+    for name in (
+        "native_batch_norm",
+        "_native_batch_norm_legit",
+        "_batch_norm_with_update",
+        "cudnn_batch_norm",
+        "miopen_batch_norm",
+    )
+    if hasattr(aten, name)
+}
+DROPOUTS = {aten.native_dropout}
+# What is linear in a loss, so that it can be computed of each row's share.
+LINEAR = {
+    aten.mul,
+    aten.div,
+    aten.neg,
+    aten.add,
+    aten.sub,
+    aten._to_copy,
+    aten.alias,
+    aten.clone,
+}
+SUMS = {aten.sum, aten.mean}
+# Of a loss, as torch numbers them.
+NONE, MEAN = 0, 1
+
+
+def why_not_again(node: Node) -> str | None:
+    """Why an operator does not give again what it gave, None if it does."""
+    packet = node.func.overloadpacket
+    if packet not in DROPOUTS and torch.Tag.nondeterministic_seeded in node.func.tags:
+        return f"{packet} draws random numbers"
+    return None
+
+
+def run(node: Node, values: dict[int, Tensor], *, live: bool = False) -> list[Any]:
+    """What an operator gives for other values.
+
+    Batch statistics and dropout masks are those of the recorded pass, so that a row of a batch
+    depends on itself alone.
+
+    Args:
+        node: what is computed again.
+        values: of what it reads, by identity; the rest is as it was.
+        live: whether batch statistics are those of the values, as autograd has it.
+
+    Returns:
+        A tensor for each of the node's outputs.
+
+    Raises:
+        NotRepeatableError: if a tensor that it read has been overwritten in place.
+    """
+    packet = node.func.overloadpacket
+    if packet in BATCH_NORMS:
+        return [_batch_norm(node, values, live=live)]
+    if packet in DROPOUTS:
+        mask, share = node.extras[0], node.argument("p")
+        return [_filled(node.argument("input"), values) * mask / (1 - share)]
+    args, kwargs = tree_map(lambda each: _filled(each, values), (node.args, node.kwargs))
+    if node.written:
+        args = [each.clone() if at in node.written else each for at, each in enumerate(args)]
+        node.func(*args, **kwargs)
+        return [args[position] for position in node.written]
+    result = node.func(*args, **kwargs)
+    return list(result) if isinstance(result, list) else [_first(result)]
+
+
+def run_by_row(node: Node, values: dict[int, Tensor], rows: int) -> list[Any]:
+    """Each row's share of a scalar, whose sum over the rows the operator gives.
+
+    Args:
+        node: one with a scalar result; scalars that it reads stand in ``values`` as shares too.
+        values: of what it reads, by identity.
+        rows: length of the batch.
+
+    Returns:
+        One tensor of shape (rows,).
+
+    Raises:
+        NotRepeatableError: for an operator that is not known to be a sum over rows.
+    """
+    packet = node.func.overloadpacket
+    names = [argument.name for argument in node.func._schema.arguments]
+    if "reduction" in names:
+        return [_unreduced(node, values, rows)]
+    if packet in SUMS:
+        x = _filled(node.args[0], values)
+        if x.shape[:1] != (rows,):
+            raise NotRepeatableError("the loss is no sum over the batch's rows")
+        total = x.flatten(1).sum(1) if x.dim() > 1 else x
+        return [total / x.numel() if packet is aten.mean else total]
+    if packet not in LINEAR:
+        raise NotRepeatableError(f"the loss passes {packet}, and is no sum over the batch's rows")
+    if packet in (aten.add, aten.sub):
+        # What is no row's own is each row's in equal shares.
+        args = [
+            each.held() / rows if isinstance(each, Ref) and each.value not in values else each
+            for each in node.args
+        ]
+    else:
+        args = node.args
+    args, kwargs = tree_map(lambda each: _filled(each, values), (args, node.kwargs))
+    return [node.func(*args, **kwargs)]
+
+
+def batch_norm_affine(node: Node) -> tuple[Tensor, Tensor]:
+    """Factor and offset of each channel of a recorded batch norm, its statistics held fixed."""
+    weight, bias = (_filled(node.argument(name), {}) for name in ("weight", "bias"))
+    mean, inverse = _statistics(node)
+    factor = inverse if weight is None else inverse * weight
+    offset = -mean * factor
+    return factor, offset if bias is None else offset + bias
+
+
+def _batch_norm(node: Node, values: dict[int, Tensor], *, live: bool) -> Tensor:
+    x = _filled(node.argument("input"), values)
+    if live and _is_training(node):
+        weight, bias = (_filled(node.argument(name), values) for name in ("weight", "bias"))
+        return functional.batch_norm(x, None, None, weight, bias, True, 0.0, _eps(node))
+    shape = (1, -1, *(1,) * (x.dim() - 2))
+    factor, offset = batch_norm_affine(node)
+    return torch.addcmul(offset.view(shape), x, factor.view(shape)).to(x.dtype)
+
+
+def _is_training(node: Node) -> bool:
+    training = node.argument("training")
+    return node.func.overloadpacket is aten._batch_norm_with_update or bool(training)
+
+
+def _statistics(node: Node) -> tuple[Tensor, Tensor]:
+    if _is_training(node):
+        return node.extras[0], node.extras[1]
+    mean, variance = (_filled(node.argument(f"running_{name}"), {}) for name in ("mean", "var"))
+    return mean, torch.rsqrt(variance + _eps(node))
+
+
+def _eps(node: Node) -> float:
+    eps = node.argument("eps")
+    return node.argument("epsilon") if eps is None else eps
+
+
+def _unreduced(node: Node, values: dict[int, Tensor], rows: int) -> Tensor:
+    arguments = node.func._schema.arguments
+    positions = {argument.name: at for at, argument in enumerate(arguments)}
+    given = [node.argument(argument.name) for argument in arguments]
+    reduction, given[positions["reduction"]] = given[positions["reduction"]], NONE
+    # Left out at the end, they have defaults that are not None.
+    given = given[: max(len(node.args), positions["reduction"] + 1)]
+    each = _first(node.func(*tree_map(lambda each: _filled(each, values), tuple(given))))
+    if each.shape[:1] != (rows,):
+        raise NotRepeatableError("the loss is no sum over the batch's rows")
+    total = each.flatten(1).sum(1) if each.dim() > 1 else each
+    # Left out, it is the mean.
+    if reduction in (None, MEAN):
+        # Cross-entropy divides by the weights of its classes.
+        total = total / (node.extras[0] if node.extras else each.numel())
+    return total
+
+
+def _filled(each: Any, values: dict[int, Tensor]) -> Any:
+    if not isinstance(each, Ref):
+        return each
+    value = None if each.value is None else values.get(each.value)
+    return each.held() if value is None else value
+
+
+def _first(result: Any) -> Any:
+    return result[0] if isinstance(result, tuple) else result

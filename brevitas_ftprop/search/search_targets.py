@@ -1,0 +1,267 @@
+"""Searching for targets in ordinary training: around the usual forward and backward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from brevitas.proxy import ActQuantProxyFromInjector
+from brevitas.quant_tensor import IntQuantTensor
+from torch import Generator, Tensor, nn
+
+from ..core import step_of
+from ..kernels import Sign
+from ..levels import remaining_delay, tensor_quant_of
+from ..targets import Targets, TargetSetter, get_setter, sign_target
+from ..units import reason_not_to_watch
+from .layer_above import LayerAbove
+from .recording import NotRepeatableError, Recording, in_backward
+from .unit_call import UnitCall
+
+__all__ = ["TargetSearch", "search_targets"]
+
+
+def search_targets(
+    model: nn.Module,
+    setter: str | TargetSetter,
+    *,
+    every: int = 1,
+    where: Callable[[str, nn.Module], bool] | None = None,
+    seed: int = 0,
+) -> TargetSearch:
+    """Let a target setter choose the targets of a model's sign units in the passes that follow.
+
+    In each backward pass, from the top down, the setter is asked for targets t and weights w of a
+    layer as soon as the gradient g of its output is there, and the quantizer's rule follows −w·t in
+    place of g. Outputs, statistics and random numbers of the training stay what they are.
+
+    Quantizers of more than two levels, and layers of which the layer above cannot be computed
+    again, keep −sign(g) and |g|; ``left`` says which and why.
+
+    Args:
+        model: any model with Brevitas quantizers, not compiled.
+        setter: spec of a registered target setter, or one.
+        every: search in each ``every``-th forward pass with gradients, from the first on.
+        where: keeps the quantizers for whose proxies it is true, given name and proxy.
+        seed: of the setter's random numbers, which are the search's own.
+
+    Returns:
+        A context manager, which has to be entered; see :class:`TargetSearch`.
+
+    Raises:
+        TypeError: if ``model`` is no module.
+        ValueError: for an unknown setter, an ``every`` that is no positive integer, a model without
+            sign quantizers, or one that is searched already.
+
+    >>> from brevitas.nn import QuantIdentity
+    >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst as Sign
+    >>> act, top = QuantIdentity(act_quant=Sign), nn.Linear(2, 1, bias=False)
+    >>> x = torch.tensor([[0.5, -0.5]], requires_grad=True)
+    >>> with search_targets(act, "local_search(candidates=8)") as search:
+    ...     top(act(x)).square().sum().backward()
+    >>> search.left
+    {}
+    """
+    return TargetSearch(model, setter, every=every, where=where, seed=seed)
+
+
+class TargetSearch:
+    """A search for targets, between ``with`` and its end.
+
+    Attributes:
+        setter: that chooses the targets.
+        left: quantizers that keep −sign(g) and |g|, with the reason.
+        searched: for each quantizer the number of targets chosen and of those that differ from
+            −sign(g).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        setter: str | TargetSetter,
+        *,
+        every: int = 1,
+        where: Callable[[str, nn.Module], bool] | None = None,
+        seed: int = 0,
+    ):
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"expected a torch.nn.Module with Brevitas layers, not {model!r}")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be a positive integer, not {every!r}")
+        self.setter = get_setter(setter)
+        self.left: dict[str, str] = {}
+        self.searched: dict[str, tuple[int, int]] = {}
+        self._model, self._every = model, every
+        self._seed = seed
+        self._generators: dict[torch.device, Generator] = {}
+        self._proxies = self._known_units()
+        self._handles: list[Any] = []
+        self._served = self._binary(where)
+        # So that the first pass is searched.
+        self._passes = -1
+        self._recording: Recording | None = None
+        # By layer above, why it does not explain its gradient; None where it does.
+        self._checked: dict[tuple, str | None] = {}
+
+    def __enter__(self) -> TargetSearch:
+        if self.setter.is_default:
+            return self
+        for name, proxy in self._proxies.items():
+            if any(isinstance(hook, _Hook) for hook in proxy._forward_hooks.values()):
+                self._detach()
+                raise ValueError(f"{name} is searched already: end that search first")
+            self._attach(name, proxy)
+        self._handles.append(self._model.register_forward_pre_hook(_Hook(self._count_pass)))
+        self._recording = Recording()
+        self._recording.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._recording is not None:
+            self._recording.__exit__(*error)
+            self._recording = None
+        self._detach()
+
+    def _attach(self, name: str, proxy: ActQuantProxyFromInjector) -> None:
+        def enter(proxy: Any, args: tuple) -> None:
+            recording = self._recorded()
+            if recording is not None:
+                recording.hide()
+
+        def leave(proxy: Any, args: tuple, output: Any) -> None:
+            recording = self._recorded()
+            if recording is None:
+                return
+            recording.show()
+            x = getattr(args[0], "value", args[0])
+            if not self._wants(proxy, x, output):
+                return
+            h = output.value
+            call = UnitCall(name, proxy, output, recording.add(h))
+            before = recording.of(x)
+            if before is not None:
+                before.readers.append(call)
+            if name in self._served:
+                detached = h.detach()
+                h.register_hook(lambda grad: self._choose(call, detached, grad))
+            else:
+                h.register_hook(lambda grad: setattr(call, "followed", grad))
+
+        self._handles += [
+            proxy.register_forward_pre_hook(_Hook(enter)),
+            proxy.register_forward_hook(_Hook(leave), always_call=True),
+        ]
+
+    def _count_pass(self, model: nn.Module, args: tuple) -> None:
+        if torch.is_grad_enabled() and not in_backward():
+            self._passes += 1
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _known_units(self) -> dict[str, ActQuantProxyFromInjector]:
+        proxies = {}
+        for name, module in self._model.named_modules():
+            if isinstance(module, ActQuantProxyFromInjector) and module.is_quant_enabled:
+                reason = reason_not_to_watch(tensor_quant_of(module))
+                if reason is None:
+                    proxies[name] = module
+                else:
+                    self.left[name] = reason
+        if not proxies:
+            raise ValueError(
+                f"{type(self._model).__name__} has no activation quantizers whose targets could be "
+                "searched for"
+            )
+        return proxies
+
+    def _binary(self, where: Callable[[str, nn.Module], bool] | None) -> set[str]:
+        served = set()
+        for name, proxy in self._proxies.items():
+            if step_of(tensor_quant_of(proxy)) != Sign():
+                self.left[name] = "it has more than two levels, and targets are −1 and +1"
+            elif where is not None and not where(name, proxy):
+                self.left[name] = "where leaves it out"
+            else:
+                served.add(name)
+        return served
+
+    def _recorded(self) -> Recording | None:
+        """The recording, if what runs now is the forward pass of a step that is searched."""
+        sampled = self._passes % self._every == 0
+        if not sampled or not torch.is_grad_enabled() or in_backward():
+            return None
+        return self._recording
+
+    def _wants(self, proxy: Any, x: Tensor, output: Any) -> bool:
+        # Brevitas asks activations for their scale with a tensor of no dimensions.
+        return (
+            isinstance(output, IntQuantTensor)
+            and output.value.requires_grad
+            and x.dim() > 0
+            and remaining_delay(tensor_quant_of(proxy)) == 0
+        )
+
+    def _choose(self, call: UnitCall, h: Tensor, grad: Tensor) -> Tensor | None:
+        """What a call's rule follows in place of a gradient; None leaves the gradient as it is."""
+        call.followed = grad
+        try:
+            above = self._layer_above(call, h, grad)
+            with torch.no_grad():
+                targets = self.setter.choose(h, grad, above, self._generator(h.device))
+        except NotRepeatableError as reason:
+            self.left[call.name] = str(reason)
+            return None
+        _check_targets(self.setter, targets, grad)
+        call.followed = targets.followed.to(grad.dtype)
+        chosen, differ = self.searched.get(call.name, (0, 0))
+        flipped = int((targets.target != sign_target(grad)).sum())
+        self.searched[call.name] = chosen + grad.numel(), differ + flipped
+        return call.followed
+
+    def _layer_above(self, call: UnitCall, h: Tensor, grad: Tensor) -> LayerAbove:
+        if not bool(grad.isfinite().all()):
+            raise NotRepeatableError("its gradient was not finite")
+        above = LayerAbove(call)
+        # What ran is another layer than before only where forward branches.
+        key = (call.name, h.shape, *(node.func for node in above.nodes))
+        if key not in self._checked:
+            self._checked[key] = above.reason_against(h, grad)
+        reason = self._checked[key]
+        if reason is not None:
+            raise NotRepeatableError(reason)
+        return above
+
+    def _generator(self, device: torch.device) -> Generator:
+        if device not in self._generators:
+            self._generators[device] = Generator(device).manual_seed(self._seed)
+        return self._generators[device]
+
+
+class _Hook:
+    """A forward hook of a search; a copy of the model, or its file, is not searched."""
+
+    def __init__(self, call: Callable[..., None]):
+        self._call = call
+
+    def __call__(self, module: Any, *given: Any) -> None:
+        # A compiler leaves it alone.
+        torch.compiler.disable(self._call)(module, *given)
+
+    def __reduce__(self) -> tuple:
+        return _Hook, (_nothing,)
+
+
+def _nothing(*args: Any) -> None:
+    return None
+
+
+def _check_targets(setter: TargetSetter, targets: Targets, grad: Tensor) -> None:
+    for name, each in targets._asdict().items():
+        if not isinstance(each, Tensor) or each.shape != grad.shape:
+            raise ValueError(f"{setter} must give a {name} of shape {tuple(grad.shape)}")
+    if not bool(targets.weight.isfinite().all()):
+        raise ValueError(f"{setter} gave weights that are not finite")
