@@ -18,8 +18,8 @@ class LayerAbove:
     The loss above is ``L(h) = Σ_j ℓ_j(z_j(h))`` over all units of the next quantizers, with targets
     and weights that these have been given in this backward pass, and the training's own loss where
     ``h`` reaches it without meeting a quantizer. Weights, statistics of batch norms, dropout masks
-    and what comes by other ways (the other branch of a residual block, a mean over the batch) are as
-    they were in the forward pass; nothing of the model is called or changed.
+    and what comes by other ways (the other branch of a residual block, a mean over the batch) are
+    as they were in the forward pass; nothing of the model is called or changed.
 
     Args:
         call: the quantizer's call, in the backward pass, when its gradient has come.
@@ -88,6 +88,9 @@ class LayerAbove:
             totals = [_passed(call, value, values[id(value)]) for call, value in self.readers]
             totals += [values[id(value)] for value in self._losses]
             total = torch.stack([each.double() for each in totals]).sum()
+        if not total.requires_grad:
+            # What stands between has no gradient.
+            return torch.zeros_like(h)
         (gradient,) = torch.autograd.grad(total, h, materialize_grads=True)
         return gradient
 
