@@ -15,7 +15,7 @@ from ..levels import tensor_quant_of
 from ..units import activation_before, reason_not_to_watch, units_of
 from .recording import Recording
 
-__all__ = ["HeldCall", "HeldInputs"]
+__all__ = ["HeldCall", "HeldInputs", "as_it_was"]
 
 
 class HeldCall:
@@ -96,8 +96,13 @@ class HeldInputs:
             raise ValueError(f"the loss is {float(value)}, not a finite number")
         return value
 
-    def cut(self) -> Tensor:
-        """The loss of a pass in which each layer computes with the inputs held."""
+    @contextmanager
+    def cut(self) -> Iterator[Tensor]:
+        """The loss of a pass in which each layer computes with the inputs held.
+
+        Statistics and counts are as before when the context ends, which a backward pass that needs
+        them must not outlive.
+        """
         pending = iter(self.calls)
 
         def hold(name: str, proxy: Any, args: tuple, output: Any) -> Any:
@@ -111,8 +116,8 @@ class HeldInputs:
             call.x, call.y = getattr(args[0], "value", args[0]), output.value
             return call.held
 
-        with Recording.paused(), _as_it_was(self._model), _seeded(self._random), self._hooked(hold):
-            return self._loss()
+        with Recording.paused(), as_it_was(self._model), _seeded(self._random), self._hooked(hold):
+            yield self._loss()
 
     def differentiate(self, follow: Mapping[HeldCall, Tensor] | None = None) -> None:
         """Add the gradient of every layer's own loss, its inputs held, to the parameters'.
@@ -120,10 +125,10 @@ class HeldInputs:
         Args:
             follow: what calls follow in place of their ``grad``.
         """
-        value = self.cut()
-        calls = {call: call.y for call in self.reached if call.y is not None}
-        grads = [(follow or {}).get(call, call.grad) for call in calls]
-        torch.autograd.backward([value, *calls.values()], [None, *grads])
+        with self.cut() as value:
+            calls = {call: call.y for call in self.reached if call.y is not None}
+            grads = [(follow or {}).get(call, call.grad) for call in calls]
+            torch.autograd.backward([value, *calls.values()], [None, *grads])
 
     @property
     def reached(self) -> list[HeldCall]:
@@ -142,7 +147,7 @@ class HeldInputs:
 
 
 @contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
+def as_it_was(model: nn.Module) -> Iterator[None]:
     """Buffers and counts of a model are afterwards what they were."""
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     counts = [

@@ -82,7 +82,7 @@ def train_layerwise(
 
 def _total(held: HeldInputs, optimizer: torch.optim.Optimizer) -> Tensor:
     optimizer.zero_grad()
-    value = held.cut()
-    total = value + sum(call.loss() for call in held.reached)
-    total.backward()
+    with held.cut() as value:
+        total = value + sum(call.loss() for call in held.reached)
+        total.backward()
     return total.detach()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .held_inputs import HeldCall, HeldInputs
+from .held_inputs import HeldCall, HeldInputs, as_it_was
 from .layer_above import LayerAbove
 
 __all__ = ["Choice", "measured_falls"]
@@ -37,7 +37,8 @@ def measured_falls(
         step: length of the step, relative to each parameter's norm.
     """
     held = HeldInputs(model, loss)
-    with _gradients_set_aside(model):
+    devices = {each.device for each in model.parameters() if each.device.type == "cuda"}
+    with as_it_was(model), torch.random.fork_rng(list(devices)), _gradients_set_aside(model):
         held.keep().backward()
         by_output = {choice.h.data_ptr(): choice for choice in choices}
         calls = {
@@ -62,8 +63,7 @@ def _falls(
 ) -> dict[str, float]:
     model.zero_grad()
     held.differentiate(follow)
-    with _stepped(model, step):
-        held.cut()
+    with _stepped(model, step), held.cut():
         outputs = {call: call.y.detach() for call in calls if call.y is not None}
     falls: dict[str, float] = {}
     with torch.no_grad():
