@@ -103,8 +103,8 @@ class TargetSearch:
         # So that the first pass is searched.
         self._passes = -1
         self._recording: Recording | None = None
-        # By layer above, why it does not explain its gradient; None where it does.
-        self._checked: dict[tuple, str | None] = {}
+        # By layer above, the losses that explain its gradient, or why none does.
+        self._explained: dict[tuple, tuple[int, ...] | str] = {}
 
     def __enter__(self) -> TargetSearch:
         if self.setter.is_default:
@@ -267,11 +267,15 @@ class TargetSearch:
         above = LayerAbove(call)
         # What ran is another layer than before only where forward branches.
         key = (call.name, h.shape, *(node.func for node in above.nodes))
-        if key not in self._checked:
-            self._checked[key] = above.reason_against(h, grad)
-        reason = self._checked[key]
-        if reason is not None:
-            raise NotRepeatableError(reason)
+        if key not in self._explained:
+            try:
+                self._explained[key] = above.explained(h, grad)
+            except NotRepeatableError as reason:
+                self._explained[key] = str(reason)
+        explained = self._explained[key]
+        if isinstance(explained, str):
+            raise NotRepeatableError(explained)
+        above.take_losses(explained)
         return above
 
     def _generator(self, device: torch.device) -> Generator:
