@@ -54,11 +54,13 @@ class Ref:
             its identity alone, or a recording would hold itself.
         data: the tensor, detached; None where it is the only recorded one that the operator reads,
             and so is always computed again.
+        source: weak reference to the tensor itself, which tells whether it is overwritten.
         version: of the tensor when it was read.
     """
 
     value: int | None
     data: Tensor | None
+    source: weakref.ref[Tensor] | None = None
     version: int = 0
 
     def held(self) -> Tensor:
@@ -68,7 +70,8 @@ class Ref:
             NotRepeatableError: if it has been overwritten since.
         """
         assert self.data is not None
-        if self.data._version != self.version:
+        source = None if self.source is None else self.source()
+        if source is not None and source._version != self.version:
             raise NotRepeatableError("a tensor between the layers is overwritten in place")
         return self.data
 
@@ -234,10 +237,13 @@ class Recording(TorchDispatchMode):
             value = read.get(id(each))
             if value is not None and len(read) == 1:
                 return Ref(id(value), None)
-            data = each.detach()
-            # What the operator writes to would be lost.
-            data = data.clone() if written else data
-            return Ref(None if value is None else id(value), data, data._version)
+            key = None if value is None else id(value)
+            if written:
+                # What the operator writes to would be lost.
+                return Ref(key, each.detach().clone())
+            # Not in a graph, a tensor can be held itself, which tells more surely what becomes of it.
+            data = each.detach() if each.requires_grad else each
+            return Ref(key, data, weakref.ref(each), each._version)
 
         recorded = tree_map(reference, (args, kwargs))
         result = func(*args, **kwargs)

@@ -110,14 +110,13 @@ def run_by_row(node: Node, values: dict[int, Tensor], rows: int) -> list[Any]:
         return [total / x.numel() if packet is aten.mean else total]
     if packet not in LINEAR:
         raise NotRepeatableError(f"the loss passes {packet}, and is no sum over the batch's rows")
+    args = node.args
     if packet in (aten.add, aten.sub):
         # What is no row's own is each row's in equal shares.
         args = [
-            each.held() / rows if isinstance(each, Ref) and each.value not in values else each
-            for each in node.args
+            each if isinstance(each, Ref) and each.value in values else _filled(each, {}) / rows
+            for each in args
         ]
-    else:
-        args = node.args
     args, kwargs = tree_map(lambda each: _filled(each, values), (args, node.kwargs))
     return [node.func(*args, **kwargs)]
 

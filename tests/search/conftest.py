@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
-from brevitas_ftprop.targets import SETTERS, TargetSetter, Targets, register_setter
+from brevitas_ftprop.targets import SETTERS, Targets, TargetSetter, register_setter
 
 SIZES = {"convnet4": 16, "alexnet": 64, "resnet18_4w4a": 32}
 MODELS: dict[str, Callable[[], nn.Module]] = {
