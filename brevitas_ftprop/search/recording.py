@@ -124,7 +124,7 @@ class Opaque:
         self._function = function
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._function(x)
+        return self._function(x.detach())
 
     def __str__(self) -> str:
         return f"the function {getattr(self._function, '__name__', self._function)}"
@@ -241,7 +241,7 @@ class Recording(TorchDispatchMode):
             if written:
                 # What the operator writes to would be lost.
                 return Ref(key, each.detach().clone())
-            # Not in a graph, a tensor can be held itself, which tells more surely what becomes of it.
+            # Outside of a graph it can be held itself, which tells more surely what becomes of it.
             data = each.detach() if each.requires_grad else each
             return Ref(key, data, weakref.ref(each), each._version)
 
