@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .loss_curvature import loss_curvature
 from .recording import Node, NotRepeatableError, Recording, Value
 from .replay import run, run_by_row, why_not_again
+from .squared_backward import check_single_ways, squared_backward
 from .unit_call import UnitCall
+from .values import Values
 
 __all__ = ["LayerAbove"]
 
@@ -30,7 +33,7 @@ class LayerAbove:
     """
 
     def __init__(self, call: UnitCall):
-        self.source = call.value
+        self.call, self.source = call, call.value
         nodes = Recording.after(call.value)
         reached = [call.value]
         for node in nodes:
@@ -57,7 +60,7 @@ class LayerAbove:
             Shape (N,). A constant of the loss, which does not depend on ``h``, may be missing.
         """
         values, rows = {id(self.source): h}, h.shape[0]
-        total = h.new_zeros(rows, dtype=torch.promote_types(h.dtype, torch.float32))
+        total = h.new_zeros(rows, dtype=_at_least_float32(h))
         with _computing(h):
             for node in self.nodes:
                 by_row = node.outputs[0] is not None and node.outputs[0].is_scalar
@@ -90,6 +93,35 @@ class LayerAbove:
         (gradient,) = torch.autograd.grad(total, h, materialize_grads=True)
         return gradient
 
+    def curvature(self, h: Tensor) -> Tensor:
+        """``Σ_j L″_j·(∂z_j/∂h_i)²`` of each unit: the second derivative of the loss above by h_i.
+
+        Exact where the layer is linear in ``h``, but for selections such as those of a ReLU or a
+        maximum, which are those made at ``h``. Of the training's own loss, whose rows' logits are
+        not separate, it is ``Σ_jk (∂z_j/∂h_i)·H_jk·(∂z_k/∂h_i)``.
+
+        Raises:
+            NotRepeatableError: for operators that are not linear, and where two ways from a unit
+                meet again before the next quantizer.
+        """
+        values = self._values(h)
+        with _computing(h):
+            squares: dict[int, Tensor] = {}
+            for call, value in self.readers:
+                curvature = call.curvatures(values[id(value)])
+                _add(squares, id(value), curvature.to(_at_least_float32(h)))
+            nodes = _leading_to({id(value) for _, value in self.readers}, [], self.nodes)
+            depends = check_single_ways(nodes, id(self.source))
+            for node in reversed(nodes):
+                above = [squares.pop(id(output), None) for output in node.outputs]
+                if any(each is not None for each in above):
+                    _add(squares, *squared_backward(node, above, depends, values))
+            if self._losses:
+                tail = _leading_to(set(), self._losses, self.nodes)
+                more = loss_curvature(tail, id(self.source), self._losses, h)
+                _add(squares, id(self.source), more)
+        return squares[id(self.source)]
+
     def reason_against(self, h: Tensor, grad: Tensor) -> str | None:
         """Why it does not explain the gradient that came, row by row; None if it does."""
         try:
@@ -108,6 +140,15 @@ class LayerAbove:
             return "rows of the batch depend on one another"
         return None
 
+    def _values(self, h: Tensor) -> Values:
+        known, recorded = {id(self.source): h}, self.call.gave(h)
+        if recorded:
+            for call, value in self.readers:
+                x = call.saw()
+                if x is not None:
+                    known[id(value)] = x
+        return Values(self.nodes, known, is_recorded=recorded)
+
     def _dtypes(self) -> set[torch.dtype]:
         """Dtypes that the layer computes in, other than that of the output."""
         given = (node.kwargs.get("dtype") for node in self.nodes)
@@ -122,6 +163,14 @@ def _leading_to(read: set[int], losses: list[Value], nodes: list[Node]) -> list[
             leading.append(node)
             wanted |= {ref.value for ref in node.refs if ref.value is not None}
     return leading[::-1]
+
+
+def _at_least_float32(h: Tensor) -> torch.dtype:
+    return torch.promote_types(h.dtype, torch.float32)
+
+
+def _add(squares: dict[int, Tensor], key: int, more: Tensor) -> None:
+    squares[key] = squares[key] + more if key in squares else more
 
 
 def _keep(node: Node, results: list, values: dict[int, Tensor]) -> None:

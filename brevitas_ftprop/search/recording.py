@@ -49,11 +49,13 @@ class Ref:
             its identity alone, or a recording would hold itself.
         data: the tensor, detached; None where it is the only recorded one that the operator reads,
             and so is always computed again.
+        shape: of the tensor.
         version: of the tensor when it was read.
     """
 
     value: int | None
     data: Tensor | None
+    shape: torch.Size
     version: int = 0
 
     def held(self) -> Tensor:
@@ -88,6 +90,11 @@ class Node:
     written: tuple[int, ...]
     outputs: list[Value | None]
     extras: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the operator, whether it writes in place or not."""
+        return self.func._schema.name.rpartition("::")[2].rstrip("_")
 
     @property
     def refs(self) -> list[Ref]:
@@ -168,11 +175,11 @@ class Recording(TorchDispatchMode):
                 return each
             value = read.get(id(each))
             if value is not None and len(read) == 1:
-                return Ref(id(value), None)
+                return Ref(id(value), None, each.shape)
             data = each.detach()
             # What the operator writes to would be lost.
             data = data.clone() if written else data
-            return Ref(None if value is None else id(value), data, data._version)
+            return Ref(None if value is None else id(value), data, data.shape, data._version)
 
         recorded = tree_map(reference, (args, kwargs))
         result = func(*args, **kwargs)
