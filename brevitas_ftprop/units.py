@@ -49,12 +49,7 @@ class Units:
         """Pre-activation of the unit that spans the quantizer's whole range; its sign says in which
         half of the range the output is.
         """
-        z = self.step.unit(self.x.detach(), self.operands)
-        if self.x.requires_grad:
-            # Steps compute in place, which autograd cannot follow; what they clip keeps its slope.
-            free = self.step.free_unit(self.x, self.operands)
-            z = z + (free - free.detach())
-        return z
+        return self.step.unit(self.x, self.operands)
 
     @property
     def level(self) -> Tensor:
@@ -146,7 +141,8 @@ class Units:
 
     def _steps(self) -> Iterator[Tensor]:
         if self.step.form == "single":
-            yield self.z
+            # By its formula alone, through which a gradient can go.
+            yield self.step.free_unit(self.x, self.operands)
         else:
             v = self.step.scaled(self.x, self.operands)
             yield from (v - threshold for threshold in self.step.thresholds(self.operands))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -21,8 +23,8 @@ class LayerAbove:
     The loss above is ``L(h) = Σ_j ℓ_j(z_j(h))`` over all units of the next quantizers, with targets
     and weights that these have been given in this backward pass, and the training's own loss where
     ``h`` reaches it without meeting a quantizer. Weights, statistics of batch norms, dropout masks
-    and what comes by other ways (the other branch of a residual block) are as they were in the
-    forward pass; nothing of the model is called or changed.
+    and what comes by other ways (the other branch of a residual block, a mean over the batch) are
+    as they were in the forward pass; nothing of the model is called or changed.
 
     Args:
         call: the quantizer's call, in the backward pass, when its gradient has come.
@@ -41,14 +43,22 @@ class LayerAbove:
         self.readers: list[tuple[UnitCall, Value]] = [
             (reader, value) for value in reached for reader in value.readers
         ]
-        self._losses = [value for value in reached if value.is_scalar and not value.consumers]
-        if not self.readers and not self._losses:
+        scalars = [value for value in reached if value.is_scalar and not value.consumers]
+        # What forward let go of, as a statistic for a buffer, is not what is differentiated.
+        self._scalars = [value for value in scalars if value.tensor() is not None]
+        if not self.readers and not self._scalars:
             raise NotRepeatableError("neither a quantizer nor a loss was seen behind it")
-        self.nodes = _leading_to({id(value) for _, value in self.readers}, self._losses, nodes)
+        self._reached = nodes
+        self.take_losses(range(len(self._scalars)))
         for node in self.nodes:
             reason = why_not_again(node)
             if reason is not None:
                 raise NotRepeatableError(reason)
+
+    def take_losses(self, which: Iterable[int]) -> None:
+        """Count some of the scalars that the output reaches as the loss, by their order."""
+        self._losses = [self._scalars[each] for each in which]
+        self.nodes, self._by_row = _leading_to(self.readers, self._losses, self._reached)
 
     def losses(self, h: Tensor) -> Tensor:
         """Loss above of each row for another output.
@@ -62,16 +72,13 @@ class LayerAbove:
         values, rows = {id(self.source): h}, h.shape[0]
         total = h.new_zeros(rows, dtype=_at_least_float32(h))
         with _computing(h):
-            for node in self.nodes:
-                by_row = node.outputs[0] is not None and node.outputs[0].is_scalar
-                results = run_by_row(node, values, rows) if by_row else run(node, values)
+            for node in self._by_rows():
+                results = run_by_row(node, values, rows) if _is_scalar(node) else run(node, values)
                 _keep(node, results, values)
             for call, value in self.readers:
                 x = values[id(value)]
                 if x.shape[:1] != (rows,):
-                    raise NotRepeatableError(
-                        "rows of the batch are mixed before the next quantizer"
-                    )
+                    raise NotRepeatableError("the batch's rows are mixed before a quantizer")
                 total = total + call.losses(x).flatten(1).sum(1)
             for value in self._losses:
                 total = total + values[id(value)]
@@ -87,9 +94,12 @@ class LayerAbove:
         with torch.enable_grad(), _computing(h):
             for node in self.nodes:
                 _keep(node, run(node, values, live=True), values)
-            totals = [call.losses(values[id(value)]).sum() for call, value in self.readers]
+            totals = [_passed(call, value, values[id(value)]) for call, value in self.readers]
             totals += [values[id(value)] for value in self._losses]
             total = torch.stack([each.double() for each in totals]).sum()
+        if not total.requires_grad:
+            # What stands between has no gradient.
+            return torch.zeros_like(h)
         (gradient,) = torch.autograd.grad(total, h, materialize_grads=True)
         return gradient
 
@@ -110,35 +120,44 @@ class LayerAbove:
             for call, value in self.readers:
                 curvature = call.curvatures(values[id(value)])
                 _add(squares, id(value), curvature.to(_at_least_float32(h)))
-            nodes = _leading_to({id(value) for _, value in self.readers}, [], self.nodes)
+            nodes, _ = _leading_to(self.readers, [], self.nodes)
             depends = check_single_ways(nodes, id(self.source))
             for node in reversed(nodes):
                 above = [squares.pop(id(output), None) for output in node.outputs]
                 if any(each is not None for each in above):
                     _add(squares, *squared_backward(node, above, depends, values))
             if self._losses:
-                tail = _leading_to(set(), self._losses, self.nodes)
+                tail, _ = _leading_to([], self._losses, self._by_rows())
                 more = loss_curvature(tail, id(self.source), self._losses, h)
                 _add(squares, id(self.source), more)
         return squares[id(self.source)]
 
-    def reason_against(self, h: Tensor, grad: Tensor) -> str | None:
-        """Why it does not explain the gradient that came, row by row; None if it does."""
-        try:
+    def explained(self, h: Tensor, grad: Tensor) -> tuple[int, ...]:
+        """Which scalars have to be taken for the loss, so that the gradient that came is explained.
+
+        All of them, or one: others may have been computed to be looked at.
+
+        Raises:
+            NotRepeatableError: if none does, or the loss above is not known row by row.
+        """
+        count = len(self._scalars)
+        choices = [tuple(range(count)), *((each,) for each in range(count) if count > 1)]
+        for choice in choices:
+            self.take_losses(choice)
             error = (self.gradient(h) - grad).float().norm()
             narrow = any(torch.finfo(each).bits < 32 for each in self._dtypes() | {h.dtype})
-            if not error <= (5e-2 if narrow else 1e-3) * grad.float().norm():
-                return (
-                    "its gradient is not that of what was recorded behind it (a function of one's "
-                    "own, a compiled layer, or more than one loss)"
-                )
-            before, other = self.losses(h), h.clone()
-        except NotRepeatableError as reason:
-            return str(reason)
+            if error <= (5e-2 if narrow else 1e-3) * grad.float().norm():
+                break
+        else:
+            raise NotRepeatableError(
+                "its gradient is not that of what was recorded behind it (a function of one's own, "
+                "a compiled layer, or several losses)"
+            )
+        before, other = self.losses(h), h.clone()
         other[:1] = -other[:1]
         if not torch.allclose(self.losses(other)[1:], before[1:], rtol=1e-3, atol=1e-6):
-            return "rows of the batch depend on one another"
-        return None
+            raise NotRepeatableError("rows of the batch depend on one another")
+        return choice
 
     def _values(self, h: Tensor) -> Values:
         known, recorded = {id(self.source): h}, self.call.gave(h)
@@ -147,7 +166,11 @@ class LayerAbove:
                 x = call.saw()
                 if x is not None:
                     known[id(value)] = x
-        return Values(self.nodes, known, is_recorded=recorded)
+        return Values(self._by_rows(), known, is_recorded=recorded)
+
+    def _by_rows(self) -> list[Node]:
+        """The operators without those whose results, of a whole batch, are held as they were."""
+        return [each for each in self.nodes if not _is_scalar(each) or each.order in self._by_row]
 
     def _dtypes(self) -> set[torch.dtype]:
         """Dtypes that the layer computes in, other than that of the output."""
@@ -155,14 +178,36 @@ class LayerAbove:
         return {each for each in given if each is not None and each.is_floating_point}
 
 
-def _leading_to(read: set[int], losses: list[Value], nodes: list[Node]) -> list[Node]:
-    """The operators without which the values would not be there, in their order."""
-    wanted, leading = read | {id(value) for value in losses}, []
+def _leading_to(
+    readers: list[tuple[UnitCall, Value]], losses: list[Value], nodes: list[Node]
+) -> tuple[list[Node], set[int]]:
+    """The operators without which the values would not be there, in their order, and those among
+    them that make a loss of what is known row by row.
+    """
+    summed = {id(value) for value in losses}
+    wanted, leading, by_row = summed | {id(value) for _, value in readers}, [], set()
     for node in reversed(nodes):
-        if any(id(output) in wanted for output in node.outputs if output is not None):
-            leading.append(node)
-            wanted |= {ref.value for ref in node.refs if ref.value is not None}
-    return leading[::-1]
+        made = {id(output) for output in node.outputs if output is not None}
+        if not made & wanted:
+            continue
+        leading.append(node)
+        read = {ref.value for ref in node.refs if ref.value is not None}
+        wanted |= read
+        if made & summed and _is_scalar(node):
+            by_row.add(node.order)
+            summed |= read
+    return leading[::-1], by_row
+
+
+def _is_scalar(node: Node) -> bool:
+    return all(output is None or output.is_scalar for output in node.outputs)
+
+
+def _passed(call: UnitCall, value: Value, x: Tensor) -> Tensor:
+    """A scalar whose gradient by a quantizer's input is what the backward pass brought there."""
+    if call.passed is None or value.consumers or len(value.readers) > 1:
+        return call.losses(x).sum()
+    return (x * call.passed).sum()
 
 
 def _at_least_float32(h: Tensor) -> torch.dtype:

@@ -17,7 +17,9 @@ from ..levels import remaining_delay, tensor_quant_of
 from ..targets import Targets, TargetSetter, get_setter, sign_target
 from ..units import reason_not_to_watch
 from .layer_above import LayerAbove
-from .recording import NotRepeatableError, Recording, in_backward
+from .measuring import Choice, measured_falls
+from .recording import NotRepeatableError, Recording
+from .target_report import LayerTargets, TargetReport
 from .unit_call import UnitCall
 
 __all__ = ["TargetSearch", "search_targets"]
@@ -58,11 +60,12 @@ def search_targets(
     >>> from brevitas.nn import QuantIdentity
     >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst as Sign
     >>> act, top = QuantIdentity(act_quant=Sign), nn.Linear(2, 1, bias=False)
+    >>> _ = top.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
     >>> x = torch.tensor([[0.5, -0.5]], requires_grad=True)
     >>> with search_targets(act, "local_search(candidates=8)") as search:
     ...     top(act(x)).square().sum().backward()
-    >>> search.left
-    {}
+    >>> print(search.report())
+    act_quant: 2 targets, 50.0 % other than −sign(g)
     """
     return TargetSearch(model, setter, every=every, where=where, seed=seed)
 
@@ -73,8 +76,6 @@ class TargetSearch:
     Attributes:
         setter: that chooses the targets.
         left: quantizers that keep −sign(g) and |g|, with the reason.
-        searched: for each quantizer the number of targets chosen and of those that differ from
-            −sign(g).
     """
 
     def __init__(
@@ -92,7 +93,8 @@ class TargetSearch:
             raise ValueError(f"every must be a positive integer, not {every!r}")
         self.setter = get_setter(setter)
         self.left: dict[str, str] = {}
-        self.searched: dict[str, tuple[int, int]] = {}
+        self._layers: dict[str, LayerTargets] = {}
+        self._choices: list[Choice] | None = None
         self._model, self._every = model, every
         self._seed = seed
         self._generators: dict[torch.device, Generator] = {}
@@ -102,8 +104,8 @@ class TargetSearch:
         # So that the first pass is searched.
         self._passes = -1
         self._recording: Recording | None = None
-        # By layer above, why it does not explain its gradient; None where it does.
-        self._checked: dict[tuple, str | None] = {}
+        # By layer above, the losses that explain its gradient, or why none does.
+        self._explained: dict[tuple, tuple[int, ...] | str] = {}
 
     def __enter__(self) -> TargetSearch:
         if self.setter.is_default:
@@ -124,6 +126,40 @@ class TargetSearch:
             self._recording = None
         self._detach()
 
+    def report(self) -> TargetReport:
+        """What has been chosen so far: for each layer, how many targets differ from −sign(g)."""
+        return TargetReport(dict(self._layers), dict(self.left))
+
+    def measure(self, loss: Callable[[], Tensor], *, step: float = 0.01) -> TargetReport:
+        """By how much the loss above each layer falls after a step for its targets, measured.
+
+        On one mini-batch, each layer's parameters take a step against the gradient of its layer
+        loss, its inputs held fixed: of −sign(g) and |g| for ``default_fall``, of the chosen targets
+        for ``fall``. The loss above is computed for the outputs before and after, with batch
+        statistics held. Parameters, statistics, gradients and random numbers are then as before.
+
+        Args:
+            loss: computes the loss on the mini-batch, as a rule ``lambda: loss(model(x), y)``.
+            step: length of the step, relative to each parameter's own norm.
+
+        Returns:
+            The report, with both falls for each layer.
+
+        Raises:
+            RuntimeError: outside ``with``, and for a setter that is the default.
+            ValueError: if the loss does not depend on the model or is not finite.
+        """
+        if self._recording is None:
+            raise RuntimeError(f"nothing is searched for {self.setter} outside of `with`")
+        self._choices = []
+        try:
+            falls = measured_falls(self._model, loss, self._choices, step)
+        finally:
+            self._choices = None
+        for name, (fall, default_fall) in falls.items():
+            self._layers[name].fall, self._layers[name].default_fall = fall, default_fall
+        return self.report()
+
     def _attach(self, name: str, proxy: ActQuantProxyFromInjector) -> None:
         def enter(proxy: Any, args: tuple) -> None:
             recording = self._recorded()
@@ -143,6 +179,7 @@ class TargetSearch:
             before = recording.of(x)
             if before is not None:
                 before.readers.append(call)
+                x.register_hook(lambda grad: setattr(call, "passed", grad))
             if name in self._served:
                 h.register_hook(lambda grad: self._choose(call, call.output, grad))
             else:
@@ -154,7 +191,7 @@ class TargetSearch:
         ]
 
     def _count_pass(self, model: nn.Module, args: tuple) -> None:
-        if torch.is_grad_enabled() and not in_backward():
+        if self._recording is not None and self._recording.is_under_way:
             self._passes += 1
 
     def _detach(self) -> None:
@@ -191,10 +228,10 @@ class TargetSearch:
 
     def _recorded(self) -> Recording | None:
         """The recording, if what runs now is the forward pass of a step that is searched."""
-        sampled = self._passes % self._every == 0
-        if not sampled or not torch.is_grad_enabled() or in_backward():
+        recording = self._recording
+        if recording is None or not recording.is_under_way or self._passes % self._every:
             return None
-        return self._recording
+        return recording
 
     def _wants(self, proxy: Any, x: Tensor, output: Any) -> bool:
         # Brevitas asks activations for their scale with a tensor of no dimensions.
@@ -217,9 +254,11 @@ class TargetSearch:
             return None
         _check_targets(self.setter, targets, grad)
         call.followed = targets.followed.to(grad.dtype)
-        chosen, differ = self.searched.get(call.name, (0, 0))
-        flipped = int(torch.count_nonzero(targets.target - sign_target(grad)))
-        self.searched[call.name] = chosen + grad.numel(), differ + flipped
+        layer = self._layers.setdefault(call.name, LayerTargets())
+        layer.chosen += grad.numel()
+        layer.differing += int(torch.count_nonzero(targets.target - sign_target(grad)))
+        if self._choices is not None:
+            self._choices.append(Choice(call.name, h, grad, above))
         return call.followed
 
     def _layer_above(self, call: UnitCall, h: Tensor, grad: Tensor) -> LayerAbove:
@@ -228,11 +267,15 @@ class TargetSearch:
         above = LayerAbove(call)
         # What ran is another layer than before only where forward branches.
         key = (call.name, h.shape, *(node.func for node in above.nodes))
-        if key not in self._checked:
-            self._checked[key] = above.reason_against(h, grad)
-        reason = self._checked[key]
-        if reason is not None:
-            raise NotRepeatableError(reason)
+        if key not in self._explained:
+            try:
+                self._explained[key] = above.explained(h, grad)
+            except NotRepeatableError as reason:
+                self._explained[key] = str(reason)
+        explained = self._explained[key]
+        if isinstance(explained, str):
+            raise NotRepeatableError(explained)
+        above.take_losses(explained)
         return above
 
     def _generator(self, device: torch.device) -> Generator:

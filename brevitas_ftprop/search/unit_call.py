@@ -35,6 +35,7 @@ class UnitCall:
         value: its output, as the recording knows it.
         followed: what its rule follows in place of the output's gradient, −w·t of each unit; None
             until the backward pass comes by.
+        passed: gradient of its input, which the backward pass brings.
     """
 
     def __init__(self, name: str, proxy: Any, x: Tensor, output: IntQuantTensor, value: Value):
@@ -42,6 +43,7 @@ class UnitCall:
         self.input, self.output = x.detach(), output.value.detach()
         self._versions = x._version, self.output._version
         self.followed: Tensor | None = None
+        self.passed: Tensor | None = None
         self._act, self._quant = activation_before(proxy), tensor_quant_of(proxy)
         # Clones, since an optimizer changes a learned scale in place.
         self._metadata = tuple(
