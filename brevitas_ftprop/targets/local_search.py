@@ -21,10 +21,10 @@ class LocalSearch(TargetSetter):
     ``min(1, |g|/max|g| + 0.6)``.
 
     Where no gradient reaches a unit, as below a part of the network that has none, its target and
-    weight are those of ``Δ = Σ_c (f_c − p_c)·δ_c / Σ_c p_c·(1 − p_c)``, an unbiased estimate of what
-    its flip changes: f_c says whether candidate c of the first iteration flips it, p_c with which
-    probability, δ_c is the change of the loss above. Flip where Δ < 0, weight |Δ|/(2s). (The best
-    output alone would ask for flips that have nothing to do with its being best.)
+    weight are those of ``Δ = Σ_c (f_c − p_c)·δ_c / Σ_c p_c·(1 − p_c)``, an unbiased estimate of
+    what its flip changes: f_c says whether candidate c of the first iteration flips it, p_c with
+    which probability, δ_c is the change of the loss above. Flip where Δ < 0, weight |Δ|/(2s). (The
+    best output alone would ask for flips that have nothing to do with its being best.)
 
     Args:
         candidates: that are tried in each iteration; 0 leaves the targets at −sign(g).
