@@ -19,8 +19,6 @@ from .kernels import (
 )
 from .rules import get_rule
 
-__all__ = ["can_dissolve", "dissolved"]
-
 
 @torch.compiler.assume_constant_result
 def can_dissolve(step: str, backend: str) -> bool:

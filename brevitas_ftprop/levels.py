@@ -20,17 +20,6 @@ from torch import Tensor
 from .core import ROUNDINGS, is_integer_quantizer, rule_holder, step_of
 from .kernels import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary
 
-__all__ = [
-    "ROUNDINGS_BY_NAME",
-    "ROUNDING_NAMES",
-    "TRACEABLE_ROUNDINGS",
-    "LevelFunction",
-    "level_function",
-    "remaining_delay",
-    "tensor_quant_of",
-    "uniform_step",
-]
-
 
 def _toward_zero(x: Tensor) -> Tensor:
     # TorchScript cannot write torch.trunc to ONNX.

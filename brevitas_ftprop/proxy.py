@@ -19,14 +19,6 @@ from .ops import check_options
 from .quantize_op import is_unseen
 from .rules import get_rule
 
-__all__ = [
-    "TargetPropActQuantProxy",
-    "TargetPropProxy",
-    "TargetPropWeightQuantProxy",
-    "advance_rules",
-    "quant_type_of",
-]
-
 TRUTH = {truth: torch.tensor(truth) for truth in (False, True)}
 
 

@@ -19,8 +19,6 @@ from .node_attributes import keep
 from .quiet import silence
 from .tags import CALL, QUANTIZER
 
-__all__ = ["check_graph", "clean_graph", "clean_qonnx"]
-
 PRODUCER = "brevitas_ftprop"
 
 

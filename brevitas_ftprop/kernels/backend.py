@@ -15,8 +15,6 @@ from .eager import Asked, Gradients
 from .saved_forms import Keep
 from .step import Operands, Step
 
-__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "choose_backend", "is_compiled_chosen"]
-
 ENVIRONMENT_VARIABLE = "BREVITAS_FTPROP_BACKEND"
 
 logger = logging.getLogger(__name__)

@@ -24,8 +24,6 @@ from .saved_forms import Keep, compact, empty_compact, input_of, keep_of
 from .shortcuts import ScaleShortcut, Shortcut, scale_shortcut, shortcut
 from .step import Operands, Step, is_zero
 
-__all__ = ["backward", "forward", "reason_against"]
-
 # Elements for each thread, chosen by measurement: fewer, and Python's own time shows; more, and the
 # tensors in between no longer fit the cache. A multiple of 8, so that the packed codes of the
 # blocks follow one another.

@@ -26,8 +26,6 @@ from .layout import in_layout, layout_of
 from .saved_forms import Keep, keep_of
 from .step import Operands, Step
 
-__all__ = ["backward", "forward", "reason_against"]
-
 # Older compilers can trace neither these formulas nor Brevitas' quantized tensors.
 # On Python 3.13 torch 2.11 compiles the collection of statistics to other ones.
 SINCE = "2.11" if sys.version_info < (3, 13) else "2.12"

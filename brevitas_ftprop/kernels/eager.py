@@ -12,8 +12,6 @@ from .registered_steps import Integers, Sign, Ternary
 from .saved_forms import Keep, compact, input_of, keep_of
 from .step import Operands, Step
 
-__all__ = ["Asked", "Gradients", "Needs", "backward", "forward", "reason_against", "sum_to"]
-
 
 class Needs(NamedTuple):
     """Which gradients of a step are asked for, beside that of its input."""

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .layers import LayerOptions, Layers, check_sizes
 
-__all__ = ["QuantAlexNet"]
-
 EPS = 1e-4
 SMALLEST_INPUT = 60
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .layers import LayerOptions, Layers, check_sizes
 
-__all__ = ["ConvNet8"]
-
 EPS = 1e-4
 # Padding of the first and kernel size of the last convolution, by input size.
 EDGES = {32: (2, 4), 40: (0, 5)}

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from .monitor import Monitor, check_sample
 
-__all__ = ["MonitorCallback"]
-
 
 class MonitorCallback(Callback):
     """Watches the module that is fitted, and gives every sampled step to the trainer's loggers.

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-__all__ = ["figure", "table"]
-
 History = Sequence[dict[str, Any]]
 
 SHARES = ("at_target", "dead", "with_target", "output_flips", "target_flips")

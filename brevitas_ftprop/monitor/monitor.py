@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-__all__ = ["Monitor", "check_sample"]
-
 
 class Monitor:
     """Figures of target propagation for every quantizer of a model, while it trains.

@@ -9,8 +9,6 @@ from torch import Tensor
 from ..targets import sign_target
 from .watch import WatchedCall
 
-__all__ = ["MARGIN_EDGES", "METRICS", "flips", "read", "signs", "summarize"]
-
 # What each figure is called, and what it says.
 METRICS = {
     "at_target": "share of units whose output is at their target",

@@ -14,8 +14,6 @@ from .fairness import refuse_unfair
 from .plan import Arm
 from .statistics import Estimate, Paired, estimate, holm, paired
 
-__all__ = ["Comparison", "Row"]
-
 
 @dataclass(frozen=True)
 class Row:

@@ -14,8 +14,6 @@ from .networks import Step, network_of
 if TYPE_CHECKING:
     from .steps import Variant
 
-__all__ = ["GraphedStep", "refuse_unequal"]
-
 WARM_UP, STEPS, IMAGES = 3, 5, 32
 
 

@@ -10,8 +10,6 @@ from brevitas_ftprop.models import ConvNet8, QuantResNet18
 
 from .check import Check
 
-__all__ = ["Step", "batch_size", "network_of"]
-
 NARROW = {
     "convnet8": Network(
         lambda size, **options: ConvNet8(10, size, channels=(4, 4, 4, 4, 4, 4, 8), **options),

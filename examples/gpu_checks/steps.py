@@ -27,8 +27,6 @@ from .check import Check, Unavailable
 from .graphs import GraphedStep, refuse_unequal
 from .networks import Step, batch_size, network_of
 
-__all__ = ["Variant", "measured", "prepared", "run"]
-
 MODELS = ("convnet8", "resnet18")
 RULE = "soft_hinge"
 # Seconds that timing a step takes which is compiled.

@@ -17,8 +17,6 @@ from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 from .check import Check
 from .networks import Step, batch_size, network_of
 
-__all__ = ["run"]
-
 ACTS = ("sign", "int2", "staircase3")
 RULES = ("saturated_ste", "soft_hinge")
 FORMS = ("exact", "compact")

@@ -14,8 +14,6 @@ from ..images import example_for, read_batch
 from ..loading import load_model
 from ..outcome import Outcome, finish
 
-__all__ = ["finn"]
-
 
 def finn(
     model: options.Model,

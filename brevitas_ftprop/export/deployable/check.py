@@ -21,8 +21,6 @@ from .qcdq_requirements import QCDQ_REQUIREMENTS
 from .requirement import Requirements
 from .untraced import untraced_findings
 
-__all__ = ["REQUIREMENTS", "check_deployable", "findings_in", "require_deployable"]
-
 REQUIREMENTS: dict[str, Requirements] = {
     "finn": FINN_REQUIREMENTS,
     "hls4ml": HLS4ML_REQUIREMENTS,

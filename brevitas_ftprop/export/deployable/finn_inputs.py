@@ -15,8 +15,6 @@ from .walk import (
     weighted_layers,
 )
 
-__all__ = ["INPUT_REQUIREMENTS"]
-
 INPUT_REQUIREMENTS = Requirements()
 
 REASONS = {

@@ -9,8 +9,6 @@ from .finn_numbers import NUMBER_REQUIREMENTS
 from .finn_operators import OPERATOR_REQUIREMENTS
 from .requirement import Requirements
 
-__all__ = ["FINN_REQUIREMENTS"]
-
 FINN_REQUIREMENTS = Requirements(
     IO_REQUIREMENTS
     | OPERATOR_REQUIREMENTS

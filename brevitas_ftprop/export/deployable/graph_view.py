@@ -22,8 +22,6 @@ from ..tags import QUANTIZER
 if TYPE_CHECKING:
     from qonnx.core.modelwrapper import ModelWrapper
 
-__all__ = ["GraphView", "trace_view"]
-
 
 @dataclass(frozen=True)
 class GraphView:

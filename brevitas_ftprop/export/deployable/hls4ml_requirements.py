@@ -10,8 +10,6 @@ from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import AVERAGES, is_join
 
-__all__ = ["HLS4ML_REQUIREMENTS"]
-
 HLS4ML_REQUIREMENTS = Requirements()
 
 # Of the operators that FINN has.

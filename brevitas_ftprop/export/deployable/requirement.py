@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from .finding import ERROR, Finding
 from .graph_view import GraphView
 
-__all__ = ["Found", "Requirement", "Requirements"]
-
 # Layer and message of each place that breaks a requirement.
 Found = Iterator[tuple[str, str]]
 Find = Callable[[GraphView], Found]

@@ -13,8 +13,6 @@ from qonnx.transformation.remove import RemoveIdentityOps
 from .exact_identities import remove_exact_identities
 from .zero_thresholds import layers_that_hold_minus_one_and_zero
 
-__all__ = ["finn_environment"]
-
 INSTALL = "pip install 'brevitas-ftprop[finn]'"
 # Those that FINN's settings write.
 VARIABLES = ("FINN_BUILD_DIR", "FINN_DEPS", "FINN_DEPS_DEFINITIONS", "NUM_DEFAULT_WORKERS")

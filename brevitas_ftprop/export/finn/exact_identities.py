@@ -8,8 +8,6 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.transformation.remove import RemoveIdentityOps, remove_node_and_rewire
 
-__all__ = ["remove_exact_identities"]
-
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 
 

@@ -20,8 +20,6 @@ from .device import check_device
 from .environment import finn_environment
 from .finn_report import FinnReport
 
-__all__ = ["export_finn"]
-
 
 def export_finn(
     model: Module,

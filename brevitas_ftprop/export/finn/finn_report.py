@@ -8,8 +8,6 @@ from typing import Any
 
 from ..tables import markdown_table, text_table
 
-__all__ = ["ExcusedInteger", "FinnReport", "StepReport"]
-
 ESTIMATES = (
     "Resources are FINN's estimates: without the FIFOs between layers, and 0 where FINN has none "
     "for a layer."

@@ -25,8 +25,6 @@ from .finn_report import ExcusedInteger, StepReport
 from .pre_activations import Interval, Lines
 from .tracking import TrackedQuantizer, tracked_quantizers
 
-__all__ = ["Oracle"]
-
 Key = tuple[str, int]
 
 

@@ -10,8 +10,6 @@ from qonnx.core.modelwrapper import ModelWrapper
 
 from ..graph_reading import initializer
 
-__all__ = ["layers_that_hold_minus_one_and_zero"]
-
 
 def layers_that_hold_minus_one_and_zero() -> Iterator[tuple[type, str, Callable[..., Any]]]:
     """Classes of FINN, and the methods with which they keep thresholds from -1 to 0.

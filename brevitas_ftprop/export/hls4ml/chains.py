@@ -17,15 +17,6 @@ from ..errors import ExportError
 from ..integer_types import integer_range
 from ..node_attributes import attribute_values
 
-__all__ = [
-    "QUANTIZERS",
-    "Levels",
-    "apply_chain",
-    "apply_step",
-    "is_elementwise",
-    "levels_of",
-]
-
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "MultiThreshold")
 
 

@@ -30,8 +30,6 @@ from .stages import Graph, Stage, read_stages
 from .sum_chain import SumChain
 from .weights import integer_weights
 
-__all__ = ["IntegerSums"]
-
 # Thresholds are compared pair by pair.
 MOST_LEVELS = 2**12
 

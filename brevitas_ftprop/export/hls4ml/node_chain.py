@@ -12,8 +12,6 @@ from onnx import NodeProto, helper
 
 from ..graph_edits import GENERAL
 
-__all__ = ["NodeChain"]
-
 
 @dataclass
 class NodeChain:

@@ -13,8 +13,6 @@ from ..node_attributes import attribute_values, note_of
 from ..tags import QUANTIZER
 from .chains import QUANTIZERS, Levels, apply_step, is_elementwise, levels_of
 
-__all__ = ["Constant", "Graph", "Stage", "read_stages"]
-
 SUMS = ("Conv", "Gemm", "MatMul")
 MOVES = ("MaxPool", "Reshape", "Flatten")
 # What each unsupported operator is to be replaced by.

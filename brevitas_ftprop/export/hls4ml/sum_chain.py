@@ -14,8 +14,6 @@ from ..errors import ExportError
 from .chains import Levels, apply_chain
 from .folding import folded
 
-__all__ = ["SumChain"]
-
 
 @dataclass(frozen=True)
 class SumChain:

@@ -18,8 +18,6 @@ from ..node_attributes import attribute_values
 from .affine_steps import ROUND, affine_steps
 from .node_chain import NodeChain
 
-__all__ = ["MultiThresholdToQuant"]
-
 
 class MultiThresholdToQuant(Transformation):
     """``MultiThreshold`` on an annotated integer tensor → ``BatchNormalization`` and ``Quant``.

@@ -15,8 +15,6 @@ from torch import Tensor
 from ..node_attributes import keep
 from ..tags import Site
 
-__all__ = ["ExposedTensor", "expose", "exposed_results", "exposed_sources", "values_of"]
-
 
 @dataclass(frozen=True)
 class ExposedTensor:

@@ -11,8 +11,6 @@ from ..tags import Site
 from .exposed_tensors import expose, exposed_results, exposed_sources, values_of
 from .runners import OrtRunner, QonnxRunner
 
-__all__ = ["FreeRun"]
-
 
 class FreeRun:
     """The file as it is at an optimization level; its quantizers are looked at in a second run.

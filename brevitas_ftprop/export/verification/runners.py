@@ -14,8 +14,6 @@ from torch import Tensor
 
 from ..quiet import silence
 
-__all__ = ["LEVELS", "UNOPTIMIZED", "OrtRunner", "QonnxRunner", "runner_for"]
-
 UNOPTIMIZED = "disabled"
 LEVELS = (UNOPTIMIZED, "basic", "extended", "all")
 

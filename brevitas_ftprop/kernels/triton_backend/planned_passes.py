@@ -11,8 +11,6 @@ from ..saved_forms import Keep
 from ..step import Operands, Step
 from .plans import BackwardPlan, ForwardPlan
 
-__all__ = ["backward", "forward"]
-
 PLANS: dict[Hashable, Any] = {}
 # More are needed where shapes or schedules change from step to step, and then none is for long.
 MOST_PLANS = 4096

@@ -19,8 +19,6 @@ from ..step import Operands, Step
 from . import prepare
 from .launch import Launch
 
-__all__ = ["BackwardPlan", "ForwardPlan"]
-
 
 class ForwardPlan:
     """A forward pass, see :func:`.eager.forward`."""

@@ -13,8 +13,6 @@ from ..codes import codable, is_bits, is_two_valued, unit_of
 from ..registered_steps import Integers, PaperStaircase, Ternary
 from ..step import Operands, Step
 
-__all__ = ["BLOCK", "DTYPES", "Kind", "arguments", "channels_of", "tiles_of", "varies"]
-
 # Elements for each program: 8 for each thread of 8 warps, two wide loads in float32.
 BLOCK = 2048
 # With as many elements, offsets of elements beyond the last could leave 32 bits.

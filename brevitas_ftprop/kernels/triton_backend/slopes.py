@@ -43,8 +43,6 @@ from ...rules import (
 )
 from .arithmetic import clamped, rounded, saturated
 
-__all__ = ["SLOPES", "Slope", "slope_at"]
-
 
 @triton.jit
 def _constant(m, p0, p1, p2, dtype: tl.constexpr):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["compile_network", "compile_stock_quantizer"]
-
 
 def compile_stock_quantizer(layer: nn.Module) -> None:
     """Compile what a stock activation computes, activation function included, in place.

@@ -18,8 +18,6 @@ import brevitas_ftprop
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name, processor, versions
 
-__all__ = ["Record", "environment", "markdown"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Record:

@@ -23,15 +23,6 @@ from .quantizers import QUANTIZERS
 from .timing import Mark, Sample, keep_freed_memory, laps
 from .variable import variable
 
-__all__ = [
-    "PARTS",
-    "STOCK_KINDS",
-    "Rival",
-    "Setting",
-    "Submit",
-    "scripted_process",
-]
-
 # What the marks of a call lie between: without gradients, and the two halves of a training step.
 PARTS = ("inference", "forward", "backward")
 STOCK_KINDS = ("stock", "stock-jit", "stock-compiled")

@@ -13,8 +13,6 @@ from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_step
 from ...graph_edits import add_constant, add_tensor, multi_threshold, replace
 from ...graph_reading import attributes_of, initializer, shape_of
 
-__all__ = ["QuantToThresholds"]
-
 
 class QuantToThresholds(Transformation):
     """Turn ``Quant`` and ``BipolarQuant`` nodes on activations into ``MultiThreshold`` nodes.

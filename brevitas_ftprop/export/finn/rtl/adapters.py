@@ -12,8 +12,6 @@ from .design import Adapter, Design, stream_design, stream_obstacle
 from .mvu import MVU
 from .sliding_window import SLIDING_WINDOW
 
-__all__ = ["adapter_of", "reason_for"]
-
 
 def _ahead(*given: Any) -> Design:
     """Of padding, which streams the zeros above an image before it has seen the image."""

@@ -15,8 +15,6 @@ from .design import Adapter, Design, DeviceTarget, attribute, stream_design, str
 if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
-__all__ = ["MVU"]
-
 # The modes in which FINN writes the weights into a file.
 STORED = ("internal_decoupled", "external")
 WEIGHT_FILE = "memblock.dat"

@@ -14,8 +14,6 @@ from .design import Adapter, Design, DeviceTarget, attribute, stream_design, str
 if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
-__all__ = ["SLIDING_WINDOW"]
-
 
 def _obstacle(op: HWCustomOp) -> str | None:
     if attribute(op, "depthwise") and attribute(op, "parallel_window"):
