@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import ExportError
 from ..node_attributes import integers_in
-from .finn_inputs import unquantized_input, unquantized_weight
 from .finn_operators import KNOWN as FINN_KNOWN
+from .finn_quantization import unquantized_input, unquantized_weight
 from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import AVERAGES, is_join
