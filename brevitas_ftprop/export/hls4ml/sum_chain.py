@@ -11,7 +11,7 @@ from onnx import NodeProto
 from torch import Tensor
 
 from ..errors import ExportError
-from .chains import Levels, apply_chain
+from .elementwise import Levels, apply_chain
 from .folding import folded
 
 

@@ -1,4 +1,4 @@
-"""What stands between the sums of a layer and its quantizer, evaluated in float32 like PyTorch."""
+"""Elementwise nodes behind the sums of a layer, evaluated in float32 as PyTorch does."""
 
 from __future__ import annotations
 
