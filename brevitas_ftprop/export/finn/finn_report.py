@@ -20,8 +20,8 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class ExcusedInteger:
-    """An integer that differs within the float32 rounding bound of its layer.
+class ExcusedInStep:
+    """An integer of a step's graph that differs within the float32 rounding bound of its layer.
 
     Attributes:
         image: its position in the batch.
@@ -76,7 +76,7 @@ class StepReport:
     thresholds: int = 0
     mismatches: int = 0
     excused: int = 0
-    excused_units: list[ExcusedInteger] = field(default_factory=list)
+    excused_units: list[ExcusedInStep] = field(default_factory=list)
     max_difference: float = 0.0
     wrong_outputs: int = 0
     same_class: int = 0
