@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from ...rules import (
+from ....rules import (
     Adaline,
     ApproxSign,
     Ede,

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ...rules import Rule
+from ....rules import Rule
+from ...saved_forms import Keep
+from ...step import Operands, Step
 from ..eager import Asked, Gradients
-from ..saved_forms import Keep
-from ..step import Operands, Step
 from .plans import BackwardPlan, ForwardPlan
 
 PLANS: dict[Hashable, Any] = {}
