@@ -85,15 +85,14 @@ def groups(view: GraphView) -> Found:
     why="Loud: export_hls4ml stops there.",
     fix="change what the message names; the hardware forms of the package's models have the forms "
     "that are known",
+    # The others say more clearly what is wrong.
+    alone=True,
 )
 def exact_form(view: GraphView) -> Found:
-    """What stops the conversion to integer sums, where no other requirement says it as clearly."""
+    """What stops the conversion to integer sums."""
     # hls4ml's flow asks this room.
     from ..hls4ml.hardware_graph import hardware_graph
 
-    others = (each for each in HLS4ML_REQUIREMENTS.values() if each.find is not exact_form)
-    if any(True for each in others for _ in each.find(view)):
-        return
     try:
         hardware_graph(view.graph)
     except ExportError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -144,9 +143,9 @@ class FinnReport:
         """Integers that differ within their layer's rounding bound, over all steps."""
         return sum(step.excused for step in self.steps)
 
-    def to_json(self) -> str:
-        """All of it, indented."""
-        return json.dumps(asdict(self) | {"ok": self.ok}, indent=2)
+    def as_dict(self) -> dict[str, Any]:
+        """The report in plain types, as ``report.json`` holds it."""
+        return asdict(self) | {"ok": self.ok}
 
     def to_markdown(self) -> str:
         """Tables of the steps, input and output, the resources and the throughput."""
