@@ -22,8 +22,6 @@ from .recording import NotRepeatableError, Recording
 from .target_report import LayerTargets, TargetReport
 from .unit_call import UnitCall
 
-__all__ = ["TargetSearch", "search_targets"]
-
 
 def search_targets(
     model: nn.Module,

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from training import Recipe
 
-__all__ = ["Arm", "Plan", "Trial"]
-
 # No test run has it, so that nothing is tested with the seed that chose its learning rate.
 TUNING_SEED = 1_000_000
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from training import Result
 
 from brevitas_ftprop.export.output_file import output_file
+from brevitas_ftprop.export.tables import markdown_table
 
 from .fairness import refuse_unfair
 from .plan import Arm
 from .statistics import Estimate, Paired, estimate, holm, paired
-
-__all__ = ["Comparison", "Row"]
 
 
 @dataclass(frozen=True)
@@ -91,23 +90,12 @@ class Comparison:
 
     def table(self) -> str:
         """Markdown: means with 95 % intervals, and paired differences to the reference rule."""
-        header = (
-            "| activation | rule | learning rate | seeds | test accuracy % "
-            f"| minus {self.reference} | p | p (Holm) |\n|---|---|---|---|---|---|---|---|"
-        )
-        lines = [self._line(row) for act in self.acts for row in self.rows(act)]
-        return "\n".join([header, *lines, "", self._caption()])
-
-    def _line(self, row: Row) -> str:
-        difference, p, p_holm = "", "", ""
-        if row.difference is not None:
-            difference = _with_interval(row.difference, "+.2f")
-            p, p_holm = _p(row.difference.p), _p(row.difference.p_holm)
-        return (
-            f"| {row.arm.act or 'own'} | {row.arm.rule} | {row.learning_rate:g} "
-            f"| {row.accuracy.seeds} | {_with_interval(row.accuracy, '.2f')} | {difference} "
-            f"| {p} | {p_holm} |"
-        )
+        columns = (
+            "activation", "rule", "learning rate", "seeds", "test accuracy %",
+            f"minus {self.reference}", "p", "p (Holm)",
+        )  # fmt: skip
+        rows = [_cells(row) for act in self.acts for row in self.rows(act)]
+        return "\n".join([*markdown_table(columns, rows), "", self._caption()])
 
     def _caption(self) -> str:
         first = self.runs[0]
@@ -146,6 +134,15 @@ class Comparison:
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is not a comparison's comparison.json ({error})") from error
         return Comparison(runs, tuning, reference)
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    accuracy, difference = _with_interval(row.accuracy, ".2f"), row.difference
+    told = ("", "", "")
+    if difference is not None:
+        told = _with_interval(difference, "+.2f"), _p(difference.p), _p(difference.p_holm)
+    rate = f"{row.learning_rate:g}"
+    return (row.arm.act or "own", row.arm.rule, rate, row.accuracy.seeds, accuracy, *told)
 
 
 def _with_interval(value: Estimate, form: str) -> str:

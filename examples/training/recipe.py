@@ -14,8 +14,6 @@ from brevitas_ftprop.ops import check_options
 
 from .sections import Data, Loss, Optimizer, Schedule, refuse_below
 
-__all__ = ["Recipe", "differences", "load_recipe"]
-
 STOCK = "stock"
 # Of ``compile``: the one that is a mode of inductor, not a backend.
 REDUCE_OVERHEAD = "reduce-overhead"

@@ -29,8 +29,6 @@ from .recipe import Recipe
 from .result import Result, hash_weights, versions
 from .trainer import FAST_BATCHES, Run, build_trainer
 
-__all__ = ["train"]
-
 # Of each device's batches in a fast run.
 FAST_IMAGES = 4
 
