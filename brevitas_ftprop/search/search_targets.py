@@ -17,9 +17,10 @@ from ..targets import Targets, TargetSetter, get_setter, sign_target
 from ..units import reason_not_to_watch
 from .layer_above import LayerAbove
 from .recording import NotRepeatableError, Recording, in_backward
+from .uncompiled import refuse_compiled
 from .unit_call import UnitCall
 
-__all__ = ["TargetSearch", "search_targets"]
+__all__ = ["TargetSearch", "check_every", "search_targets"]
 
 
 def search_targets(
@@ -52,7 +53,7 @@ def search_targets(
     Raises:
         TypeError: if ``model`` is no module.
         ValueError: for an unknown setter, an ``every`` that is no positive integer, a model without
-            sign quantizers, or one that is searched already.
+            sign quantizers, or one that is compiled or searched already.
 
     >>> from brevitas.nn import QuantIdentity
     >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst as Sign
@@ -87,8 +88,7 @@ class TargetSearch:
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"expected a torch.nn.Module with Brevitas layers, not {model!r}")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a positive integer, not {every!r}")
+        check_every(every)
         self.setter = get_setter(setter)
         self.left: dict[str, str] = {}
         self.searched: dict[str, tuple[int, int]] = {}
@@ -96,6 +96,7 @@ class TargetSearch:
         self._seed = seed
         self._generators: dict[torch.device, Generator] = {}
         self._proxies = self._known_units()
+        refuse_compiled(model, self._proxies)
         self._handles: list[Any] = []
         self._served = self._binary(where)
         # So that the first pass is searched.
@@ -122,6 +123,11 @@ class TargetSearch:
             self._recording.__exit__(*error)
             self._recording = None
         self._detach()
+
+    def reseed(self, seed: int) -> None:
+        """Start the setter's random numbers anew, so that a repeated step draws the same."""
+        self._seed = seed
+        self._generators = {}
 
     def _attach(self, name: str, proxy: ActQuantProxyFromInjector) -> None:
         def enter(proxy: Any, args: tuple) -> None:
@@ -171,9 +177,9 @@ class TargetSearch:
                     proxies[name] = module
                 else:
                     self.left[name] = reason
-        if not proxies:
+        if not any(_is_sign(proxy) for proxy in proxies.values()):
             raise ValueError(
-                f"{type(self._model).__name__} has no activation quantizers whose targets could be "
+                f"{type(self._model).__name__} has no sign quantizers, whose targets could be "
                 "searched for"
             )
         return proxies
@@ -181,7 +187,7 @@ class TargetSearch:
     def _binary(self, where: Callable[[str, nn.Module], bool] | None) -> set[str]:
         served = set()
         for name, proxy in self._proxies.items():
-            if step_of(tensor_quant_of(proxy)) != Sign():
+            if not _is_sign(proxy):
                 self.left[name] = "it has more than two levels, and targets are −1 and +1"
             elif where is not None and not where(name, proxy):
                 self.left[name] = "where leaves it out"
@@ -253,6 +259,16 @@ class _Hook:
 
     def __reduce__(self) -> tuple:
         return _Hook, (_nothing,)
+
+
+def check_every(every: int) -> None:
+    """Raise a ValueError unless ``every`` is a positive integer."""
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a positive integer, not {every!r}")
+
+
+def _is_sign(proxy: ActQuantProxyFromInjector) -> bool:
+    return step_of(tensor_quant_of(proxy)) == Sign()
 
 
 def _nothing(*args: Any) -> None:
