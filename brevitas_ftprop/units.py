@@ -102,7 +102,8 @@ class Units:
 
     def _steps(self) -> Iterator[Tensor]:
         if self.step.form == "single":
-            yield self.z
+            # By its formula alone, through which a gradient can go.
+            yield self.step.free_unit(self.x, self.operands)
         else:
             v = self.step.scaled(self.x, self.operands)
             yield from (v - threshold for threshold in self.step.thresholds(self.operands))

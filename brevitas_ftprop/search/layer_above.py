@@ -18,8 +18,8 @@ class LayerAbove:
     The loss above is ``L(h) = Σ_j ℓ_j(z_j(h))`` over all units of the next quantizers, with targets
     and weights that these have been given in this backward pass, and the training's own loss where
     ``h`` reaches it without meeting a quantizer. Weights, statistics of batch norms, dropout masks
-    and what comes by other ways (the other branch of a residual block) are as they were in the
-    forward pass; nothing of the model is called or changed.
+    and what comes by other ways (the other branch of a residual block, a mean over the batch) are as
+    they were in the forward pass; nothing of the model is called or changed.
 
     Args:
         call: the quantizer's call, in the backward pass, when its gradient has come.
@@ -38,10 +38,12 @@ class LayerAbove:
         self.readers: list[tuple[UnitCall, Value]] = [
             (reader, value) for value in reached for reader in value.readers
         ]
-        self._losses = [value for value in reached if value.is_scalar and not value.consumers]
+        scalars = [value for value in reached if value.is_scalar and not value.consumers]
+        # What forward let go of, as a statistic for a buffer, is not what is differentiated.
+        self._losses = [value for value in scalars if value.tensor() is not None]
         if not self.readers and not self._losses:
             raise NotRepeatableError("neither a quantizer nor a loss was seen behind it")
-        self.nodes = _leading_to({id(value) for _, value in self.readers}, self._losses, nodes)
+        self.nodes, self._by_row = _leading_to(self.readers, self._losses, nodes)
         for node in self.nodes:
             reason = why_not_again(node)
             if reason is not None:
@@ -60,15 +62,14 @@ class LayerAbove:
         total = h.new_zeros(rows, dtype=torch.promote_types(h.dtype, torch.float32))
         with _computing(h):
             for node in self.nodes:
-                by_row = node.outputs[0] is not None and node.outputs[0].is_scalar
-                results = run_by_row(node, values, rows) if by_row else run(node, values)
-                _keep(node, results, values)
+                if not _is_scalar(node):
+                    _keep(node, run(node, values), values)
+                elif node.order in self._by_row:
+                    _keep(node, run_by_row(node, values, rows), values)
             for call, value in self.readers:
                 x = values[id(value)]
                 if x.shape[:1] != (rows,):
-                    raise NotRepeatableError(
-                        "rows of the batch are mixed before the next quantizer"
-                    )
+                    raise NotRepeatableError("the batch's rows are mixed before a quantizer")
                 total = total + call.losses(x).flatten(1).sum(1)
             for value in self._losses:
                 total = total + values[id(value)]
@@ -84,7 +85,7 @@ class LayerAbove:
         with torch.enable_grad(), _computing(h):
             for node in self.nodes:
                 _keep(node, run(node, values, live=True), values)
-            totals = [call.losses(values[id(value)]).sum() for call, value in self.readers]
+            totals = [_passed(call, value, values[id(value)]) for call, value in self.readers]
             totals += [values[id(value)] for value in self._losses]
             total = torch.stack([each.double() for each in totals]).sum()
         (gradient,) = torch.autograd.grad(total, h, materialize_grads=True)
@@ -114,14 +115,36 @@ class LayerAbove:
         return {each for each in given if each is not None and each.is_floating_point}
 
 
-def _leading_to(read: set[int], losses: list[Value], nodes: list[Node]) -> list[Node]:
-    """The operators without which the values would not be there, in their order."""
-    wanted, leading = read | {id(value) for value in losses}, []
+def _leading_to(
+    readers: list[tuple[UnitCall, Value]], losses: list[Value], nodes: list[Node]
+) -> tuple[list[Node], set[int]]:
+    """The operators without which the values would not be there, in their order, and those among
+    them that make a loss of what is known row by row.
+    """
+    summed = {id(value) for value in losses}
+    wanted, leading, by_row = summed | {id(value) for _, value in readers}, [], set()
     for node in reversed(nodes):
-        if any(id(output) in wanted for output in node.outputs if output is not None):
-            leading.append(node)
-            wanted |= {ref.value for ref in node.refs if ref.value is not None}
-    return leading[::-1]
+        made = {id(output) for output in node.outputs if output is not None}
+        if not made & wanted:
+            continue
+        leading.append(node)
+        read = {ref.value for ref in node.refs if ref.value is not None}
+        wanted |= read
+        if made & summed and _is_scalar(node):
+            by_row.add(node.order)
+            summed |= read
+    return leading[::-1], by_row
+
+
+def _is_scalar(node: Node) -> bool:
+    return all(output is None or output.is_scalar for output in node.outputs)
+
+
+def _passed(call: UnitCall, value: Value, x: Tensor) -> Tensor:
+    """A scalar whose gradient by a quantizer's input is what the backward pass brought there."""
+    if call.passed is None or value.consumers or len(value.readers) > 1:
+        return call.losses(x).sum()
+    return (x * call.passed).sum()
 
 
 def _keep(node: Node, results: list, values: dict[int, Tensor]) -> None:

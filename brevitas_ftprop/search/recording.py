@@ -6,6 +6,7 @@ needs no tracing of Python and holds for control flow, functions and quantized t
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +31,14 @@ class Value:
     """A tensor that depends on a quantizer's output.
 
     Attributes:
-        is_scalar: whether it has no dimensions, as a loss.
+        is_scalar: whether it has no dimensions, as a loss or a statistic of a whole batch.
+        tensor: weak reference to the tensor.
         consumers: the operators that read it, in their order.
         readers: the calls of quantizers that it is the input of.
     """
 
     is_scalar: bool
+    tensor: weakref.ref[Tensor]
     consumers: list[Node] = field(default_factory=list)
     readers: list[Any] = field(default_factory=list)
 
@@ -124,7 +127,7 @@ class Recording(TorchDispatchMode):
 
     def add(self, tensor: Tensor) -> Value:
         """Record what is computed of a tensor from now on."""
-        value = Value(tensor.dim() == 0)
+        value = Value(tensor.dim() == 0, weakref.ref(tensor))
         self._values[tensor] = value
         return value
 

@@ -148,6 +148,7 @@ class TargetSearch:
             before = recording.of(x)
             if before is not None:
                 before.readers.append(call)
+                x.register_hook(lambda grad: setattr(call, "passed", grad))
             if name in self._served:
                 detached = h.detach()
                 h.register_hook(lambda grad: self._choose(call, detached, grad))

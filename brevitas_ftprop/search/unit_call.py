@@ -25,11 +25,13 @@ class UnitCall:
         value: its output, as the recording knows it.
         followed: what its rule follows in place of the output's gradient, −w·t of each unit; None
             until the backward pass comes by.
+        passed: gradient of its input, which the backward pass brings.
     """
 
     def __init__(self, name: str, proxy: Any, output: IntQuantTensor, value: Value):
         self.name, self.value = name, value
         self.followed: Tensor | None = None
+        self.passed: Tensor | None = None
         self._act, self._quant = activation_before(proxy), tensor_quant_of(proxy)
         # Clones, since an optimizer changes a learned scale in place.
         self._metadata = tuple(
