@@ -95,8 +95,6 @@ def by_hand(setter, every=1, parts=1):
     module = Classifier()
     optimizer = module.configure_optimizers()
     search = search_targets(module, setter)
-    import numpy as np
-
     for number, (x, y) in enumerate(data()):
         step = number // parts
         key = [0, step, number, 0]
