@@ -63,10 +63,15 @@ class Comparison:
             )
 
     def rows(self, act: str | None) -> list[Row]:
-        """One for each arm of an activation, the reference first; p-values adjusted for them."""
+        """One for each arm of an activation, the reference first; p-values adjusted for them.
+
+        The arms of a rule follow one another, the one without a search first.
+        """
         compared_with = Arm(act, self.reference)
+        rules = [self.reference, *(arm.rule for arm in self.arms)]
         arms = sorted(
-            (arm for arm in self.arms if arm.act == act), key=lambda arm: arm != compared_with
+            (arm for arm in self.arms if arm.act == act),
+            key=lambda arm: (rules.index(arm.rule), arm != arm.plain),
         )
         accuracies = {arm: self.accuracies(arm) for arm in arms}
         reference = accuracies.get(compared_with)

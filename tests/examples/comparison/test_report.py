@@ -54,7 +54,7 @@ def rows_of(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def test_a_setter_has_a_row_of_its_own_with_what_it_costs(comparison, result):
-    reference, soft_hinge, ste, uniform = rows_of(searched(comparison, result))
+    reference, soft_hinge, uniform, ste = rows_of(searched(comparison, result))
     assert [r["targets"] for r in (reference, soft_hinge, ste)] == ["gradient_sign"] * 3
     assert reference["minus saturated_ste"] == ""
     assert (uniform["rule"], uniform["targets"]) == ("soft_hinge", "uniform")
@@ -75,7 +75,7 @@ def test_what_a_search_left_is_named_below_the_table(comparison, result):
 def test_memory_is_told_where_it_was_measured(comparison, result):
     with_memory = searched(comparison, result, peak_bytes=300)
     runs = tuple(replace(run, peak_bytes=run.peak_bytes or 200) for run in with_memory.runs)
-    *_, uniform = rows_of(replace(with_memory, runs=runs))
+    *_, uniform, _ = rows_of(replace(with_memory, runs=runs))
     assert uniform["peak memory"] == "1.50 ×"
     # There is nothing to relate it to.
     assert "peak memory" not in rows_of(with_memory)[0]
