@@ -15,7 +15,7 @@ _SPEC = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
 SMALLEST, LARGEST = 0.01, 100.0
 
 
-def positive(*, default: float) -> float:
+def positive(*, default: float) -> Any:
     """Declare a parameter that must lie in [0.01, 100].
 
     >>> class Steep(Specified):
@@ -29,7 +29,7 @@ def positive(*, default: float) -> float:
     return bounded(SMALLEST, LARGEST, default=default)
 
 
-def bounded(low: float, high: float, *, default: float) -> float:
+def bounded(low: float, high: float, *, default: float) -> Any:
     """Declare a parameter that must lie in [low, high].
 
     >>> class Leaky(Specified):

@@ -37,7 +37,7 @@ from training.result import versions
 
 from brevitas_ftprop import get_rule
 from brevitas_ftprop.provenance import device_name
-from brevitas_ftprop.search import search_targets
+from brevitas_ftprop.search.search_callback import TargetSearchCallback
 from brevitas_ftprop.targets import get_setter
 
 
@@ -80,7 +80,7 @@ def refuse_unsearchable(plan: Plan, classes: int) -> None:
                 plan.recipe.with_overrides(act=arm.act, rule=arm.rule), classes
             )
             try:
-                search_targets(network, arm.targets)
+                TargetSearchCallback(arm.targets).prepare(network)
             except ValueError as error:
                 raise ValueError(f"{arm}: {error}") from error
 

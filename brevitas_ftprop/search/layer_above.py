@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ class LayerAbove:
     The loss above is ``L(h) = Σ_j ℓ_j(z_j(h))`` over all units of the next quantizers, with targets
     and weights that these have been given in this backward pass, and the training's own loss where
     ``h`` reaches it without meeting a quantizer. Weights, statistics of batch norms, dropout masks
-    and what comes by other ways (the other branch of a residual block, a mean over the batch) are as
-    they were in the forward pass; nothing of the model is called or changed.
+    and what comes by other ways (the other branch of a residual block, a mean over the batch) are
+    as they were in the forward pass; nothing of the model is called or changed.
 
     Args:
         call: the quantizer's call, in the backward pass, when its gradient has come.
@@ -40,14 +42,20 @@ class LayerAbove:
         ]
         scalars = [value for value in reached if value.is_scalar and not value.consumers]
         # What forward let go of, as a statistic for a buffer, is not what is differentiated.
-        self._losses = [value for value in scalars if value.tensor() is not None]
-        if not self.readers and not self._losses:
+        self._scalars = [value for value in scalars if value.tensor() is not None]
+        if not self.readers and not self._scalars:
             raise NotRepeatableError("neither a quantizer nor a loss was seen behind it")
-        self.nodes, self._by_row = _leading_to(self.readers, self._losses, nodes)
+        self._reached = nodes
+        self.take_losses(range(len(self._scalars)))
         for node in self.nodes:
             reason = why_not_again(node)
             if reason is not None:
                 raise NotRepeatableError(reason)
+
+    def take_losses(self, which: Iterable[int]) -> None:
+        """Count some of the scalars that the output reaches as the loss, by their order."""
+        self._losses = [self._scalars[each] for each in which]
+        self.nodes, self._by_row = _leading_to(self.readers, self._losses, self._reached)
 
     def losses(self, h: Tensor) -> Tensor:
         """Loss above of each row for another output.
@@ -88,26 +96,38 @@ class LayerAbove:
             totals = [_passed(call, value, values[id(value)]) for call, value in self.readers]
             totals += [values[id(value)] for value in self._losses]
             total = torch.stack([each.double() for each in totals]).sum()
+        if not total.requires_grad:
+            # What stands between has no gradient.
+            return torch.zeros_like(h)
         (gradient,) = torch.autograd.grad(total, h, materialize_grads=True)
         return gradient
 
-    def reason_against(self, h: Tensor, grad: Tensor) -> str | None:
-        """Why it does not explain the gradient that came, row by row; None if it does."""
-        try:
+    def explained(self, h: Tensor, grad: Tensor) -> tuple[int, ...]:
+        """Which scalars have to be taken for the loss, so that the gradient that came is explained.
+
+        All of them, or one: others may have been computed to be looked at.
+
+        Raises:
+            NotRepeatableError: if none does, or the loss above is not known row by row.
+        """
+        count = len(self._scalars)
+        choices = [tuple(range(count)), *((each,) for each in range(count) if count > 1)]
+        for choice in choices:
+            self.take_losses(choice)
             error = (self.gradient(h) - grad).float().norm()
             narrow = any(torch.finfo(each).bits < 32 for each in self._dtypes() | {h.dtype})
-            if not error <= (5e-2 if narrow else 1e-3) * grad.float().norm():
-                return (
-                    "its gradient is not that of what was recorded behind it (a function of one's "
-                    "own, a compiled layer, or more than one loss)"
-                )
-            before, other = self.losses(h), h.clone()
-        except NotRepeatableError as reason:
-            return str(reason)
+            if error <= (5e-2 if narrow else 1e-3) * grad.float().norm():
+                break
+        else:
+            raise NotRepeatableError(
+                "its gradient is not that of what was recorded behind it (a function of one's own, "
+                "a compiled layer, or several losses)"
+            )
+        before, other = self.losses(h), h.clone()
         other[:1] = -other[:1]
         if not torch.allclose(self.losses(other)[1:], before[1:], rtol=1e-3, atol=1e-6):
-            return "rows of the batch depend on one another"
-        return None
+            raise NotRepeatableError("rows of the batch depend on one another")
+        return choice
 
     def _dtypes(self) -> set[torch.dtype]:
         """Dtypes that the layer computes in, other than that of the output."""

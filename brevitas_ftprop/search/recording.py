@@ -7,8 +7,10 @@ needs no tracing of Python and holds for control flow, functions and quantized t
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Node", "NotRepeatableError", "Recording", "Ref", "Value", "in_backward"]
+__all__ = ["Node", "NotRepeatableError", "Opaque", "Recording", "Ref", "Value"]
 
 # What is cut off from the gradient, though it has the same values.
 CUTS = {torch.ops.aten.detach.default}
@@ -52,11 +54,13 @@ class Ref:
             its identity alone, or a recording would hold itself.
         data: the tensor, detached; None where it is the only recorded one that the operator reads,
             and so is always computed again.
+        source: weak reference to the tensor itself, which tells whether it is overwritten.
         version: of the tensor when it was read.
     """
 
     value: int | None
     data: Tensor | None
+    source: weakref.ref[Tensor] | None = None
     version: int = 0
 
     def held(self) -> Tensor:
@@ -66,7 +70,8 @@ class Ref:
             NotRepeatableError: if it has been overwritten since.
         """
         assert self.data is not None
-        if self.data._version != self.version:
+        source = None if self.source is None else self.source()
+        if source is not None and source._version != self.version:
             raise NotRepeatableError("a tensor between the layers is overwritten in place")
         return self.data
 
@@ -106,6 +111,30 @@ class Node:
         return None
 
 
+class Opaque:
+    """A function of one's own that stands among the operators: only its result is known.
+
+    >>> Opaque(torch.sign)(torch.tensor(-2.0))
+    tensor(-1.)
+    """
+
+    tags = ()
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        self._function = function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._function(x)
+
+    def __str__(self) -> str:
+        return f"the function {getattr(self._function, '__name__', self._function)}"
+
+    @property
+    def overloadpacket(self) -> Opaque:
+        """Itself, as operators have it."""
+        return self
+
+
 class Recording(TorchDispatchMode):
     """Records the operators that run on values of quantizers, where autograd records them too.
 
@@ -119,6 +148,8 @@ class Recording(TorchDispatchMode):
     >>> [node.func.__name__ for node in recording.after(value)]
     ['mul.Tensor', 'sum.default']
     """
+
+    _under_way: ClassVar[list[Recording]] = []
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,6 +165,40 @@ class Recording(TorchDispatchMode):
     def of(self, tensor: Tensor) -> Value | None:
         """The value that a tensor holds, None for one that depends on no quantizer."""
         return self._values.get(tensor)
+
+    @classmethod
+    def add_function(cls, function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> None:
+        """Record in all recordings that are under way that a function gave ``y`` for ``x``."""
+        for recording in cls._under_way:
+            value = recording.of(x)
+            if value is not None and not recording._hidden and recording.is_under_way:
+                recording._count += 1
+                args, outputs = (Ref(id(value), None),), [recording.add(y)]
+                node = Node(recording._count, Opaque(function), args, {}, (), list(outputs), ())
+                value.consumers.append(node)
+
+    @classmethod
+    @contextmanager
+    def paused(cls) -> Iterator[None]:
+        """Inside, no recording is under way: for passes that are none of the training's own."""
+        under_way, cls._under_way = cls._under_way, []
+        try:
+            yield
+        finally:
+            cls._under_way = under_way
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether what runs now is a forward pass with gradients that is to be recorded."""
+        return self in self._under_way and torch.is_grad_enabled() and not _in_backward()
+
+    def __enter__(self) -> Recording:
+        self._under_way.append(self)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._under_way.remove(self)
+        super().__exit__(*error)
 
     def hide(self) -> None:
         self._hidden += 1
@@ -155,7 +220,7 @@ class Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if self._hidden or not self._values or not torch.is_grad_enabled() or in_backward():
+        if self._hidden or not self._values or not self.is_under_way:
             return func(*args, **kwargs)
         read = {
             id(each): value
@@ -172,10 +237,13 @@ class Recording(TorchDispatchMode):
             value = read.get(id(each))
             if value is not None and len(read) == 1:
                 return Ref(id(value), None)
-            data = each.detach()
-            # What the operator writes to would be lost.
-            data = data.clone() if written else data
-            return Ref(None if value is None else id(value), data, data._version)
+            key = None if value is None else id(value)
+            if written:
+                # What the operator writes to would be lost.
+                return Ref(key, each.detach().clone())
+            # Not in a graph, a tensor can be held itself, which tells more surely what becomes of it.
+            data = each.detach() if each.requires_grad else each
+            return Ref(key, data, weakref.ref(each), each._version)
 
         recorded = tree_map(reference, (args, kwargs))
         result = func(*args, **kwargs)
@@ -199,7 +267,7 @@ class Recording(TorchDispatchMode):
                 value.consumers.append(node)
 
 
-def in_backward() -> bool:
+def _in_backward() -> bool:
     """Whether autograd's engine is what runs this."""
     return torch._C._current_graph_task_id() != -1
 

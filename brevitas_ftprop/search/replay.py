@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
-from .recording import Node, NotRepeatableError, Ref
+from .recording import Node, NotRepeatableError, Opaque, Ref
 
 __all__ = ["BATCH_NORMS", "DROPOUTS", "batch_norm_affine", "run", "run_by_row", "why_not_again"]
 
@@ -70,6 +70,8 @@ def run(node: Node, values: dict[int, Tensor], *, live: bool = False) -> list[An
     packet = node.func.overloadpacket
     if packet in BATCH_NORMS:
         return [_batch_norm(node, values, live=live)]
+    if isinstance(packet, Opaque):
+        return [packet(_filled(node.args[0], values))]
     if packet in DROPOUTS:
         mask, share = node.extras[0], node.argument("p")
         return [_filled(node.argument("input"), values) * mask / (1 - share)]
@@ -108,14 +110,13 @@ def run_by_row(node: Node, values: dict[int, Tensor], rows: int) -> list[Any]:
         return [total / x.numel() if packet is aten.mean else total]
     if packet not in LINEAR:
         raise NotRepeatableError(f"the loss passes {packet}, and is no sum over the batch's rows")
+    args = node.args
     if packet in (aten.add, aten.sub):
         # What is no row's own is each row's in equal shares.
         args = [
-            each.held() / rows if isinstance(each, Ref) and each.value not in values else each
-            for each in node.args
+            each if isinstance(each, Ref) and each.value in values else _filled(each, {}) / rows
+            for each in args
         ]
-    else:
-        args = node.args
     args, kwargs = tree_map(lambda each: _filled(each, values), (args, node.kwargs))
     return [node.func(*args, **kwargs)]
 

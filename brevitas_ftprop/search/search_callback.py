@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 
 from ..targets import TargetSetter, get_setter
 from .search_targets import TargetSearch, check_every, search_targets
+from .target_report import LayerTargets, TargetReport
 
 __all__ = ["TargetSearchCallback"]
 
@@ -54,36 +56,48 @@ class TargetSearchCallback(Callback):
         self.search: TargetSearch | None = None
         self._every, self._where, self._seed = every, where, seed
         self._active = ExitStack()
-        self._loaded: dict[str, Any] = {}
-        self._logged: dict[str, tuple[int, int]] = {}
+        self._loaded = TargetReport()
+        self._logged: dict[str, LayerTargets] = {}
 
-    @property
-    def changed(self) -> dict[str, float]:
-        """Of each searched quantizer's targets, the share that differs from −sign(g)."""
-        return {} if self.search is None else _shares(self.search.searched, {})
+    def report(self) -> TargetReport:
+        """What has been chosen since training began, before the last checkpoint too."""
+        if self.search is None:
+            return TargetReport()
+        now, before = self.search.report(), self._loaded
+        layers = {
+            name: _sum(now.layers.get(name), before.layers.get(name))
+            for name in before.layers | now.layers
+        }
+        return TargetReport(layers, before.left | now.left)
 
-    @property
-    def left(self) -> dict[str, str]:
-        """Quantizers that keep −sign(g) and |g|, with the reason."""
-        return {} if self.search is None else dict(self.search.left)
+    def prepare(self, module: nn.Module) -> None:
+        """Look at what there is to search, as at the start of fitting.
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Raises:
+            ValueError: for a module that is compiled, or has nothing to search.
+        """
+        self.search = None
         if self.setter.is_default:
             return
         # What Lightning leaves of a compiled module that it is given.
-        if getattr(pl_module, "_compiler_ctx", None) is not None:
+        if getattr(module, "_compiler_ctx", None) is not None:
             raise ValueError(
-                f"{type(pl_module).__name__} is compiled, which hides what runs in it: search for "
-                "the targets of a module that is not"
+                f"{type(module).__name__} is compiled, which hides what runs in it: search for the "
+                "targets of a module that is not"
             )
-        self.search = search_targets(pl_module, self.setter, where=self._where)
-        self.search.left.update(self._loaded.get("left", {}))
-        self.search.searched.update(self._loaded.get("searched", {}))
-        self._loaded = {}
+        search = search_targets(module, self.setter, where=self._where)
+        if not search.served:
+            raise ValueError(
+                f"{type(module).__name__} has no sign quantizers whose targets could be searched "
+                "for"
+            )
+        self.search = search
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.prepare(pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.search is not None:
-            self._logged = dict(self.search.searched)
+        self._logged = self.report().layers
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -103,10 +117,11 @@ class TargetSearchCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A batch with which the module ends an epoch has a start and no end.
         self._active.close()
-        if self.search is None:
-            return
-        shares = _shares(self.search.searched, self._logged)
-        scalars = {f"target_prop/{name}/changed": share for name, share in shares.items()}
+        layers = {
+            name: _sum(layer, self._logged.get(name), sign=-1)
+            for name, layer in self.report().layers.items()
+        }
+        scalars = {f"target_prop/{n}/changed": each.share for n, each in layers.items()}
         for logger in trainer.loggers if scalars else ():
             logger.log_metrics(scalars, step=trainer.global_step)
 
@@ -119,20 +134,13 @@ class TargetSearchCallback(Callback):
         self._active.close()
 
     def state_dict(self) -> dict[str, Any]:
-        if self.search is None:
-            return {}
-        return {"left": dict(self.search.left), "searched": dict(self.search.searched)}
+        return {} if self.search is None else asdict(self.report())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._loaded = state_dict
+        layers = {name: LayerTargets(**each) for name, each in state_dict["layers"].items()}
+        self._loaded = TargetReport(layers, state_dict["left"])
 
 
-def _shares(
-    searched: dict[str, tuple[int, int]], before: dict[str, tuple[int, int]]
-) -> dict[str, float]:
-    shares = {}
-    for name, (chosen, differ) in searched.items():
-        chosen_before, differ_before = before.get(name, (0, 0))
-        if chosen > chosen_before:
-            shares[name] = (differ - differ_before) / (chosen - chosen_before)
-    return shares
+def _sum(one: LayerTargets | None, other: LayerTargets | None, sign: int = 1) -> LayerTargets:
+    one, other = one or LayerTargets(), other or LayerTargets()
+    return LayerTargets(one.chosen + sign * other.chosen, one.differing + sign * other.differing)

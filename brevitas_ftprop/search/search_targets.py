@@ -16,7 +16,9 @@ from ..levels import remaining_delay, tensor_quant_of
 from ..targets import Targets, TargetSetter, get_setter, sign_target
 from ..units import reason_not_to_watch
 from .layer_above import LayerAbove
-from .recording import NotRepeatableError, Recording, in_backward
+from .measuring import Choice, measured_falls
+from .recording import NotRepeatableError, Recording
+from .target_report import LayerTargets, TargetReport
 from .uncompiled import refuse_compiled
 from .unit_call import UnitCall
 
@@ -53,16 +55,17 @@ def search_targets(
     Raises:
         TypeError: if ``model`` is no module.
         ValueError: for an unknown setter, an ``every`` that is no positive integer, a model without
-            sign quantizers, or one that is compiled or searched already.
+            activation quantizers, or one that is compiled or searched already.
 
     >>> from brevitas.nn import QuantIdentity
     >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst as Sign
     >>> act, top = QuantIdentity(act_quant=Sign), nn.Linear(2, 1, bias=False)
+    >>> _ = top.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
     >>> x = torch.tensor([[0.5, -0.5]], requires_grad=True)
     >>> with search_targets(act, "local_search(candidates=8)") as search:
     ...     top(act(x)).square().sum().backward()
-    >>> search.left
-    {}
+    >>> print(search.report())
+    act_quant: 2 targets, 50.0 % other than −sign(g)
     """
     return TargetSearch(model, setter, every=every, where=where, seed=seed)
 
@@ -72,9 +75,8 @@ class TargetSearch:
 
     Attributes:
         setter: that chooses the targets.
+        served: quantizers whose targets the setter is asked for.
         left: quantizers that keep −sign(g) and |g|, with the reason.
-        searched: for each quantizer the number of targets chosen and of those that differ from
-            −sign(g).
     """
 
     def __init__(
@@ -91,19 +93,20 @@ class TargetSearch:
         check_every(every)
         self.setter = get_setter(setter)
         self.left: dict[str, str] = {}
-        self.searched: dict[str, tuple[int, int]] = {}
+        self._layers: dict[str, LayerTargets] = {}
+        self._choices: list[Choice] | None = None
         self._model, self._every = model, every
         self._seed = seed
         self._generators: dict[torch.device, Generator] = {}
         self._proxies = self._known_units()
         refuse_compiled(model, self._proxies)
         self._handles: list[Any] = []
-        self._served = self._binary(where)
+        self.served = self._binary(where)
         # So that the first pass is searched.
         self._passes = -1
         self._recording: Recording | None = None
-        # By layer above, why it does not explain its gradient; None where it does.
-        self._checked: dict[tuple, str | None] = {}
+        # By layer above, the losses that explain its gradient, or why none does.
+        self._explained: dict[tuple, tuple[int, ...] | str] = {}
 
     def __enter__(self) -> TargetSearch:
         if self.setter.is_default:
@@ -123,6 +126,40 @@ class TargetSearch:
             self._recording.__exit__(*error)
             self._recording = None
         self._detach()
+
+    def report(self) -> TargetReport:
+        """What has been chosen so far: for each layer, how many targets differ from −sign(g)."""
+        return TargetReport(dict(self._layers), dict(self.left))
+
+    def measure(self, loss: Callable[[], Tensor], *, step: float = 0.01) -> TargetReport:
+        """By how much the loss above each layer falls after a step for its targets, measured.
+
+        On one mini-batch, each layer's parameters take a step against the gradient of its layer
+        loss, its inputs held fixed: of −sign(g) and |g| for ``default_fall``, of the chosen targets
+        for ``fall``. The loss above is computed for the outputs before and after, with batch
+        statistics held. Parameters, statistics, gradients and random numbers are then as before.
+
+        Args:
+            loss: computes the loss on the mini-batch, as a rule ``lambda: loss(model(x), y)``.
+            step: length of the step, relative to each parameter's own norm.
+
+        Returns:
+            The report, with both falls for each layer.
+
+        Raises:
+            RuntimeError: outside ``with``, and for a setter that is the default.
+            ValueError: if the loss does not depend on the model or is not finite.
+        """
+        if self._recording is None:
+            raise RuntimeError(f"nothing is searched for {self.setter} outside of `with`")
+        self._choices = []
+        try:
+            falls = measured_falls(self._model, loss, self._choices, step)
+        finally:
+            self._choices = None
+        for name, (fall, default_fall) in falls.items():
+            self._layers[name].fall, self._layers[name].default_fall = fall, default_fall
+        return self.report()
 
     def reseed(self, seed: int) -> None:
         """Start the setter's random numbers anew, so that a repeated step draws the same."""
@@ -149,7 +186,7 @@ class TargetSearch:
             if before is not None:
                 before.readers.append(call)
                 x.register_hook(lambda grad: setattr(call, "passed", grad))
-            if name in self._served:
+            if name in self.served:
                 detached = h.detach()
                 h.register_hook(lambda grad: self._choose(call, detached, grad))
             else:
@@ -161,7 +198,7 @@ class TargetSearch:
         ]
 
     def _count_pass(self, model: nn.Module, args: tuple) -> None:
-        if torch.is_grad_enabled() and not in_backward():
+        if self._recording is not None and self._recording.is_under_way:
             self._passes += 1
 
     def _detach(self) -> None:
@@ -178,9 +215,9 @@ class TargetSearch:
                     proxies[name] = module
                 else:
                     self.left[name] = reason
-        if not any(_is_sign(proxy) for proxy in proxies.values()):
+        if not proxies:
             raise ValueError(
-                f"{type(self._model).__name__} has no sign quantizers, whose targets could be "
+                f"{type(self._model).__name__} has no activation quantizers whose targets could be "
                 "searched for"
             )
         return proxies
@@ -188,7 +225,7 @@ class TargetSearch:
     def _binary(self, where: Callable[[str, nn.Module], bool] | None) -> set[str]:
         served = set()
         for name, proxy in self._proxies.items():
-            if not _is_sign(proxy):
+            if step_of(tensor_quant_of(proxy)) != Sign():
                 self.left[name] = "it has more than two levels, and targets are −1 and +1"
             elif where is not None and not where(name, proxy):
                 self.left[name] = "where leaves it out"
@@ -198,10 +235,10 @@ class TargetSearch:
 
     def _recorded(self) -> Recording | None:
         """The recording, if what runs now is the forward pass of a step that is searched."""
-        sampled = self._passes % self._every == 0
-        if not sampled or not torch.is_grad_enabled() or in_backward():
+        recording = self._recording
+        if recording is None or not recording.is_under_way or self._passes % self._every:
             return None
-        return self._recording
+        return recording
 
     def _wants(self, proxy: Any, x: Tensor, output: Any) -> bool:
         # Brevitas asks activations for their scale with a tensor of no dimensions.
@@ -224,9 +261,11 @@ class TargetSearch:
             return None
         _check_targets(self.setter, targets, grad)
         call.followed = targets.followed.to(grad.dtype)
-        chosen, differ = self.searched.get(call.name, (0, 0))
-        flipped = int((targets.target != sign_target(grad)).sum())
-        self.searched[call.name] = chosen + grad.numel(), differ + flipped
+        layer = self._layers.setdefault(call.name, LayerTargets())
+        layer.chosen += grad.numel()
+        layer.differing += int((targets.target != sign_target(grad)).sum())
+        if self._choices is not None:
+            self._choices.append(Choice(call.name, h, grad, above))
         return call.followed
 
     def _layer_above(self, call: UnitCall, h: Tensor, grad: Tensor) -> LayerAbove:
@@ -235,11 +274,15 @@ class TargetSearch:
         above = LayerAbove(call)
         # What ran is another layer than before only where forward branches.
         key = (call.name, h.shape, *(node.func for node in above.nodes))
-        if key not in self._checked:
-            self._checked[key] = above.reason_against(h, grad)
-        reason = self._checked[key]
-        if reason is not None:
-            raise NotRepeatableError(reason)
+        if key not in self._explained:
+            try:
+                self._explained[key] = above.explained(h, grad)
+            except NotRepeatableError as reason:
+                self._explained[key] = str(reason)
+        explained = self._explained[key]
+        if isinstance(explained, str):
+            raise NotRepeatableError(explained)
+        above.take_losses(explained)
         return above
 
     def _generator(self, device: torch.device) -> Generator:
@@ -266,10 +309,6 @@ def check_every(every: int) -> None:
     """Raise a ValueError unless ``every`` is a positive integer."""
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ValueError(f"every must be a positive integer, not {every!r}")
-
-
-def _is_sign(proxy: ActQuantProxyFromInjector) -> bool:
-    return step_of(tensor_quant_of(proxy)) == Sign()
 
 
 def _nothing(*args: Any) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
+from ..specs import bounded
 from .setter import Above, Targets, TargetSetter
 from .setters import register_setter
 from .sign import sign_target
@@ -30,8 +31,8 @@ class LocalSearch(TargetSetter):
     """
 
     name = "local_search"
-    candidates: int = 64
-    iterations: int = 1
+    candidates: int = bounded(0, 1e6, default=64)
+    iterations: int = bounded(0, 1e6, default=1)
 
     @property
     def is_default(self) -> bool:

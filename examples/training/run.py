@@ -123,6 +123,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
     if rank_zero_only.rank == 0 and not run.fast_dev_run:
         with output_file(folder.weights, overwrite=True) as stream:
             torch.save(network.state_dict(), stream)
+    targets = search.report()
     timed = curve.epochs[1:] or curve.epochs
     seconds = sum(epoch.seconds for epoch in timed)
     return Result(
@@ -136,8 +137,8 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         images=images.counts,
         data_hash=data_hash,
         converted=converted,
-        targets_changed=search.changed,
-        targets_left=search.left,
+        targets_changed={name: layer.share for name, layer in targets.layers.items()},
+        targets_left=targets.left,
         step_seconds=cost.seconds,
         peak_bytes=cost.peak_bytes,
         device=device_name(trainer.strategy.root_device),

@@ -18,6 +18,7 @@ from brevitas_ftprop.quant import (
     TargetPropStaircase3ActPerTensorConst,
 )
 from brevitas_ftprop.search import search_targets
+from brevitas_ftprop.search.target_report import TargetReport
 from brevitas_ftprop.targets import SETTERS, TargetSetter, register_setter
 
 lightning = pytest.importorskip("lightning.pytorch")
@@ -128,11 +129,14 @@ def test_training_batches_are_searched_and_nothing_else_is(tmp_path):
     callback = TargetSearchCallback(SEARCH)
     module = fit(tmp_path, callback)
     assert module.watched == [("training", True)] * 8 + [("validation", False)] * 8
-    assert callback.left == {
+    report = callback.report()
+    assert report.left == {
         "net.3.act_quant": "it has more than two levels, and targets are −1 and +1"
     }
-    assert list(callback.changed) == ["net.1.act_quant"]
-    assert 0 < callback.changed["net.1.act_quant"] < 1
+    assert list(report.layers) == ["net.1.act_quant"]
+    # Eight batches of four rows, of eight units each.
+    assert report.layers["net.1.act_quant"].chosen == 8 * 4 * 8
+    assert 0 < report.layers["net.1.act_quant"].share < 1
     assert not is_searched(module)
 
 
@@ -142,7 +146,7 @@ def test_the_share_of_changed_targets_is_logged_beside_what_the_monitor_logs(tmp
     header, *rows = (tmp_path / "log" / "metrics.csv").read_text().splitlines()
     column = header.split(",").index("target_prop/net.1.act_quant/changed")
     (logged,) = (row.split(",")[column] for row in rows if row.split(",")[column])
-    assert float(logged) == callback.changed["net.1.act_quant"]
+    assert float(logged) == callback.report().layers["net.1.act_quant"].share
     assert "target_prop/net.1.act_quant/at_target" in header
     assert_equal(watched, fit(tmp_path / "alone", TargetSearchCallback(SEARCH)))
 
@@ -154,7 +158,7 @@ def test_the_default_and_a_budget_of_zero_train_bit_for_bit_as_without(tmp_path,
     assert_equal(module, fit(tmp_path / "plain"))
     assert not any(searched for _, searched in module.watched)
     assert callback.search is None
-    assert callback.left == callback.changed == {}
+    assert callback.report() == TargetReport()
 
 
 class Fails(lightning.Callback):
@@ -215,8 +219,9 @@ def test_a_run_that_goes_on_from_a_checkpoint_searches_as_one_that_was_not_cut_o
     second = TargetSearchCallback(SEARCH)
     rest = fit(tmp_path / "second", second, checkpoint=tmp_path / "saved/last.ckpt", max_epochs=2)
     assert_equal(rest, trained)
-    assert second.search.searched == whole.search.searched
-    assert second.left == whole.left
+    assert second.report() == whole.report()
+    assert first.report().layers["net.1.act_quant"].chosen == 256
+    assert whole.report().layers["net.1.act_quant"].chosen == 512
     assert not is_searched(rest)
 
 
@@ -224,7 +229,7 @@ def test_autocast_and_the_default_are_bit_for_bit_one_too(tmp_path):
     half = {"precision": "bf16-mixed"}
     callback = TargetSearchCallback(SEARCH)
     searched = fit(tmp_path, callback, **half)
-    assert callback.changed["net.1.act_quant"] > 0
+    assert callback.report().layers["net.1.act_quant"].share > 0
     assert_equal(searched, fit(tmp_path / "plain", **half), equal=False)
     default = fit(tmp_path / "default", TargetSearchCallback("gradient_sign"), **half)
     assert_equal(default, fit(tmp_path / "again", **half))

@@ -87,7 +87,7 @@ def test_a_searched_run_that_was_cut_off_ends_as_one_that_was_not(searched, run)
 
 
 def test_a_recipe_without_sign_quantizers_is_refused_before_it_is_trained(searched, run, tmp_path):
-    with pytest.raises(ValueError, match="has no sign quantizers, whose targets"):
+    with pytest.raises(ValueError, match="has no sign quantizers whose targets"):
         run(searched.with_overrides(act="staircase3"))
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
