@@ -69,13 +69,14 @@ class Units:
 
     def estimated_level(self, target: Tensor) -> Tensor:
         """The continuous function whose derivative the rule passes off as the quantizer's."""
-        total = torch.zeros_like(self.z)
+        total, zero = None, self.rule.loss(self.x.new_zeros(()))
         for z in self._steps():
             if self.rule.even:
-                total += self.rule.loss(torch.zeros_like(z)) - self.rule.loss(z)
+                step = zero - self.rule.loss(z)
             else:
-                zero = torch.zeros_like(z)
-                total += target * (self.rule.loss(zero) - self.rule.loss(target * z))
+                step = target * (zero - self.rule.loss(target * z))
+            total = step if total is None else total + step
+        assert total is not None
         return total * self.gain
 
     def layer_loss(self, grad: Tensor) -> Tensor:
@@ -93,12 +94,50 @@ class Units:
         >>> units.layer_loss(torch.tensor([-3.0])), units.layer_loss(torch.tensor([3.0]))
         (tensor([-1.5000]), tensor([1.5000]))
         """
+        passed = self._passed(grad)
+        return passed * self.estimated_level(sign_target(passed))
+
+    def layer_curvature(self, grad: Tensor) -> Tensor:
+        """Second derivative of :meth:`layer_loss` by the input, the target held.
+
+        It is 0 for losses in pieces of straight lines; at a kink it is that of the piece that
+        autograd takes.
+
+        >>> from brevitas_ftprop.kernels import Sign
+        >>> z, scale = torch.tensor([0.5]), torch.tensor(1.0)
+        >>> units = Units(Sign(), z, Operands(scale), get_rule("square"), "grad")
+        >>> units.layer_curvature(torch.tensor([-3.0]))
+        tensor([6.])
+        """
+        passed, total = self._passed(grad), torch.zeros_like(self.x)
+        target = None if self.rule.even else sign_target(passed)
+        for z in self._steps():
+            if target is None:
+                total += _second_derivative(self.rule, z)
+            else:
+                total += target * _second_derivative(self.rule, target * z)
+        # The estimator is minus the sum of the losses.
+        total.mul_(passed).mul_(self._tilt().square() * -self.gain)
+        gate = self.step.gate(self.x)
+        return total if gate is None else total.mul_(gate)
+
+    def _passed(self, grad: Tensor) -> Tensor:
+        """What the layer losses are multiplied by, with the sign of the gradient."""
         grad = weighted_sign(grad, self.weighting, grad.shape[0] if grad.dim() else 1)
         level = (
             1 / self.step.steps if isinstance(self.step, PaperStaircase) else self.operands.scale
         )
-        passed = grad * self.step.gain(self.operands) * level
-        return passed * self.estimated_level(sign_target(grad))
+        return grad * self.step.gain(self.operands) * level
+
+    def _tilt(self) -> Tensor:
+        """Derivative of the pre-activations by the input, where no ReLU blocks it."""
+        scale = self.operands.scale
+        shape = () if scale is None else scale.shape
+        one = torch.ones(shape, dtype=self.x.dtype, device=self.x.device, requires_grad=True)
+        step = self.step
+        with torch.enable_grad():
+            value = step.free_unit if step.form == "single" else step.scaled
+            return torch.autograd.grad(value(one, self.operands).sum(), one)[0]
 
     def _steps(self) -> Iterator[Tensor]:
         if self.step.form == "single":
@@ -107,6 +146,15 @@ class Units:
         else:
             v = self.step.scaled(self.x, self.operands)
             yield from (v - threshold for threshold in self.step.thresholds(self.operands))
+
+
+def _second_derivative(rule: Rule, m: Tensor) -> Tensor:
+    m = m.detach().requires_grad_()
+    with torch.enable_grad():
+        (first,) = torch.autograd.grad(rule.loss(m).sum(), m, create_graph=True)
+        if not first.requires_grad:
+            return torch.zeros_like(m)
+        return torch.autograd.grad(first.sum(), m, materialize_grads=True)[0]
 
 
 class _OutsideTheDeadZone(Rule):

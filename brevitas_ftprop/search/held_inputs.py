@@ -88,13 +88,17 @@ class HeldInputs:
                 self.calls.append(call)
                 output.value.register_hook(lambda grad: setattr(call, "grad", grad))
 
-        with self._hooked(keep):
-            value = self._loss()
+        with as_it_was(self._model, after_errors_only=True):
+            with self._hooked(keep):
+                value = self._loss()
+            self._check(value)
+        return value
+
+    def _check(self, value: Any) -> None:
         if not isinstance(value, Tensor) or not value.requires_grad or not self.calls:
             raise ValueError("the loss does not depend on the model's quantizers")
         if not bool(value.detach().isfinite()):
-            raise ValueError(f"the loss is {float(value)}, not a finite number")
-        return value
+            raise ValueError(f"the loss is {float(value.detach())}, not a finite number")
 
     @contextmanager
     def cut(self) -> Iterator[Tensor]:
@@ -147,24 +151,24 @@ class HeldInputs:
 
 
 @contextmanager
-def as_it_was(model: nn.Module) -> Iterator[None]:
+def as_it_was(model: nn.Module, *, after_errors_only: bool = False) -> Iterator[None]:
     """Buffers and counts of a model are afterwards what they were."""
+    modules = list(model.modules())
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    counts = [
-        (module, {name: value for name, value in vars(module).items() if type(value) is int})
-        for module in model.modules()
-    ]
-    named = [(module, dict(module._buffers)) for module in model.modules()]
+    counts = [{name: each for name, each in vars(m).items() if type(each) is int} for m in modules]
+    named = [dict(module._buffers) for module in modules]
+    failed = True
     try:
         yield
+        failed = False
     finally:
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
-        for module, values in counts:
-            vars(module).update(values)
-        for module, values in named:
-            module._buffers.update(values)
+        if failed or not after_errors_only:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            for module, numbers, by_name in zip(modules, counts, named, strict=True):
+                vars(module).update(numbers)
+                module._buffers.update(by_name)
 
 
 def _random_state(model: nn.Module) -> tuple[Tensor, dict[torch.device, Tensor]]:

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .loss_curvature import loss_curvature
 from .recording import Node, NotRepeatableError, Recording, Value
 from .replay import run, run_by_row, why_not_again
+from .squared_backward import check_single_ways, squared_backward
 from .unit_call import UnitCall
+from .values import Values
 
 __all__ = ["LayerAbove"]
 
@@ -32,7 +35,7 @@ class LayerAbove:
     """
 
     def __init__(self, call: UnitCall):
-        self.source = call.value
+        self.call, self.source = call, call.value
         nodes = Recording.after(call.value)
         reached = [call.value]
         for node in nodes:
@@ -67,13 +70,11 @@ class LayerAbove:
             Shape (N,). A constant of the loss, which does not depend on ``h``, may be missing.
         """
         values, rows = {id(self.source): h}, h.shape[0]
-        total = h.new_zeros(rows, dtype=torch.promote_types(h.dtype, torch.float32))
+        total = h.new_zeros(rows, dtype=_at_least_float32(h))
         with _computing(h):
-            for node in self.nodes:
-                if not _is_scalar(node):
-                    _keep(node, run(node, values), values)
-                elif node.order in self._by_row:
-                    _keep(node, run_by_row(node, values, rows), values)
+            for node in self._by_rows():
+                results = run_by_row(node, values, rows) if _is_scalar(node) else run(node, values)
+                _keep(node, results, values)
             for call, value in self.readers:
                 x = values[id(value)]
                 if x.shape[:1] != (rows,):
@@ -102,6 +103,35 @@ class LayerAbove:
         (gradient,) = torch.autograd.grad(total, h, materialize_grads=True)
         return gradient
 
+    def curvature(self, h: Tensor) -> Tensor:
+        """``Σ_j L″_j·(∂z_j/∂h_i)²`` of each unit: the second derivative of the loss above by h_i.
+
+        Exact where the layer is linear in ``h``, but for selections such as those of a ReLU or a
+        maximum, which are those made at ``h``. Of the training's own loss, whose rows' logits are
+        not separate, it is ``Σ_jk (∂z_j/∂h_i)·H_jk·(∂z_k/∂h_i)``.
+
+        Raises:
+            NotRepeatableError: for operators that are not linear, and where two ways from a unit
+                meet again before the next quantizer.
+        """
+        values = self._values(h)
+        with _computing(h):
+            squares: dict[int, Tensor] = {}
+            for call, value in self.readers:
+                curvature = call.curvatures(values[id(value)])
+                _add(squares, id(value), curvature.to(_at_least_float32(h)))
+            nodes, _ = _leading_to(self.readers, [], self.nodes)
+            depends = check_single_ways(nodes, id(self.source))
+            for node in reversed(nodes):
+                above = [squares.pop(id(output), None) for output in node.outputs]
+                if any(each is not None for each in above):
+                    _add(squares, *squared_backward(node, above, depends, values))
+            if self._losses:
+                tail, _ = _leading_to([], self._losses, self._by_rows())
+                more = loss_curvature(tail, id(self.source), self._losses, h)
+                _add(squares, id(self.source), more)
+        return squares[id(self.source)]
+
     def explained(self, h: Tensor, grad: Tensor) -> tuple[int, ...]:
         """Which scalars have to be taken for the loss, so that the gradient that came is explained.
 
@@ -128,6 +158,19 @@ class LayerAbove:
         if not torch.allclose(self.losses(other)[1:], before[1:], rtol=1e-3, atol=1e-6):
             raise NotRepeatableError("rows of the batch depend on one another")
         return choice
+
+    def _values(self, h: Tensor) -> Values:
+        known, recorded = {id(self.source): h}, self.call.gave(h)
+        if recorded:
+            for call, value in self.readers:
+                x = call.saw()
+                if x is not None:
+                    known[id(value)] = x
+        return Values(self._by_rows(), known, is_recorded=recorded)
+
+    def _by_rows(self) -> list[Node]:
+        """The operators without those whose results, of a whole batch, are held as they were."""
+        return [each for each in self.nodes if not _is_scalar(each) or each.order in self._by_row]
 
     def _dtypes(self) -> set[torch.dtype]:
         """Dtypes that the layer computes in, other than that of the output."""
@@ -165,6 +208,14 @@ def _passed(call: UnitCall, value: Value, x: Tensor) -> Tensor:
     if call.passed is None or value.consumers or len(value.readers) > 1:
         return call.losses(x).sum()
     return (x * call.passed).sum()
+
+
+def _at_least_float32(h: Tensor) -> torch.dtype:
+    return torch.promote_types(h.dtype, torch.float32)
+
+
+def _add(squares: dict[int, Tensor], key: int, more: Tensor) -> None:
+    squares[key] = squares[key] + more if key in squares else more
 
 
 def _keep(node: Node, results: list, values: dict[int, Tensor]) -> None:

@@ -54,12 +54,14 @@ class Ref:
             its identity alone, or a recording would hold itself.
         data: the tensor, detached; None where it is the only recorded one that the operator reads,
             and so is always computed again.
+        shape: of the tensor.
         source: weak reference to the tensor itself, which tells whether it is overwritten.
         version: of the tensor when it was read.
     """
 
     value: int | None
     data: Tensor | None
+    shape: torch.Size
     source: weakref.ref[Tensor] | None = None
     version: int = 0
 
@@ -98,6 +100,13 @@ class Node:
     extras: tuple[Any, ...]
 
     @property
+    def name(self) -> str:
+        """Of the operator, whether it writes in place or not."""
+        if isinstance(self.func, Opaque):
+            return str(self.func)
+        return self.func._schema.name.rpartition("::")[2].rstrip("_")
+
+    @property
     def refs(self) -> list[Ref]:
         """What it reads."""
         return [each for each in tree_leaves((self.args, self.kwargs)) if isinstance(each, Ref)]
@@ -124,7 +133,7 @@ class Opaque:
         self._function = function
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._function(x)
+        return self._function(x.detach())
 
     def __str__(self) -> str:
         return f"the function {getattr(self._function, '__name__', self._function)}"
@@ -173,7 +182,7 @@ class Recording(TorchDispatchMode):
             value = recording.of(x)
             if value is not None and not recording._hidden and recording.is_under_way:
                 recording._count += 1
-                args, outputs = (Ref(id(value), None),), [recording.add(y)]
+                args, outputs = (Ref(id(value), None, x.shape),), [recording.add(y)]
                 node = Node(recording._count, Opaque(function), args, {}, (), list(outputs), ())
                 value.consumers.append(node)
 
@@ -236,14 +245,14 @@ class Recording(TorchDispatchMode):
                 return each
             value = read.get(id(each))
             if value is not None and len(read) == 1:
-                return Ref(id(value), None)
+                return Ref(id(value), None, each.shape)
             key = None if value is None else id(value)
             if written:
                 # What the operator writes to would be lost.
-                return Ref(key, each.detach().clone())
-            # Not in a graph, a tensor can be held itself, which tells more surely what becomes of it.
+                return Ref(key, each.detach().clone(), each.shape)
+            # Outside of a graph it can be held itself, which tells more surely what becomes of it.
             data = each.detach() if each.requires_grad else each
-            return Ref(key, data, weakref.ref(each), each._version)
+            return Ref(key, data, each.shape, weakref.ref(each), each._version)
 
         recorded = tree_map(reference, (args, kwargs))
         result = func(*args, **kwargs)

@@ -9,6 +9,7 @@ import torch
 from brevitas.proxy import ActQuantProxyFromInjector
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Generator, Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ..core import step_of
 from ..kernels import Sign
@@ -181,14 +182,13 @@ class TargetSearch:
             if not self._wants(proxy, x, output):
                 return
             h = output.value
-            call = UnitCall(name, proxy, output, recording.add(h))
+            call = UnitCall(name, proxy, x, output, recording.add(h))
             before = recording.of(x)
             if before is not None:
                 before.readers.append(call)
                 x.register_hook(lambda grad: setattr(call, "passed", grad))
             if name in self.served:
-                detached = h.detach()
-                h.register_hook(lambda grad: self._choose(call, detached, grad))
+                h.register_hook(lambda grad: self._choose(call, call.output, grad))
             else:
                 h.register_hook(lambda grad: setattr(call, "followed", grad))
 
@@ -254,7 +254,7 @@ class TargetSearch:
         call.followed = grad
         try:
             above = self._layer_above(call, h, grad)
-            with torch.no_grad():
+            with torch.no_grad(), _disable_current_modes():
                 targets = self.setter.choose(h, grad, above, self._generator(h.device))
         except NotRepeatableError as reason:
             self.left[call.name] = str(reason)
@@ -263,13 +263,13 @@ class TargetSearch:
         call.followed = targets.followed.to(grad.dtype)
         layer = self._layers.setdefault(call.name, LayerTargets())
         layer.chosen += grad.numel()
-        layer.differing += int((targets.target != sign_target(grad)).sum())
+        layer.differing += int(torch.count_nonzero(targets.target - sign_target(grad)))
         if self._choices is not None:
             self._choices.append(Choice(call.name, h, grad, above))
         return call.followed
 
     def _layer_above(self, call: UnitCall, h: Tensor, grad: Tensor) -> LayerAbove:
-        if not bool(grad.isfinite().all()):
+        if not _is_finite(grad):
             raise NotRepeatableError("its gradient was not finite")
         above = LayerAbove(call)
         # What ran is another layer than before only where forward branches.
@@ -315,9 +315,14 @@ def _nothing(*args: Any) -> None:
     return None
 
 
+def _is_finite(tensor: Tensor) -> bool:
+    # One number says it, without a tensor of truths.
+    return bool(tensor.sum(dtype=torch.float64).isfinite())
+
+
 def _check_targets(setter: TargetSetter, targets: Targets, grad: Tensor) -> None:
     for name, each in targets._asdict().items():
         if not isinstance(each, Tensor) or each.shape != grad.shape:
             raise ValueError(f"{setter} must give a {name} of shape {tuple(grad.shape)}")
-    if not bool(targets.weight.isfinite().all()):
+    if not _is_finite(targets.weight):
         raise ValueError(f"{setter} gave weights that are not finite")

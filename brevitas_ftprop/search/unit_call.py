@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import torch
 from brevitas.quant_tensor import IntQuantTensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..levels import tensor_quant_of
-from ..units import activation_before, units_of
-from .recording import Value
+from ..targets import weighted_sign
+from ..units import Units, activation_before, units_of
+from .recording import NotRepeatableError, Value
 
 __all__ = ["UnitCall"]
+
+# Numbers that are computed with at a time.
+BLOCK = 1 << 17
+# Activation functions of which each element depends on its own input alone, in straight pieces.
+PIECEWISE_LINEAR = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh)
 
 
 class UnitCall:
@@ -22,14 +31,17 @@ class UnitCall:
 
     Attributes:
         name: of the quantizer's proxy in the model.
+        input, output: its tensors, detached.
         value: its output, as the recording knows it.
         followed: what its rule follows in place of the output's gradient, −w·t of each unit; None
             until the backward pass comes by.
         passed: gradient of its input, which the backward pass brings.
     """
 
-    def __init__(self, name: str, proxy: Any, output: IntQuantTensor, value: Value):
+    def __init__(self, name: str, proxy: Any, x: Tensor, output: IntQuantTensor, value: Value):
         self.name, self.value = name, value
+        self.input, self.output = x.detach(), output.value.detach()
+        self._versions = x._version, self.output._version
         self.followed: Tensor | None = None
         self.passed: Tensor | None = None
         self._act, self._quant = activation_before(proxy), tensor_quant_of(proxy)
@@ -42,11 +54,73 @@ class UnitCall:
         """Layer loss of each unit for an input of the quantizer, 0 where no gradient came."""
         if self.followed is None:
             return x.new_zeros(x.shape)
-        z = x if self._act is None else self._act(x.clone())
-        return units_of(self._quant, z, *self._metadata).layer_loss(self.followed)
+        return self._units(x, self._metadata).layer_loss(self.followed)
+
+    def losses_at(self, x: Tensor, take: Callable[[Tensor], Tensor]) -> Tensor:
+        """Layer loss of some units, each as often as wanted.
+
+        Args:
+            x: for each of them an input.
+            take: gives what belongs to them of a tensor that broadcasts to the quantizer's input,
+                in a shape that broadcasts to that of ``x``.
+
+        Raises:
+            NotRepeatableError: if the quantizer's own activation function may mix its inputs.
+        """
+        if self.followed is None:
+            return x.new_zeros(x.shape)
+        self._check_act()
+        grad = take(self._weighted)
+        metadata = tuple(take(each) if each.dim() else each for each in self._metadata)
+        return replace(self._units(x, metadata), weighting="grad").layer_loss(grad)
+
+    def curvatures(self, x: Tensor) -> Tensor:
+        """Second derivative of each unit's layer loss by the input, for an input.
+
+        Raises:
+            NotRepeatableError: if the quantizer's own activation function may be curved.
+        """
+        if self.followed is None:
+            return x.new_zeros(x.shape)
+        self._check_act()
+        curvature = torch.empty_like(x)
+        # By rows, so that what comes between stays in a processor's cache.
+        rows = max(1, BLOCK * len(x) // max(x.numel(), 1))
+        blocks = (each.split(rows) for each in (x, self._weighted, curvature))
+        for z, grad, out in zip(*blocks, strict=True):
+            units = replace(self._units(z, self._metadata), weighting="grad")
+            out.copy_(units.layer_curvature(grad))
+        if self._act is None:
+            return curvature
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(self._act(x.clone()).sum(), x)
+        return curvature * slope.square()
+
+    def saw(self) -> Tensor | None:
+        """The input as it was; None if it has been overwritten since."""
+        return self.input if self.input._version == self._versions[0] else None
+
+    def gave(self, h: Tensor) -> bool:
+        """Whether a tensor is the output as it was."""
+        return h is self.output and h._version == self._versions[1]
 
     def quantized(self, x: Tensor) -> Tensor:
         """The quantizer's output for an input, its scale held fixed."""
-        z = x if self._act is None else self._act(x.clone())
-        units = units_of(self._quant, z, *self._metadata)
+        units = self._units(x, self._metadata)
         return units.step.output(units.x, units.operands)
+
+    @property
+    def _weighted(self) -> Tensor:
+        assert self.followed is not None
+        weighting = self._units(self.followed, self._metadata).weighting
+        return weighted_sign(self.followed, weighting, len(self.followed))
+
+    def _units(self, x: Tensor, metadata: tuple) -> Units:
+        z = x if self._act is None else self._act(x.clone())
+        return units_of(self._quant, z, *metadata)
+
+    def _check_act(self) -> None:
+        if self._act is not None and not isinstance(self._act, PIECEWISE_LINEAR):
+            kind = type(self._act).__name__
+            raise NotRepeatableError(f"{kind} in a quantizer is not known to be in straight pieces")

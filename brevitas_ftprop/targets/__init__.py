@@ -1,5 +1,6 @@
 """Which target each unit gets and how much its loss counts."""
 
+from .curvature import Curvature
 from .gradient_sign import GradientSign, Uniform
 from .local_search import LocalSearch
 from .setter import Above, Targets, TargetSetter
@@ -10,6 +11,7 @@ __all__ = [
     "SETTERS",
     "WEIGHTINGS",
     "Above",
+    "Curvature",
     "GradientSign",
     "LocalSearch",
     "TargetSetter",

@@ -18,8 +18,13 @@ class LocalSearch(TargetSetter):
     The search begins at −sign(g) or at the output as it is, whichever has the smaller loss above.
     Each candidate changes the sign of some units of the best output so far, between one unit and
     half of all, those with a large gradient more readily: with probability in proportion to
-    ``min(1, |g|/max|g| + 0.6)``. Where no gradient reaches a unit, as below a part of the network
-    that has none, it begins as it is, and weighs its share of what the changes gain.
+    ``min(1, |g|/max|g| + 0.6)``.
+
+    Where no gradient reaches a unit, as below a part of the network that has none, its target and
+    weight are those of ``Δ = Σ_c (f_c − p_c)·δ_c / Σ_c p_c·(1 − p_c)``, an unbiased estimate of
+    what its flip changes: f_c says whether candidate c of the first iteration flips it, p_c with
+    which probability, δ_c is the change of the loss above. Flip where Δ < 0, weight |Δ|/(2s). (The
+    best output alone would ask for flips that have nothing to do with its being best.)
 
     Args:
         candidates: that are tried in each iteration; 0 leaves the targets at −sign(g).
@@ -40,23 +45,37 @@ class LocalSearch(TargetSetter):
 
     def choose(self, h: Tensor, grad: Tensor, above: Above, generator: Generator) -> Targets:
         size, rows = h.abs(), len(h)
-        stay = above.losses(h)
         start = torch.where(grad == 0, h, sign_target(grad) * size)
-        best, lowest = h, stay
-        best, lowest = _better(best, lowest, start, above.losses(start))
+        best, lowest = _better(h, above.losses(h), start, above.losses(start))
         chance = _chance(grad)
-        for _ in range(self.iterations):
-            origin = best
+        moments = torch.zeros_like(h), torch.zeros_like(h)
+        for iteration in range(self.iterations):
+            origin, origin_loss = best, lowest
             for _ in range(self.candidates):
-                share = _share(rows, h[0].numel(), generator, h)
+                flips = chance * _share(rows, h[0].numel(), generator, h)
                 drawn = torch.rand(h.shape, generator=generator, device=h.device)
-                candidate = torch.where(drawn < chance * share, -origin, origin)
-                best, lowest = _better(best, lowest, candidate, above.losses(candidate))
-        return _targets(h, grad, best, (stay - lowest).clamp(min=0))
+                flipped = drawn < flips
+                candidate = torch.where(flipped, -origin, origin)
+                loss = above.losses(candidate)
+                if iteration == 0:
+                    moments[0].add_((flipped.float() - flips) * _by_row(loss - origin_loss, h))
+                    moments[1].add_(flips * (1 - flips))
+                best, lowest = _better(best, lowest, candidate, loss)
+        change = moments[0] / moments[1]
+        ungraded = torch.where(change < 0, -h.sign(), h.sign())
+        return Targets(
+            torch.where(grad == 0, ungraded, best.sign()),
+            torch.where(grad == 0, change.abs() / (2 * size), grad.abs()),
+        )
+
+
+def _by_row(values: Tensor, h: Tensor) -> Tensor:
+    """A number a row, in a shape that broadcasts to the units."""
+    return values.view(-1, *(1,) * (h.dim() - 1))
 
 
 def _chance(grad: Tensor) -> Tensor:
-    largest = grad.abs().flatten(1).amax(1).view(-1, *(1,) * (grad.dim() - 1))
+    largest = _by_row(grad.abs().flatten(1).amax(1), grad)
     relative = torch.where(largest > 0, grad.abs() / largest, 1.0)
     return (relative.float() + 0.6).clamp(max=1)
 
@@ -64,17 +83,9 @@ def _chance(grad: Tensor) -> Tensor:
 def _share(rows: int, units: int, generator: Generator, h: Tensor) -> Tensor:
     """Of the units that change, for each row: uniform in its logarithm from one unit to half."""
     drawn = torch.rand(rows, generator=generator, device=h.device)
-    return (0.5 * (2 / max(units, 2)) ** drawn).view(-1, *(1,) * (h.dim() - 1))
+    return _by_row(0.5 * (2 / max(units, 2)) ** drawn, h)
 
 
 def _better(best: Tensor, lowest: Tensor, other: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
     wins = loss < lowest
-    rows = wins.view(-1, *(1,) * (best.dim() - 1))
-    return torch.where(rows, other, best), torch.where(wins, loss, lowest)
-
-
-def _targets(h: Tensor, grad: Tensor, best: Tensor, gain: Tensor) -> Targets:
-    changed = (best != h).flatten(1).sum(1).clamp(min=1)
-    share = (gain / changed).view(-1, *(1,) * (h.dim() - 1)).to(grad.dtype) / (2 * h.abs())
-    ungraded = torch.where(best != h, share, torch.zeros_like(share))
-    return Targets(best.sign(), torch.where(grad == 0, ungraded, grad.abs()))
+    return torch.where(_by_row(wins, best), other, best), torch.where(wins, loss, lowest)

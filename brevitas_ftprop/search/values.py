@@ -1,0 +1,39 @@
+"""Values between a quantizer's output and what it reaches, each computed when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from .recording import Node
+from .replay import run
+
+__all__ = ["Values"]
+
+
+class Values(dict[int, Tensor]):
+    """Tensors by the identity of their recorded values, computed again where they are not known.
+
+    Args:
+        nodes: operators between, in their order.
+        known: tensors to begin with.
+        is_recorded: whether they are those of the recorded pass.
+    """
+
+    def __init__(self, nodes: Iterable[Node], known: dict[int, Tensor], *, is_recorded: bool):
+        super().__init__(known)
+        self.is_recorded = is_recorded
+        self._makers = {
+            id(output): node for node in nodes for output in node.outputs if output is not None
+        }
+
+    def __missing__(self, key: int) -> Tensor:
+        node = self._makers[key]
+        for output, result in zip(node.outputs, run(node, self), strict=True):
+            if output is not None:
+                self.setdefault(id(output), result)
+        return self[key]
+
+    def get(self, key: int, default: Tensor | None = None) -> Tensor | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self[key] if key in self or key in self._makers else default
