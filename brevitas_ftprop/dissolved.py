@@ -7,19 +7,9 @@ of the batch norm in front and of whatever is behind.
 import torch
 from torch import Tensor
 
-from .kernels import (
-    Asked,
-    Needs,
-    Operands,
-    eager,
-    is_compiled_chosen,
-    kept_of,
-    parse_step,
-    what_to_keep,
-)
+from .kernels import Asked, Needs, Operands, is_compiled_chosen, kept_of, parse_step, what_to_keep
+from .kernels.backends import eager
 from .rules import get_rule
-
-__all__ = ["can_dissolve", "dissolved"]
 
 
 @torch.compiler.assume_constant_result
@@ -74,7 +64,7 @@ def dissolved(
     weighting: str,
     saved: str,
 ) -> Tensor:
-    """The quantized value and its gradient by the formulas of :mod:`.kernels.eager`.
+    """The quantized value and its gradient by the formulas of :mod:`.kernels.backends.eager`.
 
     >>> x = torch.tensor([-0.2, 3.0])
     >>> dissolved(x, torch.tensor(0.5), *(None,) * 4, "sign", "soft_hinge", "grad", "exact")

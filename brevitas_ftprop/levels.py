@@ -20,17 +20,6 @@ from torch import Tensor
 from .core import ROUNDINGS, is_integer_quantizer, rule_holder, step_of
 from .kernels import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary
 
-__all__ = [
-    "ROUNDINGS_BY_NAME",
-    "ROUNDING_NAMES",
-    "TRACEABLE_ROUNDINGS",
-    "LevelFunction",
-    "level_function",
-    "remaining_delay",
-    "tensor_quant_of",
-    "uniform_step",
-]
-
 
 def _toward_zero(x: Tensor) -> Tensor:
     # TorchScript cannot write torch.trunc to ONNX.
@@ -51,7 +40,8 @@ class LevelFunction:
     ``dequantize(q) = (q - zero_point)·scale`` gives the quantizer's output.
 
     Attributes:
-        step: real input → integer level, in plain torch operations (traceable, exportable).
+        levels: the integer level of each element of a real input, in its dtype and in plain torch
+            operations (traceable, exportable).
         level_values: the integers it can give, ascending ((-1, 1) for sign).
         scale: float tensor, broadcastable to the input.
         zero_point: integer-valued float tensor, broadcastable to the input.
@@ -70,17 +60,13 @@ class LevelFunction:
     tensor([[0.5000, 1.5000, 2.5000]])
     """
 
-    step: Callable[[Tensor], Tensor] = field(repr=False)
+    levels: Callable[[Tensor], Tensor] = field(repr=False)
     level_values: Sequence[int]
     scale: Tensor
     zero_point: Tensor
     bit_width: int
     signed: bool
     uniform: bool
-
-    def levels(self, x: Tensor) -> Tensor:
-        """Integer level of each element, in the dtype of ``x``."""
-        return self.step(x)
 
     def dequantize(self, levels: Tensor) -> Tensor:
         """Value of each level, ``(q - zero_point)·scale``."""
@@ -196,11 +182,11 @@ def level_function(proxy: Any) -> LevelFunction:
         case Sign():
             return LevelFunction(_sign, (-1, 1), scale, zero_point, 1, True, False)
         case Ternary(threshold):
-            step = _ternary(threshold * scale)
-            return LevelFunction(step, (-1, 0, 1), scale, zero_point, 2, True, False)
+            levels = _ternary(threshold * scale)
+            return LevelFunction(levels, (-1, 0, 1), scale, zero_point, 2, True, False)
         case PaperStaircase(steps):
-            values, step = range(steps + 1), _staircase(steps)
-            return LevelFunction(step, values, scale, zero_point, bit_width, False, False)
+            values, levels = range(steps + 1), _staircase(steps)
+            return LevelFunction(levels, values, scale, zero_point, bit_width, False, False)
         case Integers(name):
             if bit_width < 2:
                 raise ValueError(
@@ -209,10 +195,10 @@ def level_function(proxy: Any) -> LevelFunction:
                 )
             rounding = TRACEABLE_ROUNDINGS[name]
             lo, hi = int(holder.min_int(bits)), int(holder.max_int(bits))
-            step = uniform_step(rounding, scale, zero_point, lo, hi)
+            levels = uniform_levels(rounding, scale, zero_point, lo, hi)
             values, signed = range(lo, hi + 1), bool(holder.signed)
             is_uniform = rounding is torch.round
-            return LevelFunction(step, values, scale, zero_point, bit_width, signed, is_uniform)
+            return LevelFunction(levels, values, scale, zero_point, bit_width, signed, is_uniform)
     if is_integer_quantizer(quant):
         raise TypeError(
             f"no integer levels are known for the rounding {type(holder.float_to_int_impl)}: "
@@ -239,30 +225,30 @@ def _sign(x: Tensor) -> Tensor:
 
 
 def _ternary(threshold: Tensor) -> Callable[[Tensor], Tensor]:
-    def step(x: Tensor) -> Tensor:
+    def levels(x: Tensor) -> Tensor:
         return (x > threshold).to(x.dtype) - (x < -threshold).to(x.dtype)
 
-    return step
+    return levels
 
 
 def _staircase(steps: int) -> Callable[[Tensor], Tensor]:
-    def step(x: Tensor) -> Tensor:
+    def levels(x: Tensor) -> Tensor:
         return torch.ceil(x * (steps - 1)).clamp(0, steps)
 
-    return step
+    return levels
 
 
-def uniform_step(
+def uniform_levels(
     rounding: Callable[[Tensor], Tensor], scale: Tensor, zero_point: Tensor, lo: int, hi: int
 ) -> Callable[[Tensor], Tensor]:
-    """The step ``clamp(rounding(x/scale + zero_point), lo, hi)`` of an integer quantizer.
+    """The levels ``clamp(rounding(x/scale + zero_point), lo, hi)`` of an integer quantizer.
 
     >>> scale, zero_point = torch.tensor(0.5), torch.tensor(0.0)
-    >>> uniform_step(torch.round, scale, zero_point, 0, 3)(torch.tensor([0.6, 9]))
+    >>> uniform_levels(torch.round, scale, zero_point, 0, 3)(torch.tensor([0.6, 9]))
     tensor([1., 3.])
     """
 
-    def step(x: Tensor) -> Tensor:
+    def levels(x: Tensor) -> Tensor:
         return rounding(x / scale + zero_point).clamp(lo, hi)
 
-    return step
+    return levels

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["device_name", "processor", "versions"]
-
 
 def device_name(device: torch.device) -> str:
     """Name of a GPU, or of the processor."""

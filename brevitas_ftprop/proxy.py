@@ -13,19 +13,11 @@ from brevitas.quant_tensor import IntQuantTensor
 from torch import nn
 
 from .core import OPTIONS, fuse_relu, rule_holder
-from .kernels.compiled import COMPILABLE, SINCE
+from .kernels.backends.compiled import COMPILABLE, SINCE
 from .levels import tensor_quant_of
 from .ops import check_options
 from .quantize_op import is_unseen
 from .rules import get_rule
-
-__all__ = [
-    "TargetPropActQuantProxy",
-    "TargetPropProxy",
-    "TargetPropWeightQuantProxy",
-    "advance_rules",
-    "quant_type_of",
-]
 
 TRUTH = {truth: torch.tensor(truth) for truth in (False, True)}
 

@@ -30,8 +30,6 @@ from .kernels import (
 )
 from .rules import get_rule
 
-__all__ = ["is_unseen", "quantize"]
-
 _below_autograd = torch._C._AutoDispatchBelowAutograd
 PLAIN = {Tensor, torch.nn.Parameter, type(None)}
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
-__all__ = ["Specified", "bounded", "made", "parse_spec", "positive"]
-
 _SPEC = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*")
 
 # Narrow enough that float16 holds each parameter, its reciprocal and the product of any two.

@@ -14,8 +14,6 @@ from brevitas.quant_tensor import IntQuantTensor, IntQuantTensorBase, _unpack_qu
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["TracedIntQuantTensor"]
-
 LAYER_FUNCTIONS = {
     functional.linear,
     functional.conv1d,

@@ -19,8 +19,6 @@ from .kernels import Asked, Integers, Needs, Operands, PaperStaircase, Step, Ter
 from .rules import Rule, get_rule
 from .targets import sign_target, weighted_sign
 
-__all__ = ["Units", "activation_before", "reason_not_to_watch", "units_of"]
-
 
 @dataclass(frozen=True)
 class Units:

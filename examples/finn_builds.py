@@ -32,6 +32,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize, ToDtype, ToIma
 
 from brevitas_ftprop import export_finn, swap_quantizers
 from brevitas_ftprop.export.output_file import output_file
+from brevitas_ftprop.export.tables import markdown_table
 from brevitas_ftprop.models import QuantAlexNet, QuantResNet18
 
 PART = "xczu7ev-ffvc1156-2-e"
@@ -192,19 +193,25 @@ def in_a_process_of_its_own(build: Build, images: Path, out: Path) -> dict:
 
 def table(rows: Sequence[dict]) -> str:
     """The builds as a Markdown table."""
-    header = (
-        "| network | act | weights | exporter | seconds | peak GB | images | integers | different "
-        "| excused | LUT | BRAM18 | DSP | frames/s |\n" + "|---" * 14 + "|"
-    )
+    columns = (
+        "network", "act", "weights", "exporter", "seconds", "peak GB", "images", "integers",
+        "different", "excused", "LUT", "BRAM18", "DSP", "frames/s",
+    )  # fmt: skip
     lines = [
-        f"| {r['network']} | {r['act']} | {r['bits']} bit, {r['scale']} "
-        f"| {'dynamo' if r['dynamo'] else 'TorchScript'} | {r['seconds']:.0f} | {r['peak_gb']:.1f} "
-        f"| {r['compared_images']} | {r['compared']} | {r['mismatches']} | {r['excused']} "
-        f"| {r['resources']['LUT']:.0f} | {r['resources']['BRAM_18K']:.0f} "
-        f"| {r['resources']['DSP']:.0f} | {r['fps']:.0f} |"
+        (
+            r["network"],
+            r["act"],
+            f"{r['bits']} bit, {r['scale']}",
+            "dynamo" if r["dynamo"] else "TorchScript",
+            f"{r['seconds']:.0f}",
+            f"{r['peak_gb']:.1f}",
+            *(r[name] for name in ("compared_images", "compared", "mismatches", "excused")),
+            *(f"{r['resources'][name]:.0f}" for name in ("LUT", "BRAM_18K", "DSP")),
+            f"{r['fps']:.0f}",
+        )
         for r in rows
     ]
-    return "\n".join([header, *lines])
+    return "\n".join(markdown_table(columns, lines))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from brevitas_ftprop import quant, swap_quantizers
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
-from brevitas_ftprop.kernels.compiled import COMPILABLE, SINCE
+from brevitas_ftprop.kernels.backends.compiled import COMPILABLE, SINCE
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 
 pytestmark = pytest.mark.skipif(not COMPILABLE, reason=f"compiling quantizers needs torch {SINCE}")

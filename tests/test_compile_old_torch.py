@@ -8,7 +8,7 @@ from brevitas.nn import QuantIdentity
 from torch import nn
 
 from brevitas_ftprop import proxy
-from brevitas_ftprop.kernels import compiled
+from brevitas_ftprop.kernels.backends import compiled
 from brevitas_ftprop.ops import binary_sign
 from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
 

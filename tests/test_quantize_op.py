@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.core.learned_scale import learned_scale
 from brevitas_ftprop.kernels import Integers, Operands
-from brevitas_ftprop.kernels.blocked import BLOCK
+from brevitas_ftprop.kernels.backends.blocked import BLOCK
 from brevitas_ftprop.levels import tensor_quant_of
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from brevitas_ftprop.quantize_op import is_unseen, quantize

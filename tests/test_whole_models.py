@@ -14,7 +14,8 @@ from brevitas_examples.bnn_pynq.models import model_with_cfg
 from torch import Tensor, nn
 
 from brevitas_ftprop import swap_quantizers
-from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE, blocked
+from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
+from brevitas_ftprop.kernels.backends import blocked
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 from brevitas_ftprop.proxy import TargetPropProxy
 

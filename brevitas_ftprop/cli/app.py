@@ -10,8 +10,6 @@ import brevitas_ftprop
 
 from . import check, export, rules, simulate, targets, verify
 
-__all__ = ["app"]
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

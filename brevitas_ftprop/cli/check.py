@@ -18,8 +18,6 @@ from .images import example_for
 from .loading import load_model
 from .outcome import Outcome, finish
 
-__all__ = ["Target", "check"]
-
 COLORS = {"error": "bold red", "warning": "bold yellow"}
 
 

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["load_checkpoint"]
-
 # Where training frameworks keep the state dict among other things.
 WRAPPERS = ("state_dict", "model")
 NAMED_KEYS = 3

@@ -14,8 +14,6 @@ from typing import Any
 
 from torch.nn import Module
 
-__all__ = ["build_model", "find_factory"]
-
 REFERENCE = re.compile(r"([\w.]+):([\w.]+)")
 
 

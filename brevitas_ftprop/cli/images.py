@@ -12,15 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = [
-    "check_size",
-    "example_for",
-    "parse_numbers",
-    "parse_shape",
-    "random_images",
-    "read_batch",
-]
-
 # 1 GiB of float32.
 MOST_VALUES = 2**28
 

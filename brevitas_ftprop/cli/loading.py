@@ -17,8 +17,6 @@ from .checkpoint import load_checkpoint
 from .factory import build_model, find_factory
 from .outcome import note
 
-__all__ = ["load_model"]
-
 # Text that needs no quotes: names, paths, versions.
 WORD = re.compile(r"[A-Za-z_./~][\w./~-]*")
 

@@ -11,27 +11,6 @@ import typer
 
 from .images import parse_numbers, parse_shape
 
-__all__ = [
-    "Arguments",
-    "Batch",
-    "Checkpoint",
-    "ClockNs",
-    "Dynamo",
-    "FpgaPart",
-    "ImageKind",
-    "Images",
-    "Json",
-    "Model",
-    "Normalization",
-    "Out",
-    "Overwrite",
-    "RandomImages",
-    "Result",
-    "ResultKind",
-    "Rule",
-    "Shape",
-]
-
 
 class ImageKind(StrEnum):
     """What a FINN accelerator takes."""

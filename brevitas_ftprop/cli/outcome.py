@@ -17,8 +17,6 @@ from rich.console import Console, RenderableType
 
 from ..export.errors import DamagedFileError, ExportError, MissingToolError, VerificationError
 
-__all__ = ["Outcome", "finish", "note"]
-
 FINE, WANTING, WRONG_INPUT, MISSING, INTERRUPTED = 0, 1, 2, 3, 130
 # The first that fits; anything else is a programming error and shows its traceback.
 EXIT_CODES: dict[type[Exception], int] = {

@@ -16,8 +16,6 @@ from ..rules import RULES, Rule, get_rule
 from . import options
 from .outcome import Outcome, finish
 
-__all__ = ["gallery", "rules"]
-
 FORMATS = (".png", ".svg", ".pdf")
 
 

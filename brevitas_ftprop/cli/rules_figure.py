@@ -14,8 +14,6 @@ from ..export.output_file import output_file
 from ..ops import binary_sign, paper_staircase
 from ..rules import Rule
 
-__all__ = ["draw_rules"]
-
 SHOWN = 2.5
 POINTS = 1001
 STEPS = 3

@@ -15,8 +15,6 @@ from . import options
 from .images import check_size, read_batch
 from .outcome import Outcome, finish, note
 
-__all__ = ["simulate"]
-
 
 def simulate(
     partition: Annotated[

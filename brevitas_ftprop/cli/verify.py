@@ -15,8 +15,6 @@ from .images import random_images, read_batch
 from .loading import load_model
 from .outcome import Outcome, finish, note
 
-__all__ = ["verify"]
-
 
 def verify(
     file: Annotated[Path, typer.Argument(help="QONNX or QCDQ file that export wrote.")],

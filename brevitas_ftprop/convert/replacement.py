@@ -35,8 +35,6 @@ from ..proxy import (
     quant_type_of,
 )
 
-__all__ = ["TARGET_PROP_PROXIES", "Change", "describe", "stock_change", "target_prop_change"]
-
 STOCK_OF_PROXY = {
     TargetPropActQuantProxy: ActQuantProxyFromInjector,
     TargetPropWeightQuantProxy: WeightQuantProxyFromInjector,

@@ -8,8 +8,6 @@ from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInject
 from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import nn
 
-__all__ = ["Where", "proxies_of", "reason_to_keep", "selector"]
-
 Where = Callable[[str, nn.Module], bool] | str | Iterable[str] | None
 
 

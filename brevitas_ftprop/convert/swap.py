@@ -9,8 +9,6 @@ from .replacement import TARGET_PROP_PROXIES, describe, stock_change, target_pro
 from .report import SwapReport
 from .selection import Where, proxies_of, reason_to_keep, selector
 
-__all__ = ["restore_quantizers", "swap_quantizers"]
-
 
 def swap_quantizers(
     model: nn.Module,

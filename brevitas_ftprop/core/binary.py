@@ -15,8 +15,6 @@ from .own_parts import check_clamp
 from .rule_options import TakesOptions
 from .scale import QuantOutput, scale_alone
 
-__all__ = ["TargetPropBinaryQuant"]
-
 
 class TargetPropBinaryQuant(TakesOptions, brevitas.jit.ScriptModule):
     """Binary quantizer ``y = s·sign(x)`` with a target rule's gradient.

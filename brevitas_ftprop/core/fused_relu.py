@@ -9,8 +9,6 @@ from torch.jit import ScriptModule
 from .hooks import has_no_hooks
 from .integer import TargetPropRescalingIntQuant
 
-__all__ = ["TargetPropFusedActivation", "fuse_relu"]
-
 
 class TargetPropFusedActivation(FusedActivationQuantProxy):
     """Activation and quantizer of a layer, a ReLU in front of integers taken into their step.

@@ -5,8 +5,6 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as of_all_modules
 
-__all__ = ["has_no_hooks"]
-
 
 def has_no_hooks(module: nn.Module) -> bool:
     """Whether a call of the module and of all inside it does nothing but the forward pass."""

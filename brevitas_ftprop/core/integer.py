@@ -28,14 +28,6 @@ from .own_parts import check_clamp, check_rounding
 from .rule_options import TakesOptions
 from .scale import QuantOutput
 
-__all__ = [
-    "ROUNDINGS",
-    "TargetPropIntQuant",
-    "TargetPropRescalingIntQuant",
-    "is_integer_quantizer",
-    "rounding_of",
-]
-
 ROUNDINGS: dict[type, str] = {
     RoundSte: "round",
     CeilSte: "ceil",

@@ -17,8 +17,6 @@ from torch.nn import Module
 
 from ..quantize_op import is_unseen
 
-__all__ = ["learned_scale"]
-
 
 def learned_scale(scaling: Module, threshold: Tensor) -> Tensor | None:
     """``|value|/threshold``, in value and gradient the bits of Brevitas' own modules.

@@ -3,8 +3,6 @@
 from brevitas.core.function_wrapper import InplaceTensorClampSte, TensorClamp, TensorClampSte
 from torch.nn import Module
 
-__all__ = ["check_clamp", "check_rounding"]
-
 CLAMPS = (TensorClamp, TensorClampSte, InplaceTensorClampSte)
 
 

@@ -6,8 +6,6 @@ import brevitas
 
 from ..ops import check_options
 
-__all__ = ["OPTIONS", "TakesOptions", "rule_holder"]
-
 OPTIONS = ("rule", "weighting", "staircase", "saved")
 
 

@@ -17,8 +17,6 @@ from torch.nn import Module
 from ..memo import remembered
 from .hooks import has_no_hooks
 
-__all__ = ["QuantOutput", "is_plain", "scale_alone"]
-
 # Value, scale, zero-point, bit width.
 QuantOutput = tuple[Tensor, Tensor, Tensor, Tensor]
 # Scales that are divided by a threshold, which is 1 unless it is given.

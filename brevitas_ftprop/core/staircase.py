@@ -11,8 +11,6 @@ from ..ops import paper_staircase
 from .rule_options import TakesOptions
 from .scale import QuantOutput
 
-__all__ = ["TargetPropStaircaseQuant"]
-
 
 class TargetPropStaircaseQuant(TakesOptions, brevitas.jit.ScriptModule):
     """The paper's staircase activation ``M·clamp(ceil(x·(n-1)), 0, n)/n`` as a Brevitas quantizer.

@@ -12,8 +12,6 @@ from .rule_options import rule_holder
 from .staircase import TargetPropStaircaseQuant
 from .ternary import TargetPropTernaryQuant
 
-__all__ = ["step_of"]
-
 
 def _integers(quant: Any, form: str) -> Step | None:
     rounding = rounding_of(quant.int_quant) if is_integer_quantizer(quant) else None

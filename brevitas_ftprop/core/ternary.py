@@ -13,8 +13,6 @@ from ..ops import ternary_step
 from .rule_options import TakesOptions
 from .scale import QuantOutput, scale_alone
 
-__all__ = ["TargetPropTernaryQuant"]
-
 
 class TargetPropTernaryQuant(TakesOptions, brevitas.jit.ScriptModule):
     """Ternary quantizer ``y = s·sign(x)·[|x| > θ·s]`` with a target rule's gradient.

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["AcceleratorIO", "check_accelerator_io", "checked_io"]
-
 IMAGES = ("float", "uint8")
 RESULTS = ("logits", "integers", "class")
 

@@ -8,8 +8,6 @@ from .errors import ExportError
 from .layer_names import LAYER
 from .node_attributes import integers_in, is_padded, note_of
 
-__all__ = ["make_average_pools_exact"]
-
 
 def make_average_pools_exact(graph: ModelProto) -> None:
     """Count only what lies inside the image where an ``AveragePool`` has ``ceil_mode``, in place.

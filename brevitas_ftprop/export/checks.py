@@ -16,8 +16,6 @@ from .errors import ExportError
 from .output_file import check_name
 from .quantizers import quantizer_proxies
 
-__all__ = ["check_batch", "check_finite", "check_model", "check_path", "not_finite"]
-
 
 def check_model(model: Module) -> None:
     """Raise unless the model is an unscripted float32 Brevitas model on the CPU, out of export.

@@ -13,13 +13,13 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
     RemoveUnusedOpsetsPass,
 )
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.util.cleanup import cleanup_model
 
 from .errors import ExportError
 from .node_attributes import keep
 from .quiet import silence
 from .tags import CALL, QUANTIZER
-
-__all__ = ["check_graph", "clean_graph", "clean_qonnx"]
 
 PRODUCER = "brevitas_ftprop"
 
@@ -72,9 +72,6 @@ def clean_qonnx(model: ModelProto) -> ModelProto:
     Raises:
         ExportError: if it fails, for one on an operator that it does not know.
     """
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.util.cleanup import cleanup_model
-
     try:
         with silence():
             return cleanup_model(ModelWrapper(model)).model

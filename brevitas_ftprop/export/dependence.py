@@ -22,8 +22,6 @@ from .errors import ExportError
 from .quantizers import quantizer_proxies
 from .tags import marked_calls
 
-__all__ = ["Dependence", "check_complete", "run_traced"]
-
 # A quantizer's name and the number of its call; the model's input is a call of no quantizer.
 Call = tuple[str, int]
 INPUT: Call = ("", 0)

@@ -1,7 +1,5 @@
 """The ways in which exporting and verifying refuse to go on."""
 
-__all__ = ["DamagedFileError", "ExportError", "MissingToolError", "VerificationError"]
-
 
 class ExportError(RuntimeError):
     """The model could not be exported; the model and the file system are as they were.

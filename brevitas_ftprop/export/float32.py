@@ -1,7 +1,5 @@
 """What float32 arithmetic is exact for, and how far it is off elsewhere."""
 
-__all__ = ["EXACT_BITS", "LARGEST_EXACT", "SMALLEST", "UNIT"]
-
 # Integers of this many bits are float32 numbers, and so are their sums that stay below.
 EXACT_BITS = 24
 LARGEST_EXACT = 2**EXACT_BITS

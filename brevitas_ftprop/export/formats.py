@@ -8,8 +8,6 @@ from brevitas.export.manager import BaseManager
 from brevitas.export.onnx.qonnx.manager import QONNXDynamoManager, QONNXManager
 from brevitas.export.onnx.standard.qcdq.manager import StdQCDQONNXDynamoManager, StdQCDQONNXManager
 
-__all__ = ["QCDQ", "QONNX", "Format"]
-
 
 @dataclass(frozen=True)
 class Format:

@@ -12,15 +12,6 @@ from qonnx.core.modelwrapper import ModelWrapper
 from .graph_reading import shape_of
 from .integer_types import integer_type
 
-__all__ = [
-    "GENERAL",
-    "add_constant",
-    "add_tensor",
-    "multi_threshold",
-    "replace",
-    "rewired",
-]
-
 # Of QONNX's own operators.
 GENERAL = "qonnx.custom_op.general"
 LARGEST = np.finfo(np.float32).max

@@ -11,8 +11,6 @@ from qonnx.custom_op.registry import getCustomOp
 
 from .errors import ExportError
 
-__all__ = ["attributes_of", "initializer", "read_constant", "scalar", "shape_of"]
-
 
 def attributes_of(node: NodeProto) -> Any:
     """The attributes of a QONNX or FINN node, with their defaults."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["integer_range", "integer_type"]
-
 
 def integer_range(bits: int, *, signed: bool, narrow: bool) -> tuple[int, int]:
     """Smallest and largest integer of a type.

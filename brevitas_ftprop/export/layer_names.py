@@ -9,8 +9,6 @@ from torch.nn import Module
 
 from .node_attributes import note_of
 
-__all__ = ["LAYER", "note_layers"]
-
 LAYER = "brevitas_ftprop.layer"
 DYNAMO_SCOPES = "pkg.torch.onnx.name_scopes"
 

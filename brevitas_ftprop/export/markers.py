@@ -22,8 +22,6 @@ from ..handlers import handler_for_stock
 from .errors import ExportError
 from .quantizers import ACTIVATION, kind_of, quantizer_proxies
 
-__all__ = ["BEGIN", "DOMAIN", "END", "count_anew", "marking_manager"]
-
 DOMAIN = "brevitas_ftprop.marker"
 BEGIN = "Begin"
 END = "End"

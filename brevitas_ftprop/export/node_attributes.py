@@ -7,8 +7,6 @@ from typing import Any
 
 from onnx import NodeProto, helper
 
-__all__ = ["attribute_values", "integers_in", "is_padded", "keep", "note_of"]
-
 
 def attribute_values(node: NodeProto) -> dict[str, Any]:
     """A node's attributes by name, strings decoded."""

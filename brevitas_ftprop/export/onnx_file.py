@@ -15,8 +15,6 @@ from .checks import check_batch, check_finite, check_model, check_path
 from .errors import ExportError
 from .output_file import output_file
 
-__all__ = ["export_file", "write_model"]
-
 
 def export_file(
     build: Callable[[], ModelProto],

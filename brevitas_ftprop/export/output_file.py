@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["TEMPORARY", "check_name", "new_permissions", "output_file"]
-
 # Begins temporary names, which are not made of the file's: they could be longer than names can be.
 TEMPORARY = ".brevitas_ftprop."
 

@@ -14,8 +14,6 @@ from typing import TextIO
 
 from .output_file import TEMPORARY, check_name, new_permissions
 
-__all__ = ["check_folder", "output_folder"]
-
 # Tells our own folders from a user's: a JSON list of what was written there, empty until all is.
 MARK = ".brevitas_ftprop"
 

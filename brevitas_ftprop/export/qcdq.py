@@ -19,8 +19,6 @@ from .quantizer_fences import fence_quantizers
 from .remedy import built_or_remedied
 from .tracing import trace
 
-__all__ = ["export_qcdq", "qcdq_graph"]
-
 
 def export_qcdq(
     model: Module,

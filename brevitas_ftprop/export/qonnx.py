@@ -18,8 +18,6 @@ from .onnx_file import export_file
 from .remedy import built_or_remedied
 from .tracing import trace
 
-__all__ = ["export_qonnx", "qonnx_graph"]
-
 
 def export_qonnx(
     model: Module,

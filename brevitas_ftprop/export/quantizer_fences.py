@@ -8,8 +8,6 @@ from onnx import ModelProto, NodeProto
 
 from .tags import CALL, QUANTIZER, Site, sites_of
 
-__all__ = ["fence_quantizers"]
-
 LOWEST = "brevitas_ftprop.lowest"
 
 

@@ -12,16 +12,6 @@ from torch.nn import Module
 from ..levels import LevelFunction, level_function
 from .errors import ExportError
 
-__all__ = [
-    "ACTIVATION",
-    "WEIGHT",
-    "check_quantizers",
-    "exported_levels",
-    "kind_of",
-    "leveled_proxies",
-    "quantizer_proxies",
-]
-
 ACTIVATION = "activation"
 WEIGHT = "weight"
 

@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 
-__all__ = ["silence"]
-
 
 @contextmanager
 def silence() -> Iterator[None]:

@@ -8,8 +8,6 @@ from onnx import ModelProto
 
 from .errors import ExportError, MissingToolError
 
-__all__ = ["TORCHSCRIPT", "built_or_remedied"]
-
 TORCHSCRIPT = "dynamo=False"
 
 

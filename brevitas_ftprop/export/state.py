@@ -12,8 +12,6 @@ from brevitas.export.manager import BaseManager
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["export_state"]
-
 
 @contextmanager
 def export_state(model: Module) -> Iterator[None]:

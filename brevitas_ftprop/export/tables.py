@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["markdown_table", "text_table"]
-
 
 def text_table(columns: Mapping[str, int], rows: Iterable[Sequence[object]]) -> list[str]:
     """The lines of a table: names on the left, as wide as they are, numbers on the right.

@@ -10,17 +10,6 @@ from onnx import ModelProto, NodeProto
 from .markers import DOMAIN, END
 from .node_attributes import attribute_values, keep, note_of
 
-__all__ = [
-    "CALL",
-    "QUANTIZER",
-    "READ_BEHIND_POOL",
-    "Site",
-    "is_tagged",
-    "marked_calls",
-    "sites_of",
-    "tag_nodes",
-]
-
 QUANTIZER = "brevitas_ftprop.quantizer"
 CALL = "brevitas_ftprop.call"
 # On a quantizer's node: its integers in the model are those that the pool behind it gives.

@@ -23,8 +23,6 @@ from .quiet import silence
 from .state import export_state
 from .tags import tag_nodes
 
-__all__ = ["trace"]
-
 DYNAMO_SINCE = "2.8"
 
 

@@ -17,8 +17,6 @@ from .verification.cut_graphs import input_shape, load_tagged
 from .verification.reference import Reference
 from .verification.verify_report import VerifyReport
 
-__all__ = ["verified", "verify_export"]
-
 
 def verify_export(model: Module, path: str | os.PathLike[str], batch: Tensor) -> VerifyReport:
     """Run an exported file beside its PyTorch model and compare every quantizer's integers.

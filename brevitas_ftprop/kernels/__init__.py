@@ -1,8 +1,8 @@
-"""How the steps are computed; :mod:`.eager` is the meaning that every backend must equal."""
+"""How the steps are computed; the backend :mod:`.backends.eager` is the meaning of all others."""
 
 from .backend import BACKENDS, ENVIRONMENT_VARIABLE, choose_backend, is_compiled_chosen
+from .backends.eager import Asked, Gradients, Needs, backward
 from .codes import codable, code_size, error_bound, has_constant_slope
-from .eager import Asked, Gradients, Needs, backward
 from .layout import Layout, in_layout, layout_of
 from .registered_steps import ROUNDING_FUNCTIONS, Integers, PaperStaircase, Sign, Ternary
 from .saved_forms import SAVED_FORMS, Keep, empty_compact, keep_of, kept_of, what_to_keep

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from ..rules import Rule
-from . import blocked, compiled, eager, triton_backend
-from .eager import Asked, Gradients
+from .backends import blocked, compiled, eager, triton_backend
+from .backends.eager import Asked, Gradients
 from .saved_forms import Keep
 from .step import Operands, Step
-
-__all__ = ["BACKENDS", "ENVIRONMENT_VARIABLE", "choose_backend", "is_compiled_chosen"]
 
 ENVIRONMENT_VARIABLE = "BREVITAS_FTPROP_BACKEND"
 
@@ -66,7 +64,7 @@ def choose_backend(
     >>> from brevitas_ftprop.rules import get_rule
     >>> what = Sign(), Operands(torch.tensor(1.0)), get_rule("hinge")
     >>> choose_backend("auto", torch.device("cpu"), *what).__name__
-    'brevitas_ftprop.kernels.blocked'
+    'brevitas_ftprop.kernels.backends.blocked'
     """
     source = "backend"
     if backend == "auto":

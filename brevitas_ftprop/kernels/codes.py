@@ -13,19 +13,6 @@ from ..rules import Rule
 from .layout import flat
 from .step import Number, Operands, Step, is_zero
 
-__all__ = [
-    "codable",
-    "code_size",
-    "decode",
-    "encode",
-    "encode_slope",
-    "error_bound",
-    "has_constant_slope",
-    "is_bits",
-    "is_two_valued",
-    "unit_of",
-]
-
 LEVELS = 255
 
 

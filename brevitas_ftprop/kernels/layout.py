@@ -7,8 +7,6 @@ they do in any order of its dimensions.
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "flat", "in_layout", "layout_of"]
-
 Layout = tuple[int, ...]
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 from .step import Number, Operands, Step, is_zero, number
 from .step_specs import register_step
 
-__all__ = ["ROUNDING_FUNCTIONS", "Integers", "PaperStaircase", "Sign", "Ternary", "ungated"]
-
 ROUNDING_FUNCTIONS = {
     "round": torch.round,
     "ceil": torch.ceil,

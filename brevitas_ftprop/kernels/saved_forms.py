@@ -19,17 +19,6 @@ from ..rules import Rule
 from .codes import codable, code_size, encode, has_constant_slope
 from .step import Operands, Step
 
-__all__ = [
-    "SAVED_FORMS",
-    "Keep",
-    "compact",
-    "empty_compact",
-    "input_of",
-    "keep_of",
-    "kept_of",
-    "what_to_keep",
-]
-
 # What callers ask for; a Keep is made of it where what learns is known.
 SAVED_FORMS = ("exact", "compact")
 

@@ -18,8 +18,6 @@ from ..rules import Ede, LecunTanh, Rule, Sigmoid, SoftHinge
 from .registered_steps import Integers, PaperStaircase, Sign, ungated
 from .step import Operands, Step
 
-__all__ = ["ScaleShortcut", "Shortcut", "scale_shortcut", "shortcut"]
-
 aten = torch.ops.aten
 INTEGERS_OF = {torch.float32: torch.int32, torch.float64: torch.int64}
 # How many floats away from its exact place an edge may lie: a division and an addition round.

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from ..rules import Rule, saturate
 
-__all__ = ["STAIRCASE_FORMS", "Number", "Operands", "Step", "is_zero", "number"]
-
 STAIRCASE_FORMS = ("single", "sum")
 # A plain number, or a tensor that stands for one.
 Number: TypeAlias = Any

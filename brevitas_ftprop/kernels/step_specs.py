@@ -6,8 +6,6 @@ from typing import Any, TypeVar, get_type_hints
 
 from .step import Step
 
-__all__ = ["STEPS", "parse_step", "register_step"]
-
 STEPS: dict[str, type[Step]] = {}
 StepType = TypeVar("StepType", bound=type[Step])
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .layers import LayerOptions, Layers, check_sizes
 
-__all__ = ["QuantAlexNet"]
-
 EPS = 1e-4
 SMALLEST_INPUT = 60
 
@@ -84,40 +82,36 @@ class QuantAlexNet(nn.Module):
         is_hardware = layers.is_hardware
         self.features = nn.Sequential(
             OrderedDict(
-                [
-                    *([("input", layers.input_quantizer())] if is_hardware else []),
-                    ("conv0", layers.conv(3, c0, 12, stride=4, is_first=True)),
-                    *([("norm0", layers.norm(c0, eps=EPS))] if is_hardware else []),
-                    ("act0", layers.activation()),
-                    ("conv1", layers.conv(c0, c1, 5, padding=2)),
-                    ("norm1", layers.norm(c1, eps=EPS, pooled=9)),
-                    ("pool1", nn.MaxPool2d(3, 2, padding=1)),
-                    ("act1", layers.activation()),
-                    ("conv2", layers.conv(c1, c2, 3, padding=1)),
-                    ("norm2", layers.norm(c2, eps=EPS, pooled=9)),
-                    ("pool2", nn.MaxPool2d(3, 2)),
-                    ("act2", layers.activation()),
-                    ("conv3", layers.conv(c2, c3, 3, padding=1)),
-                    ("norm3", layers.norm(c3, eps=EPS)),
-                    ("act3", layers.activation()),
-                    ("conv4", layers.conv(c3, c4, 3, padding=1)),
-                    ("norm4", layers.norm(c4, eps=EPS, pooled=9)),
-                    ("pool4", nn.MaxPool2d(3, 2)),
-                    ("act4", layers.activation()),
-                ]
+                **({"input": layers.input_quantizer()} if is_hardware else {}),
+                conv0=layers.conv(3, c0, 12, stride=4, is_first=True),
+                **({"norm0": layers.norm(c0, eps=EPS)} if is_hardware else {}),
+                act0=layers.activation(),
+                conv1=layers.conv(c0, c1, 5, padding=2),
+                norm1=layers.norm(c1, eps=EPS, pooled=9),
+                pool1=nn.MaxPool2d(3, 2, padding=1),
+                act1=layers.activation(),
+                conv2=layers.conv(c1, c2, 3, padding=1),
+                norm2=layers.norm(c2, eps=EPS, pooled=9),
+                pool2=nn.MaxPool2d(3, 2),
+                act2=layers.activation(),
+                conv3=layers.conv(c2, c3, 3, padding=1),
+                norm3=layers.norm(c3, eps=EPS),
+                act3=layers.activation(),
+                conv4=layers.conv(c3, c4, 3, padding=1),
+                norm4=layers.norm(c4, eps=EPS, pooled=9),
+                pool4=nn.MaxPool2d(3, 2),
+                act4=layers.activation(),
             )
         )
         self.classifier = nn.Sequential(
             OrderedDict(
-                [
-                    ("fc0", layers.linear(c4 * side * side, fc)),
-                    ("norm5", nn.BatchNorm1d(fc, eps=EPS)),
-                    ("act5", layers.activation()),
-                    ("fc1", layers.linear(fc, fc)),
-                    ("norm6", nn.BatchNorm1d(fc, eps=EPS)),
-                    ("act6", layers.activation()),
-                    ("fc2", layers.linear(fc, num_classes, bias=True, is_last=True)),
-                ]
+                fc0=layers.linear(c4 * side * side, fc),
+                norm5=nn.BatchNorm1d(fc, eps=EPS),
+                act5=layers.activation(),
+                fc1=layers.linear(fc, fc),
+                norm6=nn.BatchNorm1d(fc, eps=EPS),
+                act6=layers.activation(),
+                fc2=layers.linear(fc, num_classes, bias=True, is_last=True),
             )
         )
 

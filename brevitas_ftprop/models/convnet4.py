@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .layers import LayerOptions, Layers, check_sizes
 
-__all__ = ["ConvNet4"]
-
 SMALLEST_INPUT = 2
 
 
@@ -77,27 +75,23 @@ class ConvNet4(nn.Module):
         is_hardware = layers.is_hardware
         self.features = nn.Sequential(
             OrderedDict(
-                [
-                    *([("input", layers.input_quantizer())] if is_hardware else []),
-                    ("conv0", layers.conv(3, c0, 5, padding=3, bias=True, is_first=True)),
-                    *([("norm0", layers.norm(c0, pooled=4))] if is_hardware else []),
-                    ("pool0", nn.MaxPool2d(2)),
-                    ("act0", layers.activation()),
-                    ("conv1", layers.conv(c0, c1, 5, padding=2, bias=True)),
-                    *([("norm1", layers.norm(c1, pooled=4))] if is_hardware else []),
-                    ("pool1", nn.MaxPool2d(2)),
-                    ("act1", layers.activation()),
-                ]
+                **({"input": layers.input_quantizer()} if is_hardware else {}),
+                conv0=layers.conv(3, c0, 5, padding=3, bias=True, is_first=True),
+                **({"norm0": layers.norm(c0, pooled=4)} if is_hardware else {}),
+                pool0=nn.MaxPool2d(2),
+                act0=layers.activation(),
+                conv1=layers.conv(c0, c1, 5, padding=2, bias=True),
+                **({"norm1": layers.norm(c1, pooled=4)} if is_hardware else {}),
+                pool1=nn.MaxPool2d(2),
+                act1=layers.activation(),
             )
         )
         self.classifier = nn.Sequential(
             OrderedDict(
-                [
-                    ("fc0", layers.linear(c1 * side * side, fc, bias=True)),
-                    *([("norm2", nn.BatchNorm1d(fc))] if is_hardware else []),
-                    ("act2", layers.activation()),
-                    ("fc1", layers.linear(fc, num_classes, bias=True, is_last=True)),
-                ]
+                fc0=layers.linear(c1 * side * side, fc, bias=True),
+                **({"norm2": nn.BatchNorm1d(fc)} if is_hardware else {}),
+                act2=layers.activation(),
+                fc1=layers.linear(fc, num_classes, bias=True, is_last=True),
             )
         )
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .layers import LayerOptions, Layers, check_sizes
 
-__all__ = ["ConvNet8"]
-
 EPS = 1e-4
 # Padding of the first and kernel size of the last convolution, by input size.
 EDGES = {32: (2, 4), 40: (0, 5)}
@@ -81,36 +79,31 @@ class ConvNet8(nn.Module):
         is_hardware = layers.is_hardware
         self.features = nn.Sequential(
             OrderedDict(
-                [
-                    *([("input", layers.input_quantizer())] if is_hardware else []),
-                    (
-                        "conv0",
-                        layers.conv(3, c0, 5, padding=first_padding, bias=True, is_first=True),
-                    ),
-                    *([("norm0", layers.norm(c0, eps=EPS, pooled=4))] if is_hardware else []),
-                    ("pool0", nn.MaxPool2d(2)),
-                    ("act0", layers.activation()),
-                    ("conv1", layers.conv(c0, c1, 3, padding=1)),
-                    ("norm1", layers.norm(c1, eps=EPS)),
-                    ("act1", layers.activation()),
-                    ("conv2", layers.conv(c1, c2, 3, padding=1)),
-                    ("norm2", layers.norm(c2, eps=EPS, pooled=4)),
-                    ("pool2", nn.MaxPool2d(2)),
-                    ("act2", layers.activation()),
-                    ("conv3", layers.conv(c2, c3, 3)),
-                    ("norm3", layers.norm(c3, eps=EPS)),
-                    ("act3", layers.activation()),
-                    ("conv4", layers.conv(c3, c4, 3, padding=1)),
-                    ("norm4", layers.norm(c4, eps=EPS)),
-                    ("act4", layers.activation()),
-                    ("conv5", layers.conv(c4, c5, 3)),
-                    ("norm5", layers.norm(c5, eps=EPS)),
-                    ("act5", layers.activation()),
-                    ("dropout", nn.Dropout2d(0.5)),
-                    ("conv6", layers.conv(c5, c6, last_kernel)),
-                    ("norm6", layers.norm(c6, eps=EPS)),
-                    ("act6", layers.activation()),
-                ]
+                **({"input": layers.input_quantizer()} if is_hardware else {}),
+                conv0=layers.conv(3, c0, 5, padding=first_padding, bias=True, is_first=True),
+                **({"norm0": layers.norm(c0, eps=EPS, pooled=4)} if is_hardware else {}),
+                pool0=nn.MaxPool2d(2),
+                act0=layers.activation(),
+                conv1=layers.conv(c0, c1, 3, padding=1),
+                norm1=layers.norm(c1, eps=EPS),
+                act1=layers.activation(),
+                conv2=layers.conv(c1, c2, 3, padding=1),
+                norm2=layers.norm(c2, eps=EPS, pooled=4),
+                pool2=nn.MaxPool2d(2),
+                act2=layers.activation(),
+                conv3=layers.conv(c2, c3, 3),
+                norm3=layers.norm(c3, eps=EPS),
+                act3=layers.activation(),
+                conv4=layers.conv(c3, c4, 3, padding=1),
+                norm4=layers.norm(c4, eps=EPS),
+                act4=layers.activation(),
+                conv5=layers.conv(c4, c5, 3),
+                norm5=layers.norm(c5, eps=EPS),
+                act5=layers.activation(),
+                dropout=nn.Dropout2d(0.5),
+                conv6=layers.conv(c5, c6, last_kernel),
+                norm6=layers.norm(c6, eps=EPS),
+                act6=layers.activation(),
             )
         )
         self.fc = layers.linear(c6, num_classes, bias=True, is_last=True)

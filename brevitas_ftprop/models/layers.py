@@ -17,8 +17,6 @@ from .. import quant
 from ..ops import check_options
 from ..proxy import TargetPropProxy
 
-__all__ = ["LayerOptions", "Layers", "check_sizes"]
-
 FORMS = ("paper", "hardware")
 WEIGHT_BITS = (1, 2, 4, 8)
 WEIGHT_SCALES = ("tensor", "channel")

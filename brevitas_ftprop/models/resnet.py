@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from .layers import LayerOptions, Layers, check_sizes
 
-__all__ = ["QuantResNet18"]
-
 STEMS = ("imagenet", "cifar")
 
 

@@ -9,13 +9,11 @@ from torch import Tensor
 
 from .monitor import Monitor, check_sample
 
-__all__ = ["MonitorCallback"]
-
 
 class MonitorCallback(Callback):
     """Watches the module that is fitted, and gives every sampled step to the trainer's loggers.
 
-    The figures are logged as ``target_prop/<quantizer>/<figure>``; in a distributed run those of
+    The metrics are logged as ``target_prop/<quantizer>/<metric>``; in a distributed run those of
     the first process are. Gradients are divided by the scale of a float16 run's loss.
 
     Args:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .statistics import METRICS
+from .metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
-
-__all__ = ["figure", "table"]
 
 History = Sequence[dict[str, Any]]
 
@@ -29,8 +27,8 @@ def table(history: History) -> Table:
     table.add_column("quantizer", overflow="fold")
     for metric in METRICS:
         table.add_column(metric.replace("_", " "), justify="right")
-    for name, figures in last["layers"].items():
-        table.add_row(name, *(_cell(metric, figures[metric]) for metric in METRICS))
+    for name, metrics in last["layers"].items():
+        table.add_row(name, *(_cell(metric, metrics[metric]) for metric in METRICS))
     return table
 
 

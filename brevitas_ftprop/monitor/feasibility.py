@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from ..targets import sign_target
 from .evaluation import evaluating
 
-__all__ = ["feasible_share", "is_separable"]
-
 
 def is_separable(inputs: Tensor, targets: Tensor) -> bool:
     """Whether weights and a bias exist with ``sign(w·x + b) = t`` for every row.

@@ -11,19 +11,17 @@ from torch import Tensor, nn
 
 from ..levels import remaining_delay, tensor_quant_of
 from ..units import reason_not_to_watch
-from . import statistics
 from .evaluation import evaluating
+from .metrics import METRICS, flips, read, signs, summarize
 from .watch import Watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-__all__ = ["Monitor", "check_sample"]
-
 
 class Monitor:
-    """Figures of target propagation for every quantizer of a model, while it trains.
+    """Metrics of target propagation for every quantizer of a model, while it trains.
 
     Nothing of the training changes: outputs, gradients, random numbers and state dict stay bit for
     bit what they are without. On every ``every``-th step a fixed random sample of each quantizer's
@@ -64,7 +62,7 @@ class Monitor:
         first_step: number of the first step, where training goes on from a checkpoint.
 
     Attributes:
-        history: one entry a sampled step, ``{"step": int, "layers": {quantizer: figures}}``.
+        history: one entry a sampled step, ``{"step": int, "layers": {quantizer: metrics}}``.
         skipped: quantizers that are not watched, with the reason.
         sampling: whether the step that is under way is sampled.
 
@@ -79,8 +77,8 @@ class Monitor:
     >>> x = torch.tensor([[-2.0, 0.5, 0.7, 3.0]], requires_grad=True)
     >>> with Monitor(act, every=1) as monitor:
     ...     (act(x) * torch.tensor([1.0, -1.0, 1.0, 0.0])).sum().backward()
-    ...     figures = monitor.step()["layers"]["act_quant"]
-    >>> {name: round(figures[name], 3) for name in ("at_target", "dead", "with_target")}
+    ...     metrics = monitor.step()["layers"]["act_quant"]
+    >>> {name: round(metrics[name], 3) for name in ("at_target", "dead", "with_target")}
     {'at_target': 0.667, 'dead': 0.333, 'with_target': 0.75}
 
     References:
@@ -143,20 +141,20 @@ class Monitor:
             raise RuntimeError("the monitor is closed: make a new one to go on")
         entry = None
         if self.sampling:
-            entry = {"step": self._step, "layers": self._figures(loss_scale)}
+            entry = {"step": self._step, "layers": self._metrics(loss_scale)}
             self.history.append(entry)
         self._step += 1
         self._choose_sampling()
         return entry
 
     def scalars(self) -> dict[str, float]:
-        """Figures of the last sampled step as ``{"quantizer/figure": value}``, those defined."""
+        """Metrics of the last sampled step as ``{"quantizer/metric": value}``, those defined."""
         layers = self.history[-1]["layers"] if self.history else {}
         return {
-            f"{name}/{metric}": figures[metric]
-            for name, figures in layers.items()
-            for metric in statistics.METRICS
-            if figures[metric] is not None
+            f"{name}/{metric}": metrics[metric]
+            for name, metrics in layers.items()
+            for metric in METRICS
+            if metrics[metric] is not None
         }
 
     def write_scalars(self, writer: Any) -> None:
@@ -194,22 +192,20 @@ class Monitor:
             watch.recording = recording
             watch.calls = []
 
-    def _figures(self, loss_scale: float) -> dict[str, dict[str, Any]]:
+    def _metrics(self, loss_scale: float) -> dict[str, dict[str, Any]]:
         with torch.no_grad():
             taken = {name: watch.take() for name, watch in self._watches.items()}
             taken = {name: calls for name, calls in taken.items() if calls}
-            layers = statistics.read(
-                {name: statistics.summarize(calls, loss_scale) for name, calls in taken.items()}
-            )
+            layers = read({name: summarize(calls, loss_scale) for name, calls in taken.items()})
             compared = {name: c for name, c in taken.items() if self._watches[name].is_weight}
             compared |= self._probed()
-            for figures in layers.values():
-                figures["output_flips"] = figures["target_flips"] = None
+            for metrics in layers.values():
+                metrics["output_flips"] = metrics["target_flips"] = None
             for name, calls in compared.items():
-                watch, current = self._watches[name], statistics.signs(calls)
+                watch, current = self._watches[name], signs(calls)
                 if name in layers:
-                    figures = layers[name]
-                    figures["output_flips"], figures["target_flips"] = statistics.flips(
+                    metrics = layers[name]
+                    metrics["output_flips"], metrics["target_flips"] = flips(
                         watch.previous, current
                     )
                 watch.previous = current

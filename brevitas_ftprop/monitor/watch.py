@@ -10,8 +10,6 @@ from torch import Tensor
 from ..levels import remaining_delay, tensor_quant_of
 from ..units import Units, activation_before, units_of
 
-__all__ = ["Watch", "WatchedCall"]
-
 
 class WatchedCall:
     """A sample of one call of a quantizer: what went in, and the gradient that came back.

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .recording import Recording
 
-__all__ = ["BlackBox"]
-
 
 class BlackBox(nn.Module):
     """A function of tensors inside a network, around which the network is trained.

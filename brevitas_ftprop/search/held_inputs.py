@@ -15,8 +15,6 @@ from ..levels import tensor_quant_of
 from ..units import activation_before, reason_not_to_watch, units_of
 from .recording import Recording
 
-__all__ = ["HeldCall", "HeldInputs", "as_it_was"]
-
 
 class HeldCall:
     """A quantizer's call: what it gave, the gradient that came back, and what it gives now.

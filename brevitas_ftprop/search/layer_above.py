@@ -14,8 +14,6 @@ from .squared_backward import check_single_ways, squared_backward
 from .unit_call import UnitCall
 from .values import Values
 
-__all__ = ["LayerAbove"]
-
 
 class LayerAbove:
     """What a quantizer's output does to the layer losses above it, for any values of that output.

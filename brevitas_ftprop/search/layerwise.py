@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from .held_inputs import HeldInputs
 
-__all__ = ["train_layerwise"]
-
 
 def train_layerwise(
     model: nn.Module,

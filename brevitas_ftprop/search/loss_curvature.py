@@ -9,8 +9,6 @@ from .recording import Node, NotRepeatableError, Value
 from .replay import run
 from .squared_backward import is_linear
 
-__all__ = ["WIDEST", "loss_curvature"]
-
 # Each number of a row costs three backward passes through the layer.
 WIDEST = 1024
 

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from .held_inputs import HeldCall, HeldInputs, as_it_was
 from .layer_above import LayerAbove
 
-__all__ = ["Choice", "measured_falls"]
-
 
 @dataclass(frozen=True, eq=False)
 class Choice:

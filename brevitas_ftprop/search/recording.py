@@ -18,8 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Node", "NotRepeatableError", "Opaque", "Recording", "Ref", "Value"]
-
 # What is cut off from the gradient, though it has the same values.
 CUTS = {torch.ops.aten.detach.default}
 

@@ -11,8 +11,6 @@ from torch.utils._pytree import tree_map
 
 from .recording import Node, NotRepeatableError, Opaque, Ref
 
-__all__ = ["BATCH_NORMS", "DROPOUTS", "batch_norm_affine", "run", "run_by_row", "why_not_again"]
-
 aten = torch.ops.aten
 BATCH_NORMS = {
     getattr(aten, name)

@@ -13,8 +13,6 @@ from ..targets import TargetSetter, get_setter
 from .search_targets import TargetSearch, check_every, search_targets
 from .target_report import LayerTargets, TargetReport
 
-__all__ = ["TargetSearchCallback"]
-
 
 class TargetSearchCallback(Callback):
     """Searches for targets in the training batches of the module that is fitted.

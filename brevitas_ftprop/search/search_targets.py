@@ -23,8 +23,6 @@ from .target_report import LayerTargets, TargetReport
 from .uncompiled import refuse_compiled
 from .unit_call import UnitCall
 
-__all__ = ["TargetSearch", "check_every", "search_targets"]
-
 
 def search_targets(
     model: nn.Module,

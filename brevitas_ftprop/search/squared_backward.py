@@ -18,8 +18,6 @@ from .recording import Node, NotRepeatableError, Ref
 from .replay import BATCH_NORMS, DROPOUTS, batch_norm_affine, run
 from .values import Values
 
-__all__ = ["check_single_ways", "is_linear", "squared_backward"]
-
 aten = torch.ops.aten
 Squares = list[Tensor | None]
 

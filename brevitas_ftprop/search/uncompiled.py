@@ -4,8 +4,6 @@ from collections.abc import Iterable
 
 from torch import nn
 
-__all__ = ["refuse_compiled"]
-
 
 def refuse_compiled(model: nn.Module, quantizers: Iterable[str]) -> None:
     """Raise if some part of a model that holds one of the quantizers is compiled.

@@ -15,8 +15,6 @@ from ..targets import weighted_sign
 from ..units import Units, activation_before, units_of
 from .recording import NotRepeatableError, Value
 
-__all__ = ["UnitCall"]
-
 # Numbers that are computed with at a time.
 BLOCK = 1 << 17
 # Activation functions of which each element depends on its own input alone, in straight pieces.

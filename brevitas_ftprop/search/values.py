@@ -9,8 +9,6 @@ from torch import Tensor
 from .recording import Node
 from .replay import run
 
-__all__ = ["Values"]
-
 
 class Values(dict[int, Tensor]):
     """Tensors by the identity of their recorded values, computed again where they are not known.

@@ -7,8 +7,6 @@ from .secant import secant_targets
 from .setter import Above, Targets, TargetSetter
 from .setters import register_setter
 
-__all__ = ["Curvature"]
-
 
 @register_setter
 class Curvature(TargetSetter):

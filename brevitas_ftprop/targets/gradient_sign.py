@@ -6,8 +6,6 @@ from .setter import Above, Targets, TargetSetter
 from .setters import register_setter
 from .sign import sign_target, weighted_sign
 
-__all__ = ["GradientSign", "Uniform"]
-
 
 @register_setter
 class GradientSign(TargetSetter):

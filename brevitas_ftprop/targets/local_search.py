@@ -8,8 +8,6 @@ from .setter import Above, Targets, TargetSetter
 from .setters import register_setter
 from .sign import sign_target
 
-__all__ = ["LocalSearch"]
-
 
 @register_setter
 class LocalSearch(TargetSetter):

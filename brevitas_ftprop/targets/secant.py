@@ -5,8 +5,6 @@ from torch import Tensor
 from .setter import Targets
 from .sign import sign_target
 
-__all__ = ["secant_targets"]
-
 
 def secant_targets(secant: Tensor) -> Targets:
     """Targets that follow ``Δ/(−2h)`` in place of the gradient, Δ the change if h = ±s flips.

@@ -8,8 +8,6 @@ from torch import Generator, Tensor
 
 from ..specs import Specified
 
-__all__ = ["Above", "TargetSetter", "Targets"]
-
 
 class Targets(NamedTuple):
     """What a setter decides for the units of a layer.

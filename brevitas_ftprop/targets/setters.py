@@ -7,8 +7,6 @@ from typing import TypeVar
 from ..specs import made, parse_spec
 from .setter import TargetSetter
 
-__all__ = ["SETTERS", "get_setter", "register_setter"]
-
 SETTERS: dict[str, type[TargetSetter]] = {}
 
 SetterType = TypeVar("SetterType", bound=type[TargetSetter])

@@ -29,7 +29,8 @@ from measuring.quantizers import QUANTIZERS
 from measuring.record import markdown
 from measuring.timing import Spread, interleaved
 
-from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE, triton_backend
+from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
+from brevitas_ftprop.kernels.backends import triton_backend
 
 Call = Callable[[], object]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -22,52 +23,19 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from measuring.benchmark import Rows, run_benchmark
 from measuring.command import BACKENDS, build_parser
-from measuring.compilation import compile_network
 from measuring.figures import bar_panels
 from measuring.networks import ACTS, NETWORKS
-from measuring.peak import peak_bytes
 from measuring.record import markdown
-from measuring.timing import Mark, Sample, Spread, interleaved, laps
+from measuring.step import Step
+from measuring.timing import Sample, Spread, interleaved
 from measuring.variable import variable
-from torch import Tensor, nn
+from torch import nn
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 from brevitas_ftprop.ops import SAVED_FORMS
 
 PARTS = ("forward", "backward", "optimizer")
 COMPILED = ("stock", "ours")
-
-
-class Step:
-    """A training step of one network on one batch."""
-
-    def __init__(self, network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> None:
-        self.network = network.to(images.device).train()
-        self.images, self.labels = images, labels
-        self.autocast = torch.autocast(
-            images.device.type, torch.bfloat16, enabled=precision == "bf16"
-        )
-        self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
-
-    def __call__(self, mark: Mark = lambda: None) -> None:
-        mark()
-        self.optimizer.zero_grad()
-        with self.autocast:
-            loss = nn.functional.cross_entropy(self.network(self.images), self.labels)
-        mark()
-        loss.backward()
-        mark()
-        self.optimizer.step()
-        mark()
-
-    def time(self, number: int) -> Sample:
-        """Mean seconds of each of ``PARTS`` over so many steps."""
-        return laps(self, number, self.images.device)
-
-    def peak(self) -> int:
-        """Most bytes in a step, gradients of the parameters included."""
-        self.optimizer.zero_grad()
-        return peak_bytes(self, self.images.device)
 
 
 def arguments_parser() -> Any:
@@ -91,11 +59,20 @@ def networks(options: Namespace, model: str, act: str) -> dict[str, Callable[[],
     size = network.chosen_size(options.image_size)
     built = network.rivals(size, act, options.rules, options.saved)
     compiled = {
-        f"{name} compiled": lambda build=build: compile_network(build())
+        f"{name} compiled": partial(compiled_in_place, build)
         for name, build in built.items()
         if name.partition(" ")[0] in options.compiled
     }
     return built | compiled
+
+
+def compiled_in_place(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network compiled with its quantizers; stock ones have that since ``brevitas_ftprop`` lets
+    the compiler trace Brevitas' quantized tensors.
+    """
+    network = build()
+    network.compile(dynamic=False)
+    return network
 
 
 def measure(

@@ -15,8 +15,6 @@ from training.sections import refuse_below
 
 from .plan import Trial
 
-__all__ = ["Pool", "TrialsError", "execute"]
-
 
 class TrialsError(RuntimeError):
     """Some trials failed; the others are kept."""

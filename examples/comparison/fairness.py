@@ -10,8 +10,6 @@ from training import Result, differences
 
 from .plan import TUNING_SEED, Arm, Plan
 
-__all__ = ["UnfairComparisonError", "chosen_learning_rates", "refuse_mixed", "refuse_unfair"]
-
 FACTORS = {"act", "rule", "seed", "targets"}
 LEARNING_RATE = "optimizer.lr"
 

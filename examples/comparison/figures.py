@@ -9,8 +9,6 @@ import numpy as np
 
 from .report import Comparison
 
-__all__ = ["draw"]
-
 
 def draw(comparison: Comparison, path: Path) -> None:
     """One column an activation: above the curves of all rules, below their differences.

@@ -10,8 +10,6 @@ from pathlib import Path
 from training import Recipe
 from training.recipe import PLAIN
 
-__all__ = ["Arm", "Plan", "Trial"]
-
 # No test run has it, so that nothing is tested with the seed that chose its learning rate.
 TUNING_SEED = 1_000_000
 

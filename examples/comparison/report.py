@@ -12,12 +12,11 @@ from training import Result
 from training.recipe import PLAIN
 
 from brevitas_ftprop.export.output_file import output_file
+from brevitas_ftprop.export.tables import markdown_table
 
 from .fairness import refuse_unfair
 from .plan import Arm
 from .statistics import Estimate, Paired, estimate, holm, paired
-
-__all__ = ["Comparison", "Row"]
 
 # Columns of the table that are there for a search.
 TARGETS, TIME, MEMORY = "targets", "time a step", "peak memory"
@@ -121,8 +120,8 @@ class Comparison:
         rows = [row for act in self.acts for row in self.rows(act)]
         cells = [_cells(row, minus=f"minus {self.reference}") for row in rows]
         shown = [title for title in cells[0] if title not in self._left_out(rows)]
-        lines = [shown, ["---"] * len(shown), *([row[title] for title in shown] for row in cells)]
-        return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", self._caption()])
+        lines = markdown_table(shown, ([row[title] for title in shown] for row in cells))
+        return "\n".join([*lines, "", self._caption()])
 
     def _relative(self, arm: Arm, cost: Callable[[Result], float | None]) -> float | None:
         """Median of the arm's runs over that of the same rule's without a search."""

@@ -16,8 +16,6 @@ from brevitas_ftprop.provenance import processor
 
 from .check import Check
 
-__all__ = ["run"]
-
 PACKAGES = ("brevitas", "numpy", "torch", "torchvision", "triton", "pytest", "lightning")
 NEEDED = ("brevitas", "numpy", "pytest", "torchvision")
 SMI = ("driver_version", "power.limit", "clocks.max.sm", "clocks.max.mem", "compute_mode")

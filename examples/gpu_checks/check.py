@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TRAINER", "Check", "LostDeviceError", "Unavailable", "needs"]
-
 # What the trainer imports that a machine with PyTorch may lack.
 TRAINER = (
     "docstring_parser",

@@ -23,8 +23,6 @@ from brevitas_ftprop.export.output_file import output_file
 from .check import TRAINER, Check, Unavailable, needs
 from .data import data_section
 
-__all__ = ["run"]
-
 EXAMPLES = Path(__file__).resolve().parents[1]
 RECIPE = EXAMPLES / "recipes" / "convnet8_gpu.yaml"
 KEPT = "comparison.zip"

@@ -11,8 +11,6 @@ import traceback
 from .check import Check
 from .steps import Variant, prepared, timed
 
-__all__ = ["main"]
-
 
 def main() -> None:
     channel = os.fdopen(os.dup(1), "w")

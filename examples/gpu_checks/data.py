@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .check import Check
 
-__all__ = ["data_section", "unpacked"]
-
 
 def data_section(check: Check, images: int) -> dict[str, Any]:
     """The section ``data`` of a recipe with so many training images at most.

@@ -14,8 +14,6 @@ from pathlib import Path
 from .check import Check, needs
 from .sharding import DEADLINE, RECORD, SHARD
 
-__all__ = ["run"]
-
 REPO = Path(__file__).resolve().parents[2]
 # What runs on the card where there is one.
 ON_THE_DEVICE = (

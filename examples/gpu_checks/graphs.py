@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from measuring.peak import peak_bytes
+from measuring.step import Step
 from torch import nn
 
 from .check import Check, Unavailable
-from .networks import Step, network_of
+from .networks import step_of
 
 if TYPE_CHECKING:
     from .steps import Variant
-
-__all__ = ["GraphedStep", "refuse_unequal"]
 
 WARM_UP, STEPS, IMAGES = 3, 5, 32
 
@@ -24,9 +23,6 @@ class GraphedStep:
 
     Args:
         step: to record; it has to have run before, and runs ``WARM_UP`` more times here.
-
-    Attributes:
-        peak: bytes that recording it allocated, which the graph keeps.
     """
 
     def __init__(self, step: Step) -> None:
@@ -39,7 +35,7 @@ class GraphedStep:
         self.step, self.graph = step, torch.cuda.CUDAGraph()
         # Gradients are then allocated by the graph, at the same place in every replay.
         step.optimizer.zero_grad()
-        self.peak = peak_bytes(self._record, step.device)
+        self.recorded = peak_bytes(self._record, step.device)
 
     def _record(self) -> None:
         with torch.cuda.graph(self.graph):
@@ -47,6 +43,10 @@ class GraphedStep:
 
     def __call__(self) -> None:
         self.graph.replay()
+
+    def peak(self) -> int:
+        """Bytes that recording it allocated, which the graph keeps."""
+        return self.recorded
 
 
 def refuse_unequal(variant: Variant, check: Check) -> None:
@@ -73,13 +73,13 @@ def refuse_unequal(variant: Variant, check: Check) -> None:
 
 
 def states(variant: Variant, check: Check, graph: bool) -> dict[str, torch.Tensor]:
+    """A copy of all that the steps change."""
     network = variant.network(check)
     for module in network.modules():
         # A replay draws other numbers than a plain step does.
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-    kind = network_of(variant.model, check)
-    step = Step(network, *kind.batch(kind.image_size, IMAGES), check.device)
+    step = step_of(network, variant.model, IMAGES, check)
     if graph:
         replay = GraphedStep(step)
         for _ in range(STEPS):
@@ -88,4 +88,5 @@ def states(variant: Variant, check: Check, graph: bool) -> dict[str, torch.Tenso
         for _ in range(WARM_UP + STEPS):
             step()
     torch.cuda.synchronize()
-    return step.state()
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    return {name: tensor.detach().clone() for name, tensor in tensors}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PARTS", "PartPlan"]
-
 # A part that is still at its cases when its share is used up leaves out those that are left; one
 # that hangs is ended when it has taken this much of all the time beyond its share.
 GRACE = 0.2

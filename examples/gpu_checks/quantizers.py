@@ -16,8 +16,6 @@ from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
 from .check import Check
 
-__all__ = ["run"]
-
 PAIRS = (
     ("sign", "saturated_ste"),
     ("uint2_learned", "saturated_ste"),

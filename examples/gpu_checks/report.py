@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PartReport", "Report"]
-
 PASSED, FAILED, SKIPPED, LEFT = "passed", "failed", "skipped", "not reached"
 # Of a traceback in Markdown; JSON has all of it.
 LINES = 12

@@ -8,8 +8,6 @@ import time
 
 import pytest
 
-__all__ = ["DEADLINE", "RECORD", "SHARD"]
-
 SHARD, RECORD, DEADLINE = "GPU_CHECK_SHARD", "GPU_CHECK_RECORD", "GPU_CHECK_DEADLINE"
 # Behind it every call to the device fails in this process, whatever it computes.
 LOST = ("CUDA error: an illegal memory access", "CUDA error: misaligned", "CUDA error: unspecified")

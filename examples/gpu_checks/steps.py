@@ -16,7 +16,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import torch
-from measuring.peak import peak_bytes
+from measuring.step import Step
 from measuring.timing import Spread, laps
 from measuring.variable import variable
 from torch import nn
@@ -25,9 +25,7 @@ from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
 from .check import Check, Unavailable
 from .graphs import GraphedStep, refuse_unequal
-from .networks import Step, batch_size, network_of
-
-__all__ = ["Variant", "measured", "prepared", "run"]
+from .networks import batch_size, network_of, step_of
 
 MODELS = ("convnet8", "resnet18")
 RULE = "soft_hinge"
@@ -130,15 +128,12 @@ def backend(variant: Variant) -> str | None:
     return "compiled" if variant.mode == "compiled formulas" else None
 
 
-def prepared(variant: Variant, check: Check) -> Callable[[], None]:
+def prepared(variant: Variant, check: Check) -> Step | GraphedStep:
     """A step that has run before, so that nothing is compiled or set up any more."""
     if variant.mode == "graph" and check.small:
         raise Unavailable("CUDA graphs need a GPU")
     network = variant.network(check)
-    images, labels = network_of(variant.model, check).batch(
-        network_of(variant.model, check).image_size, batch_size(check)
-    )
-    step = Step(network, images, labels, check.device)
+    step = step_of(network, variant.model, batch_size(check), check)
     if variant.mode.startswith("compiled"):
         # Inductor takes a CPU minutes, for the same graphs.
         network.compile(dynamic=False, backend="aot_eager" if check.small else "inductor")
@@ -153,7 +148,7 @@ def measured(variant: Variant, check: Check) -> dict[str, float]:
     return timed(prepared(variant, check), variant, check)
 
 
-def timed(step: Callable[[], None], variant: Variant, check: Check) -> dict[str, float]:
+def timed(step: Step | GraphedStep, variant: Variant, check: Check) -> dict[str, float]:
     def call(mark: Callable[[], None]) -> None:
         mark()
         step()
@@ -163,12 +158,7 @@ def timed(step: Callable[[], None], variant: Variant, check: Check) -> dict[str,
         (once,) = laps(call, 1, check.device)
         number = 1 if check.small else max(1, min(100, int(0.3 / once)))
         samples = [laps(call, number, check.device)[0] for _ in range(2 if check.small else 5)]
-        if isinstance(step, GraphedStep):
-            peak = step.peak
-        else:
-            step.optimizer.zero_grad()
-            peak = peak_bytes(step, check.device)
-    return {"seconds": Spread.of(samples).median, "peak": peak}
+        return {"seconds": Spread.of(samples).median, "peak": step.peak()}
 
 
 def measured_in_turn(variants: list[Variant], check: Check):

@@ -21,8 +21,6 @@ from typing import IO, Any
 from .plan import MARGIN, PartPlan
 from .report import FAILED, PASSED, SKIPPED, PartReport
 
-__all__ = ["EndedError", "OverdueError", "Supervisor", "Worker", "paths"]
-
 COMMAND = (sys.executable, "-m", "gpu_checks.worker")
 EXAMPLES = Path(__file__).resolve().parents[1]
 # Of all the time, for a worker to import what it needs.

@@ -10,8 +10,6 @@ from typing import Any
 from .check import TRAINER, Check, needs
 from .data import data_section
 
-__all__ = ["run"]
-
 EXAMPLES = Path(__file__).resolve().parents[1]
 GPU = {"precision": "bf16", "channels_last": True, "cudnn_benchmark": True}
 FUSED = {"optimizer__options": {"fused": True}}

@@ -15,9 +15,7 @@ from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
 from .check import Check
-from .networks import Step, batch_size, network_of
-
-__all__ = ["run"]
+from .networks import batch_size, network_of, step_of
 
 ACTS = ("sign", "int2", "staircase3")
 RULES = ("saturated_ste", "soft_hinge")
@@ -46,7 +44,7 @@ def steps(act: str, rule: str, saved: str, check: Check) -> bool:
     network = kind.build(kind.image_size, act=act)
     swap_quantizers(network, rule, saved=saved)
     learn_at_once(network)
-    step = Step(network, *kind.batch(kind.image_size, batch_size(check)), check.device)
+    step = step_of(network, "convnet8", batch_size(check), check)
     with variable(ENVIRONMENT_VARIABLE, "eager" if check.small else None):
         for _ in range(STEPS):
             step()

@@ -15,8 +15,6 @@ from typing import Any
 
 from .check import Check, LostDeviceError, Unavailable
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Run the parts that standard input asks for, a line each."""

@@ -17,16 +17,6 @@ from brevitas_ftprop.export.output_file import TEMPORARY, output_file
 from .failures import TrainingError
 from .recipe import Recipe, differences
 
-__all__ = [
-    "AtomicCheckpointIO",
-    "RecipeInCheckpoint",
-    "check_recipe",
-    "checkpoint_callbacks",
-    "keep_only",
-    "last_checkpoint",
-    "load_checkpoint",
-]
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the file and renames, and then removes the checkpoint before it.

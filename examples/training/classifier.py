@@ -26,9 +26,6 @@ from .quantizer_state import (
 )
 from .recipe import Recipe
 
-__all__ = ["Classifier"]
-
-
 # Steps between looks at whether all is finite, each of which waits for the device; 1 elsewhere.
 FINITE_EVERY = {"cuda": 100}
 

@@ -8,8 +8,6 @@ from torch import nn
 from .failures import TrainingError
 from .recipe import REDUCE_OVERHEAD
 
-__all__ = ["compile_network"]
-
 
 def compile_network(network: nn.Module, backend: str, device: torch.device) -> None:
     """Compile a network in place, quantizers and all, so that its state dict keeps its names.

@@ -12,8 +12,6 @@ from lightning.pytorch.callbacks import Callback
 from .optimization import lr_factor
 from .result import Epoch
 
-__all__ = ["Curve"]
-
 
 class Curve(Callback):
     """Records and logs each epoch; goes on where a checkpoint left off.

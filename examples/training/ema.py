@@ -10,8 +10,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .quantizer_state import is_collecting, quantizer_counters, set_quantizer_state
 
-__all__ = ["QuantizerAwareEMA"]
-
 
 class QuantizerAwareEMA(WeightAveraging):
     """An exponential average that starts when every scale is a learned one.

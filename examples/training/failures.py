@@ -9,8 +9,6 @@ import torch
 from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import Tensor, nn
 
-__all__ = ["TrainingError", "explained_memory", "first_non_finite"]
-
 
 class TrainingError(RuntimeError):
     """A run that cannot start or go on, and why."""

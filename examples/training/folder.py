@@ -11,8 +11,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from .failures import TrainingError
 
-__all__ = ["RunFolder"]
-
 
 class RunFolder:
     """Names of what a run writes."""

@@ -12,8 +12,6 @@ from torch.nn import functional
 
 from .sections import Loss
 
-__all__ = ["build_loss"]
-
 
 def build_loss(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
     """A function of logits (N, classes) and labels (N,)."""

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-__all__ = ["Accuracy"]
-
 
 class Accuracy(Metric):
     """Share of images whose label is among the ``top`` largest logits.

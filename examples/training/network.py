@@ -25,8 +25,6 @@ from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet
 from .failures import TrainingError
 from .recipe import STOCK, Recipe
 
-__all__ = ["build_network"]
-
 OURS = {
     "alexnet": QuantAlexNet,
     "convnet4": ConvNet4,

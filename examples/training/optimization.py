@@ -13,8 +13,6 @@ from torch.nn.modules.batchnorm import _NormBase
 from .failures import TrainingError
 from .sections import Optimizer, Schedule
 
-__all__ = ["build_optimizer", "lr_factor", "parameter_groups"]
-
 OPTIMIZERS = {
     name.lower(): value
     for name, value in vars(torch.optim).items()

@@ -11,8 +11,6 @@ from rich import get_console
 
 from .curve import Curve
 
-__all__ = ["Progress"]
-
 
 class Progress(RichProgressBar):
     """Shows training accuracy and images/s while an epoch runs, and its record after it.

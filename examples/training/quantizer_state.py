@@ -12,14 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = [
-    "carry_quantizer_state",
-    "is_collecting",
-    "quantizer_counters",
-    "quantizer_state",
-    "set_quantizer_state",
-]
-
 COUNTERS = ("counter", "init_done", "quant_delay_steps")
 UNFINISHED = ("buffer", "value")
 

@@ -15,8 +15,6 @@ from brevitas_ftprop.targets import get_setter
 
 from .sections import Data, Loss, Optimizer, Schedule, refuse_below
 
-__all__ = ["Recipe", "differences", "load_recipe"]
-
 STOCK = "stock"
 # Of ``targets``: what a backward pass does without a search.
 PLAIN = "gradient_sign"

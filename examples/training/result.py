@@ -16,8 +16,6 @@ import brevitas_ftprop
 from brevitas_ftprop import provenance
 from brevitas_ftprop.export.output_file import output_file
 
-__all__ = ["Epoch", "Result", "hash_weights", "versions"]
-
 PACKAGES = (
     "brevitas",
     "lightning",

@@ -31,8 +31,6 @@ from .result import Result, hash_weights, versions
 from .step_cost import StepCost
 from .trainer import FAST_BATCHES, Run, build_trainer
 
-__all__ = ["train"]
-
 # Of each device's batches in a fast run.
 FAST_IMAGES = 4
 

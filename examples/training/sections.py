@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Data", "Loss", "Optimizer", "Schedule", "refuse_below"]
-
 
 def refuse_below(low: float, **values: float | None) -> None:
     """Raise unless each value that is given is ``low`` or more, which NaN is not.

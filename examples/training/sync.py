@@ -8,8 +8,6 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-__all__ = ["AverageStatistics"]
-
 
 class AverageStatistics(Callback):
     """Averages every floating-point buffer over the devices after each batch.

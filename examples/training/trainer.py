@@ -23,8 +23,6 @@ from .recipe import Recipe
 from .sections import refuse_below
 from .sync import AverageStatistics
 
-__all__ = ["FAST_BATCHES", "Run", "build_trainer"]
-
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 # Of each device in a fast run.
 FAST_BATCHES = 2

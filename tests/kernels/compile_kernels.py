@@ -19,9 +19,9 @@ from brevitas_ftprop.kernels import (
     PaperStaircase,
     Sign,
     Ternary,
-    triton_backend,
 )
-from brevitas_ftprop.kernels.triton_backend import launch, planned_passes, prepare
+from brevitas_ftprop.kernels.backends import triton_backend
+from brevitas_ftprop.kernels.backends.triton_backend import launch, planned_passes, prepare
 from brevitas_ftprop.rules import get_rule
 
 
@@ -146,7 +146,7 @@ def main(capability: str, extent: str = "") -> None:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from brevitas_ftprop.kernels.triton_backend.slopes import SLOPES
+    from brevitas_ftprop.kernels.backends.triton_backend.slopes import SLOPES
 
     # As on a GPU, where a scale is rounded to the dtype of the input.
     prepare.on_cpu = lambda device: False

@@ -15,8 +15,8 @@ from brevitas_ftprop.kernels import (
     Sign,
     Step,
     Ternary,
-    triton_backend,
 )
+from brevitas_ftprop.kernels.backends import triton_backend
 from brevitas_ftprop.rules import get_rule
 
 DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")

@@ -18,12 +18,11 @@ from brevitas_ftprop.kernels import (
     Operands,
     Sign,
     backend,
-    blocked,
     choose_backend,
     codable,
-    eager,
 )
-from brevitas_ftprop.kernels.compiled import COMPILABLE
+from brevitas_ftprop.kernels.backends import blocked, eager
+from brevitas_ftprop.kernels.backends.compiled import COMPILABLE
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from tests.kernels.on_triton import needs_kernels
 from tests.kernels.steps_under_test import CASES, DTYPES, inputs

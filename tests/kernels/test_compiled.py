@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from brevitas_ftprop import RULES
-from brevitas_ftprop.kernels import Asked, Keep, Needs, codable, compiled, eager
+from brevitas_ftprop.kernels import Asked, Keep, Needs, codable
+from brevitas_ftprop.kernels.backends import compiled, eager
 from tests.kernels.steps_under_test import CASES, inputs
 
 pytestmark = [

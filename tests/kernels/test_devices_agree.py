@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brevitas_ftprop.kernels import Asked, Integers, Needs, Operands, Sign, eager
+from brevitas_ftprop.kernels import Asked, Integers, Needs, Operands, Sign
+from brevitas_ftprop.kernels.backends import eager
 from brevitas_ftprop.kernels.codes import encode_slope, unit_of
 from brevitas_ftprop.rules import get_rule
 from tests.kernels.steps_under_test import CASES, inputs

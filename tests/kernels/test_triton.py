@@ -13,11 +13,10 @@ from brevitas_ftprop.kernels import (
     Operands,
     Sign,
     codable,
-    eager,
     error_bound,
     has_constant_slope,
-    triton_backend,
 )
+from brevitas_ftprop.kernels.backends import eager, triton_backend
 from brevitas_ftprop.kernels.codes import is_two_valued
 from brevitas_ftprop.kernels.saved_forms import compact
 from brevitas_ftprop.rules import RULES, get_rule

@@ -11,18 +11,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brevitas_ftprop.kernels import (
-    Asked,
-    Integers,
-    Keep,
-    Needs,
-    Operands,
-    Sign,
-    choose_backend,
-    triton_backend,
-)
+from brevitas_ftprop.kernels import Asked, Integers, Keep, Needs, Operands, Sign, choose_backend
 from brevitas_ftprop.kernels.backend import AUTOMATIC
-from brevitas_ftprop.kernels.triton_backend import launch
+from brevitas_ftprop.kernels.backends import triton_backend
+from brevitas_ftprop.kernels.backends.triton_backend import launch
 from brevitas_ftprop.ops import binary_sign, int_quantize
 from brevitas_ftprop.rules import Rule, SaturatedSte, get_rule
 from tests.kernels.on_triton import (
@@ -163,7 +155,8 @@ def test_triton_is_imported_when_a_step_is_first_computed_by_it():
             "import sys",
             "sys.modules['triton'] = None",
             "import torch",
-            "from brevitas_ftprop.kernels import Operands, Sign, choose_backend, triton_backend",
+            "from brevitas_ftprop.kernels import Operands, Sign, choose_backend",
+            "from brevitas_ftprop.kernels.backends import triton_backend",
             "from brevitas_ftprop.rules import get_rule",
             "what = Sign(), Operands(torch.tensor(1.0)), get_rule('hinge')",
             "print(triton_backend.reason_against(torch.device('cpu'), *what))",

@@ -8,17 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from brevitas_ftprop.kernels import (
-    Asked,
-    Integers,
-    Keep,
-    Needs,
-    Sign,
-    Ternary,
-    eager,
-    triton_backend,
-)
-from brevitas_ftprop.kernels.triton_backend import launch, planned_passes, prepare
+from brevitas_ftprop.kernels import Asked, Integers, Keep, Needs, Sign, Ternary
+from brevitas_ftprop.kernels.backends import eager, triton_backend
+from brevitas_ftprop.kernels.backends.triton_backend import launch, planned_passes, prepare
 from brevitas_ftprop.rules import get_rule
 from tests.kernels.on_triton import (
     DEVICE,

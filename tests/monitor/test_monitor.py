@@ -75,17 +75,17 @@ def test_training_with_the_monitor_is_bit_for_bit_training_without(
     assert all(module.training for module in network.modules())
 
 
-def test_every_quantizer_has_its_figures(network, batches, train):
+def test_every_quantizer_has_its_metrics(network, batches, train):
     with Monitor(network, every=3) as monitor:
         train(network, batches, monitor)
     watched = {n for n, m in network.named_modules() if isinstance(m, TargetPropProxy)}
     assert set(monitor.history[0]["layers"]) == watched
     assert {name.rpartition(".")[2] for name in watched} == {"act_quant", "weight_quant"}
     assert monitor.skipped == {}
-    for name, figures in monitor.history[1]["layers"].items():
-        assert (figures["output_flips"] is not None) == name.endswith("weight_quant")
+    for name, metrics in monitor.history[1]["layers"].items():
+        assert (metrics["output_flips"] is not None) == name.endswith("weight_quant")
         for metric in ("at_target", "dead", "with_target"):
-            assert 0 <= figures[metric] <= 1
+            assert 0 <= metrics[metric] <= 1
     assert monitor.history[0]["layers"]["0.weight_quant"]["output_flips"] is None
 
 
@@ -115,7 +115,7 @@ def test_only_every_kth_step_is_sampled():
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
-def test_activation_checkpointing_gives_the_same_figures(use_reentrant):
+def test_activation_checkpointing_gives_the_same_metrics(use_reentrant):
     model, x = sign_network(), torch.randn(5, 6, requires_grad=True)
     entries = []
     for forward in (model, lambda x: checkpoint(model, x, use_reentrant=use_reentrant)):
@@ -127,7 +127,7 @@ def test_activation_checkpointing_gives_the_same_figures(use_reentrant):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_under_autocast_figures_are_near_those_in_float32(network, batches, dtype):
+def test_under_autocast_metrics_are_near_those_in_float32(network, batches, dtype):
     images, labels = batches[0]
     entries = []
     for enabled in (False, True):
@@ -139,18 +139,18 @@ def test_under_autocast_figures_are_near_those_in_float32(network, batches, dtyp
             loss.backward()
             entries.append(monitor.step()["layers"])
     assert entries[0].keys() == entries[1].keys()
-    for name, figures in entries[1].items():
-        assert math.isfinite(figures["grad_out"])
-        assert figures["grad_in"] == pytest.approx(entries[0][name]["grad_in"], rel=0.5, abs=0.05)
+    for name, metrics in entries[1].items():
+        assert math.isfinite(metrics["grad_out"])
+        assert metrics["grad_in"] == pytest.approx(entries[0][name]["grad_in"], rel=0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_a_model_of_another_dtype_has_figures(dtype):
+def test_a_model_of_another_dtype_has_metrics(dtype):
     model = sign_network().to(dtype)
     with Monitor(model, every=1) as monitor:
         backward(model, torch.randn(5, 6, dtype=dtype))
-        (figures,) = monitor.step()["layers"].values()
-    assert figures["with_target"] == 1
+        (metrics,) = monitor.step()["layers"].values()
+    assert metrics["with_target"] == 1
 
 
 def test_calls_of_a_shared_quantizer_and_of_accumulated_batches_are_pooled():
@@ -160,9 +160,9 @@ def test_calls_of_a_shared_quantizer_and_of_accumulated_batches_are_pooled():
         one, other = (act(torch.ones(1, 2, requires_grad=True)) for _ in range(2))
         torch.autograd.backward([one, other], grads)
         act(torch.ones(1, 2, requires_grad=True)).backward(grads[1])
-        (figures,) = monitor.step()["layers"].values()
-    assert figures["at_target"] == pytest.approx(1 / 6)
-    assert figures["grad_in"] == pytest.approx(math.sqrt(2 + 8 + 8))
+        (metrics,) = monitor.step()["layers"].values()
+    assert metrics["at_target"] == pytest.approx(1 / 6)
+    assert metrics["grad_in"] == pytest.approx(math.sqrt(2 + 8 + 8))
 
 
 def test_a_quantizer_that_layers_share_is_watched_once():
@@ -353,7 +353,7 @@ def test_what_cannot_be_watched_is_named():
         assert "is not of integer activations or weights" in monitor.skipped["1.bias_quant"]
 
 
-def test_while_quantization_is_delayed_a_quantizer_has_no_figures_and_its_delay_is_not_shortened():
+def test_while_quantization_is_delayed_a_quantizer_has_no_metrics_and_its_delay_is_not_shortened():
     act = QuantIdentity(act_quant=TargetPropInt8ActPerTensorFloat, quant_delay_steps=3)
     model, x = nn.Sequential(nn.Linear(6, 6), act), torch.randn(5, 6)
     with Monitor(model, every=1, probe=lambda: model(x).sum()) as monitor:
@@ -369,15 +369,15 @@ def test_a_gradient_of_one_unit_or_none_is_no_trouble():
     act = QuantIdentity(act_quant=SIGN)
     with Monitor(act, every=1) as monitor:
         act(torch.ones(1, 1, requires_grad=True)).backward(torch.zeros(1, 1))
-        (figures,) = monitor.step()["layers"].values()
+        (metrics,) = monitor.step()["layers"].values()
         act(torch.ones(3, requires_grad=True)).sum().backward()
         (other,) = monitor.step()["layers"].values()
-    assert figures["with_target"] == 0
-    assert math.isnan(figures["at_target"])
+    assert metrics["with_target"] == 0
+    assert math.isnan(metrics["at_target"])
     assert other["with_target"] == 1
 
 
-def test_a_compiled_model_has_the_same_figures():
+def test_a_compiled_model_has_the_same_metrics():
     model, x = sign_network(), torch.randn(5, 6)
     entries = []
     for forward in (model, torch.compile(model, backend="aot_eager")):

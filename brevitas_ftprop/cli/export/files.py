@@ -16,8 +16,6 @@ from ..images import example_for, random_images, read_batch
 from ..loading import load_model
 from ..outcome import Outcome, finish, note
 
-__all__ = ["qcdq", "qonnx"]
-
 Verify = Annotated[
     bool,
     typer.Option(

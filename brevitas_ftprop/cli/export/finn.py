@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Annotated
 
@@ -13,8 +12,6 @@ from .. import options
 from ..images import example_for, read_batch
 from ..loading import load_model
 from ..outcome import Outcome, finish
-
-__all__ = ["finn"]
 
 
 def finn(
@@ -62,7 +59,7 @@ def finn(
             overwrite=overwrite,
         )
         folder = os.path.abspath(out)
-        data = {"format": "finn", "path": folder, **json.loads(report.to_json())}
+        data = {"format": "finn", "path": folder, **report.as_dict()}
         return Outcome(report.ok, data, f"{report}\n{folder}: written")
 
     finish(work, as_json=as_json)

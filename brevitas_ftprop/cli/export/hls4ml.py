@@ -14,8 +14,6 @@ from ..images import example_for, read_batch
 from ..loading import load_model
 from ..outcome import Outcome, finish, note
 
-__all__ = ["hls4ml"]
-
 
 class IoType(StrEnum):
     """How layers hand on their data."""

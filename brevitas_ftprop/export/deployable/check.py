@@ -21,8 +21,6 @@ from .qcdq_requirements import QCDQ_REQUIREMENTS
 from .requirement import Requirements
 from .untraced import untraced_findings
 
-__all__ = ["REQUIREMENTS", "check_deployable", "findings_in", "require_deployable"]
-
 REQUIREMENTS: dict[str, Requirements] = {
     "finn": FINN_REQUIREMENTS,
     "hls4ml": HLS4ML_REQUIREMENTS,
@@ -126,8 +124,13 @@ def findings_in(view: GraphView, target: str) -> Iterator[Finding]:
     """The findings of a target's requirements on a traced model."""
     with export_state(view.model):
         view.model.eval()
+        is_broken = False
         for requirement in REQUIREMENTS[target].values():
-            yield from requirement.findings(view)
+            if requirement.alone and is_broken:
+                continue
+            for finding in requirement.findings(view):
+                is_broken = True
+                yield finding
 
 
 def _untraceable(error: ExportError) -> Finding:

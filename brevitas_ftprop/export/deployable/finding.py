@@ -6,8 +6,6 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["ERROR", "WARNING", "DeployReport", "Finding"]
-
 ERROR = "error"
 WARNING = "warning"
 WIDTH = 100

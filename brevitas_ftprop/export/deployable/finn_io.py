@@ -10,8 +10,6 @@ from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import AVERAGES, is_join, spacing_of
 
-__all__ = ["IO_REQUIREMENTS"]
-
 IO_REQUIREMENTS = Requirements()
 
 

@@ -12,8 +12,6 @@ from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, spacing_of
 
-__all__ = ["LAYER_REQUIREMENTS"]
-
 LAYER_REQUIREMENTS = Requirements()
 
 

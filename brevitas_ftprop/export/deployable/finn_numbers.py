@@ -14,8 +14,6 @@ from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import integers_of, weighted_layers
 
-__all__ = ["NUMBER_REQUIREMENTS"]
-
 NUMBER_REQUIREMENTS = Requirements()
 
 LARGEST_BITS = 8

@@ -9,8 +9,6 @@ from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import AVERAGES, WEIGHTED, is_global_average, is_join
 
-__all__ = ["KNOWN", "OPERATOR_REQUIREMENTS"]
-
 OPERATOR_REQUIREMENTS = Requirements()
 
 KNOWN = {

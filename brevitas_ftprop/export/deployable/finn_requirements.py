@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from .finn_inputs import INPUT_REQUIREMENTS
 from .finn_io import IO_REQUIREMENTS
 from .finn_layers import LAYER_REQUIREMENTS
 from .finn_numbers import NUMBER_REQUIREMENTS
 from .finn_operators import OPERATOR_REQUIREMENTS
+from .finn_quantization import QUANTIZATION_REQUIREMENTS
 from .requirement import Requirements
-
-__all__ = ["FINN_REQUIREMENTS"]
 
 FINN_REQUIREMENTS = Requirements(
     IO_REQUIREMENTS
     | OPERATOR_REQUIREMENTS
     | LAYER_REQUIREMENTS
-    | INPUT_REQUIREMENTS
+    | QUANTIZATION_REQUIREMENTS
     | NUMBER_REQUIREMENTS
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
+from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
 
@@ -18,11 +19,6 @@ from ..qcdq import qcdq_graph
 from ..qonnx import qonnx_graph
 from ..quantizers import ACTIVATION, WEIGHT, kind_of, quantizer_proxies
 from ..tags import QUANTIZER
-
-if TYPE_CHECKING:
-    from qonnx.core.modelwrapper import ModelWrapper
-
-__all__ = ["GraphView", "trace_view"]
 
 
 @dataclass(frozen=True)
@@ -158,8 +154,6 @@ def trace_view(
     Raises:
         ExportError: if the exporter fails; names the layer where that is known.
     """
-    from qonnx.core.modelwrapper import ModelWrapper
-
     if target == "qcdq":
         graph = qcdq_graph(model, example, dynamo=dynamo)
     else:

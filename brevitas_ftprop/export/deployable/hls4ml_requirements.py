@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from ..errors import ExportError
 from ..node_attributes import integers_in
-from .finn_inputs import unquantized_input, unquantized_weight
 from .finn_operators import KNOWN as FINN_KNOWN
+from .finn_quantization import unquantized_input, unquantized_weight
 from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import AVERAGES, is_join
-
-__all__ = ["HLS4ML_REQUIREMENTS"]
 
 HLS4ML_REQUIREMENTS = Requirements()
 
@@ -87,15 +85,14 @@ def groups(view: GraphView) -> Found:
     why="Loud: export_hls4ml stops there.",
     fix="change what the message names; the hardware forms of the package's models have the forms "
     "that are known",
+    # The others say more clearly what is wrong.
+    alone=True,
 )
 def exact_form(view: GraphView) -> Found:
-    """What stops the conversion to integer sums, where no other requirement says it as clearly."""
+    """What stops the conversion to integer sums."""
     # hls4ml's flow asks this room.
     from ..hls4ml.hardware_graph import hardware_graph
 
-    others = (each for each in HLS4ML_REQUIREMENTS.values() if each.find is not exact_form)
-    if any(True for each in others for _ in each.find(view)):
-        return
     try:
         hardware_graph(view.graph)
     except ExportError as error:

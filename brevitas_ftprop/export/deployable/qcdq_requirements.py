@@ -6,8 +6,6 @@ from ...levels import level_function
 from .graph_view import GraphView
 from .requirement import Found, Requirements
 
-__all__ = ["QCDQ_REQUIREMENTS"]
-
 QCDQ_REQUIREMENTS = Requirements()
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from .finding import ERROR, Finding
 from .graph_view import GraphView
 
-__all__ = ["Found", "Requirement", "Requirements"]
-
 # Layer and message of each place that breaks a requirement.
 Found = Iterator[tuple[str, str]]
 Find = Callable[[GraphView], Found]
@@ -25,6 +23,7 @@ class Requirement:
         why: the consequence of breaking it, and whether it is loud or silent.
         fix: what to change.
         find: the places of a traced model that break it.
+        alone: whether it is asked only where no requirement before it is broken.
     """
 
     name: str
@@ -32,6 +31,7 @@ class Requirement:
     why: str
     fix: str
     find: Find
+    alone: bool = False
 
     def findings(self, view: GraphView) -> Iterator[Finding]:
         """The findings in a traced model, each place once."""
@@ -42,7 +42,9 @@ class Requirement:
 class Requirements(dict[str, Requirement]):
     """The requirements of a target by name, in the order in which they are looked at."""
 
-    def add(self, name: str, *, why: str, fix: str, severity: str = ERROR) -> Callable:
+    def add(
+        self, name: str, *, why: str, fix: str, severity: str = ERROR, alone: bool = False
+    ) -> Callable:
         """Add the decorated function, which finds the places that break a requirement.
 
         Raises:
@@ -52,7 +54,7 @@ class Requirements(dict[str, Requirement]):
         def add(find: Find) -> Find:
             if name in self:
                 raise ValueError(f"there is a requirement {name!r} already")
-            self[name] = Requirement(name, severity, why, fix, find)
+            self[name] = Requirement(name, severity, why, fix, find, alone)
             return find
 
         return add

@@ -18,8 +18,6 @@ from ..quantizers import WEIGHT, exported_levels, kind_of, leveled_proxies
 from ..state import export_state
 from .finding import ERROR, Finding
 
-__all__ = ["untraced_findings"]
-
 QCDQ_BITS = 8
 STOPS = "Loud: the export stops there."
 

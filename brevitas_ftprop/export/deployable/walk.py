@@ -13,18 +13,6 @@ from ...levels import level_function
 from ..node_attributes import is_padded
 from .graph_view import GraphView
 
-__all__ = [
-    "AVERAGES",
-    "WEIGHTED",
-    "IntegerSources",
-    "feeding_nodes",
-    "integers_of",
-    "is_global_average",
-    "is_join",
-    "spacing_of",
-    "weighted_layers",
-]
-
 WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")

@@ -15,8 +15,6 @@ from ..graph_reading import attributes_of
 from .finn_report import FinnReport
 from .tracking import tracked_quantizers
 
-__all__ = ["build_config", "describe_layers", "write_build_files"]
-
 RESOURCES = ("LUT", "BRAM_18K", "URAM", "DSP")
 FOLDING = ("PE", "SIMD")
 # From the folded partition to a driver; the first three need no Vivado. FINN's own minimization of

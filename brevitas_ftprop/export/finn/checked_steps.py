@@ -30,8 +30,6 @@ from .flow_steps import STEPS, software_nodes
 from .oracle import Oracle
 from .passes import OUTPUT_SCALE
 
-__all__ = ["CheckedSteps"]
-
 # Steps in which thresholds still are on PyTorch's pre-activations.
 ON_PRE_ACTIVATIONS = ("forms", "finn")
 # Steps whose graph takes images channels last.

@@ -10,8 +10,6 @@ from ..accelerator_io import AcceleratorIO
 from ..checks import check_batch
 from .passes.image_input import normalized
 
-__all__ = ["images_to_compare"]
-
 RANDOM_IMAGES = 4
 
 

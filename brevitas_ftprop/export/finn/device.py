@@ -6,8 +6,6 @@ import math
 import re
 from numbers import Real
 
-__all__ = ["check_device"]
-
 # FINN takes any text, and knows the device family by its lower-case beginning.
 PART = re.compile(r"x[acq][0-9a-z]+-[\w-]+")
 

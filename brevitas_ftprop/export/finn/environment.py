@@ -8,12 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from qonnx.transformation.remove import RemoveIdentityOps
-
-from .exact_identities import remove_exact_identities
-from .zero_thresholds import layers_that_hold_minus_one_and_zero
-
-__all__ = ["finn_environment"]
+from .corrections import corrections
 
 INSTALL = "pip install 'brevitas-ftprop[finn]'"
 # Those that FINN's settings write.
@@ -69,9 +64,8 @@ def _set_up() -> ExitStack:
             settings.initialize_dummy_settings()
         for name in finn.xsi._LAZY_NAMES - vars(finn.xsi).keys():
             stack.enter_context(_replaced(finn.xsi, name, object))
-        for layer, name, method in layers_that_hold_minus_one_and_zero():
-            stack.enter_context(_replaced(layer, name, method))
-        stack.enter_context(_replaced(RemoveIdentityOps, "apply", remove_exact_identities))
+        for owner, name, method in corrections():
+            stack.enter_context(_replaced(owner, name, method))
         return stack.pop_all()
 
 

@@ -8,8 +8,6 @@ from qonnx.core.onnx_exec import execute_onnx
 
 from ..quiet import silence
 
-__all__ = ["HARDWARE", "CannotRunError", "executable", "run"]
-
 HARDWARE = "finn.custom_op.fpgadataflow"
 FORMS = ("rtl", "hls")
 

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from .builder import RESOURCES
 from .finn_report import FinnReport
 
-__all__ = ["draw_dataflow"]
-
 
 def draw_dataflow(report: FinnReport, path: Path) -> None:
     """Save cycles an image and resources of each layer, in pipeline order, as a PNG."""

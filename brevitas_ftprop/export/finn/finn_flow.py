@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -19,8 +20,6 @@ from .compared_images import images_to_compare
 from .device import check_device
 from .environment import finn_environment
 from .finn_report import FinnReport
-
-__all__ = ["export_finn"]
 
 
 def export_finn(
@@ -112,6 +111,6 @@ def export_finn(
                 report.error = str(error)
                 raise type(error)(f"{error}; the files so far are in {folder}") from error
             finally:
-                (folder / "report.json").write_text(report.to_json())
+                (folder / "report.json").write_text(json.dumps(report.as_dict(), indent=2))
                 (folder / "report.md").write_text(report.to_markdown())
     return report

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..tables import markdown_table, text_table
-
-__all__ = ["ExcusedInteger", "FinnReport", "StepReport"]
 
 ESTIMATES = (
     "Resources are FINN's estimates: without the FIFOs between layers, and 0 where FINN has none "
@@ -22,8 +19,8 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class ExcusedInteger:
-    """An integer that differs within the float32 rounding bound of its layer.
+class ExcusedInStep:
+    """An integer of a step's graph that differs within the float32 rounding bound of its layer.
 
     Attributes:
         image: its position in the batch.
@@ -78,7 +75,7 @@ class StepReport:
     thresholds: int = 0
     mismatches: int = 0
     excused: int = 0
-    excused_units: list[ExcusedInteger] = field(default_factory=list)
+    excused_units: list[ExcusedInStep] = field(default_factory=list)
     max_difference: float = 0.0
     wrong_outputs: int = 0
     same_class: int = 0
@@ -146,9 +143,9 @@ class FinnReport:
         """Integers that differ within their layer's rounding bound, over all steps."""
         return sum(step.excused for step in self.steps)
 
-    def to_json(self) -> str:
-        """All of it, indented."""
-        return json.dumps(asdict(self) | {"ok": self.ok}, indent=2)
+    def as_dict(self) -> dict[str, Any]:
+        """The report in plain types, as ``report.json`` holds it."""
+        return asdict(self) | {"ok": self.ok}
 
     def to_markdown(self) -> str:
         """Tables of the steps, input and output, the resources and the throughput."""

@@ -30,8 +30,6 @@ from .passes import (
 from .streamlining_orders import has_joins, streamlining
 from .tracking import apply, keep_notes
 
-__all__ = ["STEPS", "software_nodes"]
-
 
 def forms(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """Quantizers as thresholds, pools in FINN's forms, images and result as asked for."""

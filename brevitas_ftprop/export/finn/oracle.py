@@ -21,11 +21,9 @@ from ..verification.outputs import beyond_rounding
 from ..verification.reference import Reference
 from ..verification.rounding import Bounded, outward
 from .execution import run
-from .finn_report import ExcusedInteger, StepReport
+from .finn_report import ExcusedInStep, StepReport
 from .pre_activations import Interval, Lines
 from .tracking import TrackedQuantizer, tracked_quantizers
-
-__all__ = ["Oracle"]
 
 Key = tuple[str, int]
 
@@ -231,7 +229,7 @@ class Oracle:
         report.compared += wrong.size
         report.excused += int(excused.sum())
         report.excused_units += [
-            ExcusedInteger(
+            ExcusedInStep(
                 index,
                 *key,
                 tuple(map(int, position)),

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Interval", "Lines"]
-
 
 @dataclass(frozen=True)
 class Interval:

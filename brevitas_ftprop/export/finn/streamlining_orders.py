@@ -25,8 +25,6 @@ from qonnx.transformation.remove import RemoveIdentityOps
 
 from .passes import ReachConstantThresholds, UnsignedZeroFactors
 
-__all__ = ["has_joins", "streamlining"]
-
 # Scales reach the sums one block a round.
 ROUNDS = 4
 

@@ -14,8 +14,6 @@ from ..errors import VerificationError
 from ..graph_reading import attributes_of, shape_of
 from ..tags import CALL, QUANTIZER, READ_BEHIND_POOL
 
-__all__ = ["TrackedQuantizer", "apply", "keep_notes", "tracked_quantizers"]
-
 THRESHOLDS = ("MultiThreshold", "Thresholding", "Thresholding_rtl", "Thresholding_hls")
 POOLS = ("MaxPool", "MaxPoolNHWC", "Pool", "Pool_hls", "Pool_rtl")
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from ..errors import ExportError
 
-__all__ = ["FLOOR", "ROUND", "AffineSteps", "affine_steps"]
-
 FLOOR, ROUND = "FLOOR", "ROUND"
 # Beyond this many fractional bits the products no longer fit into int64 beside the sums.
 MOST_FRACTIONAL_BITS = 30

@@ -19,8 +19,6 @@ from ..verification.rounding import Bounded
 from ..verification.verify_report import QuantizerReport
 from .hls4ml_report import Hls4mlReport, LayerReport
 
-__all__ = ["compare", "threshold_images"]
-
 
 def threshold_images(model: Module, quantizer: str, shape: tuple[int, ...], count: int) -> Tensor:
     """Images of values at and beside the thresholds of the input's quantizer, and far outside.

@@ -10,8 +10,6 @@ from onnx import NodeProto
 from ..errors import ExportError
 from ..node_attributes import attribute_values
 
-__all__ = ["folded"]
-
 
 def folded(
     node: NodeProto,

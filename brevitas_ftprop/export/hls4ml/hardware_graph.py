@@ -13,8 +13,6 @@ from ..quiet import silence
 from .integer_sums import IntegerSums
 from .threshold_quant import MultiThresholdToQuant
 
-__all__ = ["hardware_graph"]
-
 
 def hardware_graph(graph: Any) -> Any:
     """Integer sums and saturating quantizers, channels last, each node named.

@@ -28,8 +28,6 @@ from .hardware_graph import hardware_graph
 from .hls4ml_report import Hls4mlReport
 from .project import Options, Project, require_tools
 
-__all__ = ["export_hls4ml"]
-
 RANDOM_IMAGES = 16
 THRESHOLD_IMAGES = 8
 IO_TYPES = ("io_stream", "io_parallel")

@@ -9,8 +9,6 @@ from typing import Any
 from ..errors import VerificationError
 from ..tables import text_table
 
-__all__ = ["Hls4mlReport", "LayerReport"]
-
 
 @dataclass
 class LayerReport:

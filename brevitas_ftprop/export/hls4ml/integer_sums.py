@@ -22,15 +22,13 @@ from ..graph_edits import GENERAL
 from ..integer_types import integer_type
 from ..node_attributes import attribute_values
 from ..tags import QUANTIZER
-from .chains import Levels
-from .node_chain import NodeChain
+from .elementwise import Levels
+from .node_builder import NodeBuilder
 from .ordering import ordered
 from .reach import reach_of, sum_type
 from .stages import Graph, Stage, read_stages
 from .sum_chain import SumChain
 from .weights import integer_weights
-
-__all__ = ["IntegerSums"]
 
 # Thresholds are compared pair by pair.
 MOST_LEVELS = 2**12
@@ -58,7 +56,7 @@ class _Rewriting:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.stages = read_stages(graph)
-        self.chain = NodeChain(graph.input)
+        self.built = NodeBuilder(graph.input)
         self.types: dict[str, str] = {}
         self.names: set[str] = set()
         # Of the integers that the last quantizer gives: ends, unit in this graph, scale in PyTorch.
@@ -72,15 +70,15 @@ class _Rewriting:
         if self.scale != self.unit:
             # The model ends with a quantizer: its values are integers times the scale.
             self._affine(np.array([self.scale / self.unit]), np.zeros(1))
-        if self.chain.tensor != self.graph.output:
-            self.chain.nodes[-1].output[0] = self.graph.output
+        if self.built.tensor != self.graph.output:
+            self.built.nodes[-1].output[0] = self.graph.output
         source = self.graph.model
         graph = helper.make_graph(
-            self.chain.nodes,
+            self.built.nodes,
             "integer_sums",
             list(source.graph.input),
             list(source.graph.output),
-            [onnx.numpy_helper.from_array(a, n) for n, a in self.chain.constants.items()],
+            [onnx.numpy_helper.from_array(a, n) for n, a in self.built.constants.items()],
         )
         opsets = [
             *(o for o in source.opset_import if o.domain != GENERAL),
@@ -133,7 +131,7 @@ class _Rewriting:
             weights.bias,
         )
         self._moves(order.before)
-        self.types[self.chain.tensor] = sum_type(*reach, self.unit)
+        self.types[self.built.tensor] = sum_type(*reach, self.unit)
         levels = stage.levels
         if levels is None:
             factor, offset = of_sums.affine()
@@ -149,14 +147,14 @@ class _Rewriting:
         direction, thresholds = of_sums.thresholds(levels, *reach)
         if (direction < 0).any():
             shape = (1, -1, *(1,) * (of_sums.rank - 2))
-            self.chain.add_node(
+            self.built.add_node(
                 "Mul", self._name("direction"), {"factor": direction.reshape(shape)}
             )
         self._threshold(stage.name, levels, thresholds, of_sums.rank)
-        start = len(self.chain.nodes) - 1
+        start = len(self.built.nodes) - 1
         self._moves(order.behind)
         # Where the pooling has moved behind the thresholds, it gives the quantizer's result.
-        giving = self.chain.nodes[start:]
+        giving = self.built.nodes[start:]
         bearer = [giving[0], *(node for node in giving if node.op_type == "MaxPool")][-1]
         bearer.metadata_props.add(key=QUANTIZER, value=stage.name)
         self.ends, self.unit, self.scale = (levels.first, levels.last), 1.0, levels.scale
@@ -172,22 +170,22 @@ class _Rewriting:
         else:
             kind, options, weights = "MatMul", [], weights.T
         quantized = self._quantized(weights, f"{name}_weight")
-        sums = helper.make_node(kind, [self.chain.tensor, quantized], [f"{name}_sums"], name)
+        sums = helper.make_node(kind, [self.built.tensor, quantized], [f"{name}_sums"], name)
         sums.attribute.extend(options)
-        self.chain.append(sums)
+        self.built.append(sums)
 
     def _quantized(self, weights: np.ndarray, name: str) -> str:
         """The tensor of a layer's weights, in as many bits as they need."""
         largest = max(int(weights.max(initial=0)), -int(weights.min(initial=0)), 1)
-        integers = self.chain.add_constant(f"{name}_integers", weights.astype(np.float32))
-        branch = replace(self.chain, tensor=integers)
+        integers = self.built.add_constant(f"{name}_integers", weights.astype(np.float32))
+        branch = replace(self.built, tensor=integers)
         bits = largest.bit_length() + 1
         branch.quant(f"{name}_quant", bits, signed=True, narrow=True, rounding="ROUND")
         return branch.tensor
 
     def _threshold(self, quantizer: str, levels: Levels, thresholds: np.ndarray, rank: int) -> None:
         kind = integer_type(min(levels.first, 0), max(levels.last, 0))
-        self.chain.add_node(
+        self.built.add_node(
             "MultiThreshold",
             self._name(quantizer),
             {"thresholds": thresholds * self.unit},
@@ -197,7 +195,7 @@ class _Rewriting:
             out_scale=float(levels.step),
             data_layout="NCHW" if rank == 4 else "NC",
         )
-        self.types[self.chain.tensor] = kind
+        self.types[self.built.tensor] = kind
 
     def _affine(self, factor: np.ndarray, offset: np.ndarray) -> None:
         """Scale and bias of the model's output."""
@@ -205,20 +203,20 @@ class _Rewriting:
             return
         channels = self.graph.shapes[self.graph.output][1]
         factor, offset = (np.broadcast_to(value, channels) for value in (factor, offset))
-        self.chain.affine(self._name("output"), factor, offset)
+        self.built.affine(self._name("output"), factor, offset)
 
     def _moves(self, nodes: list[NodeProto]) -> None:
         for node in nodes:
             self._copy(node, self._name(node.name))
 
     def _copy(self, node: NodeProto, name: str) -> None:
-        """A node of the graph that reads the chain's tensor, and its own constants."""
+        """A node of the graph that reads the last one's tensor, and its own constants."""
         copied = NodeProto()
         copied.CopyFrom(node)
-        copied.name, copied.input[0], copied.output[0] = name, self.chain.tensor, f"{name}_out"
+        copied.name, copied.input[0], copied.output[0] = name, self.built.tensor, f"{name}_out"
         for constant in node.input[1:]:
-            self.chain.add_constant(constant, self.graph.constants[constant].value)
-        self.chain.append(copied)
+            self.built.add_constant(constant, self.graph.constants[constant].value)
+        self.built.append(copied)
 
     def _name(self, name: str) -> str:
         """A name that is a C++ identifier, used once."""

@@ -9,8 +9,6 @@ from onnx import NodeProto
 from ..errors import ExportError
 from .stages import MOVES, Graph, Stage, describe
 
-__all__ = ["Ordered", "ordered"]
-
 
 @dataclass(frozen=True)
 class Ordered:

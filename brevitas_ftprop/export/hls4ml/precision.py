@@ -19,8 +19,6 @@ from ..integer_types import integer_range
 from ..node_attributes import attribute_values
 from .reach import reach_of
 
-__all__ = ["Span", "layer_precisions"]
-
 # hls4ml multiplies and adds C++ types of at most this width in its simulation.
 WIDEST = 128
 SPARE = "ufixed<1,1>"

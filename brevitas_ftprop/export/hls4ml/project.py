@@ -21,8 +21,6 @@ from ..quiet import silence
 from ..tags import QUANTIZER
 from .precision import layer_precisions
 
-__all__ = ["Options", "Project", "require_tools"]
-
 # Every type is given; this one would show up as a difference.
 DEFAULT = "ufixed<1,1>"
 NAME = "model"

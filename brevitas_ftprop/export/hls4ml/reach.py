@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 
-__all__ = ["reach_of", "sum_type"]
-
 
 def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:
     """Smallest and largest sum of any output channel, partial sums and zero padding included.

@@ -11,9 +11,7 @@ from onnx import ModelProto, NodeProto
 from ..errors import ExportError
 from ..node_attributes import attribute_values, note_of
 from ..tags import QUANTIZER
-from .chains import QUANTIZERS, Levels, apply_step, is_elementwise, levels_of
-
-__all__ = ["Constant", "Graph", "Stage", "read_stages"]
+from .elementwise import QUANTIZERS, Levels, apply_step, is_elementwise, levels_of
 
 SUMS = ("Conv", "Gemm", "MatMul")
 MOVES = ("MaxPool", "Reshape", "Flatten")

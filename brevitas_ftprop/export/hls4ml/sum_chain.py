@@ -11,10 +11,8 @@ from onnx import NodeProto
 from torch import Tensor
 
 from ..errors import ExportError
-from .chains import Levels, apply_chain
+from .elementwise import Levels, apply_chain
 from .folding import folded
-
-__all__ = ["SumChain"]
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ from ..graph_edits import replace
 from ..graph_reading import read_constant, shape_of
 from ..node_attributes import attribute_values
 from .affine_steps import ROUND, affine_steps
-from .node_chain import NodeChain
-
-__all__ = ["MultiThresholdToQuant"]
+from .node_builder import NodeBuilder
 
 
 class MultiThresholdToQuant(Transformation):
@@ -80,29 +78,29 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
     steps = affine_steps(thresholds, low, high, first=form.shift, slack=slack, name=node.name)
     one = float(1 << steps.bits)
     factor, offset = direction * steps.factor / one / unit, steps.offset / one
-    chain = NodeChain(source)
+    built = NodeBuilder(source)
 
     def name(what: str) -> str:
-        return f"{node.name}_{what}{len(chain.nodes)}"
+        return f"{node.name}_{what}{len(built.nodes)}"
 
     if form.is_sign:
         # One threshold needs no fractional bits, so 2·v − 1 is odd.
         factor, offset = 2 * factor, 2 * offset - 1
-    chain.affine(f"{node.name}_affine", factor, offset + form.shift)
-    chain.quant(
+    built.affine(f"{node.name}_affine", factor, offset + form.shift)
+    built.quant(
         name("quant"), form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding
     )
     if form.excess:
-        chain.add_node("Add", name("add"), {"excess": -form.excess})
-        chain.quant(name("quant"), form.bits, signed=False, narrow=False, rounding=ROUND)
+        built.add_node("Add", name("add"), {"excess": -form.excess})
+        built.quant(name("quant"), form.bits, signed=False, narrow=False, rounding=ROUND)
     if form.rest:
-        chain.add_node("Add", name("add"), {"rest": form.rest})
+        built.add_node("Add", name("add"), {"rest": form.rest})
     # The last node gives the levels, and so bears the quantizer's name.
-    chain.nodes[-1].output[0] = node.output[0]
-    chain.nodes[-1].metadata_props.extend(node.metadata_props)
-    for tensor, value in chain.constants.items():
+    built.nodes[-1].output[0] = node.output[0]
+    built.nodes[-1].metadata_props.extend(node.metadata_props)
+    for tensor, value in built.constants.items():
         model.set_initializer(tensor, value)
-    replace(model, removed, chain.nodes)
+    replace(model, removed, built.nodes)
 
 
 @dataclass(frozen=True)

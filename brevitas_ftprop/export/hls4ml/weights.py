@@ -11,8 +11,6 @@ from ..errors import ExportError
 from ..node_attributes import attribute_values
 from .stages import Graph, describe
 
-__all__ = ["IntegerWeights", "integer_weights"]
-
 
 @dataclass(frozen=True)
 class IntegerWeights:

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from .rounding import Bounded, UnboundedError
 
-__all__ = ["assumed", "tolerance"]
-
 # The first of each value, the second of the largest finite one in its image.
 RTOL, ATOL = 1e-5, 1e-6
 # What the second is of at least, of an input: runtimes and PyTorch approximate a sigmoid, and what

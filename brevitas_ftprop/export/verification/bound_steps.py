@@ -13,8 +13,6 @@ from torch.nn import functional as F  # noqa: N812
 from ..float32 import UNIT
 from .rounding import Bounded, UnboundedError, exactly
 
-__all__ = ["STEPS", "require_explicit_padding", "torch_pads"]
-
 POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 

@@ -13,8 +13,6 @@ from ..float32 import UNIT
 from .bound_steps import require_explicit_padding, torch_pads
 from .rounding import Bounded, UnboundedError, gamma, quantum_exponent, sum_error
 
-__all__ = ["SUMS"]
-
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 # Roundings of a batch norm in whichever form: var + eps, its root, the quotient with the weight,

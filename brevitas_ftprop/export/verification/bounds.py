@@ -18,8 +18,6 @@ from .bound_steps import STEPS
 from .bound_sums import SUMS
 from .rounding import Bounded, UnboundedError, exactly
 
-__all__ = ["evaluate", "unbounded_operators"]
-
 OPERATORS: dict[str, Callable[..., Bounded]] = {**SUMS, **STEPS}
 
 

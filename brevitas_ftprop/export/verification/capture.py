@@ -13,8 +13,6 @@ from torch.nn import Module
 from ...levels import tensor_quant_of
 from ..errors import VerificationError
 
-__all__ = ["Call", "Captured", "capture"]
-
 
 @dataclass(frozen=True)
 class Call:

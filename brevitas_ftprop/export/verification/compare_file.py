@@ -43,8 +43,6 @@ from .rounding import Bounded
 from .runners import runner_for
 from .verify_report import OutputReport, QuantizerReport, VerifyReport
 
-__all__ = ["Verification"]
-
 
 @dataclass(frozen=True)
 class _Reach:

@@ -13,8 +13,6 @@ from ..errors import DamagedFileError, VerificationError
 from ..tags import Site, is_tagged, sites_of
 from .form import check_form
 
-__all__ = ["FORCED_OUTPUT", "forced", "input_shape", "is_transposed", "isolated", "load_tagged"]
-
 FORCED_OUTPUT = "output.forced"
 
 

@@ -13,8 +13,6 @@ from ..integer_types import integer_range
 from ..node_attributes import attribute_values
 from ..tags import Site
 
-__all__ = ["declares_otherwise"]
-
 # As Brevitas' quantizers.
 MOST_BITS = 32
 

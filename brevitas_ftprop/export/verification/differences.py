@@ -12,16 +12,6 @@ from ...levels import LevelFunction
 from .rounding import Bounded, outward
 from .verify_report import LISTED, OUTPUT, Excused, OutputReport, QuantizerReport
 
-__all__ = [
-    "Risk",
-    "adversarial_inputs",
-    "beyond_bound",
-    "compare_alone",
-    "compare_free",
-    "compare_in_layer",
-    "different",
-]
-
 LARGE = (1e4, 1e30, torch.finfo(torch.float32).max)
 # An exporter or runtime may fold factors that the bound knows apart: beyond the bound nothing is
 # excused, beyond this many of it the file computes something else.

@@ -6,8 +6,6 @@ from onnx import ModelProto, NodeProto
 
 from ..errors import DamagedFileError
 
-__all__ = ["check_form"]
-
 # Of the nodes of quantizers: how many inputs, and which attributes they have.
 FORMS = {
     "Quant": (4, {"signed", "narrow", "rounding_mode"}),

@@ -11,8 +11,6 @@ from .assumed import tolerance
 from .differences import beyond_bound
 from .rounding import Bounded
 
-__all__ = ["beyond_rounding", "interface_differences"]
-
 
 def interface_differences(
     model: ModelProto, names: tuple[str, str], example: Tensor, output: Tensor

@@ -22,8 +22,6 @@ from .capture import Captured
 from .cut_graphs import FORCED_OUTPUT, forced, forced_name
 from .rounding import Bounded
 
-__all__ = ["Reference"]
-
 # TorchScript first: it is quicker. Formats differ in the quantizers that they refuse.
 TRACERS = [(format, dynamo) for dynamo in (False, True) for format in (QONNX, QCDQ)]
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ..float32 import LARGEST_EXACT, SMALLEST, UNIT
 
-__all__ = ["Bounded", "UnboundedError", "exactly", "gamma", "outward", "quantum_exponent"]
-
 
 class UnboundedError(Exception):
     """No error bound is known for an operator."""

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from onnx import ModelProto
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
+from qonnx.transformation.infer_shapes import InferShapes
 from torch import Tensor
 
 from ..quiet import silence
-
-__all__ = ["LEVELS", "UNOPTIMIZED", "OrtRunner", "QonnxRunner", "runner_for"]
 
 UNOPTIMIZED = "disabled"
 LEVELS = (UNOPTIMIZED, "basic", "extended", "all")
@@ -52,8 +54,6 @@ class OrtRunner:
 
 
 def _session(model: ModelProto, level: str, *, save_to: Path | None = None):
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
@@ -80,9 +80,6 @@ class QonnxRunner:
     names = ("global_in", "global_out")
 
     def __init__(self, model: ModelProto, *, level: str = UNOPTIMIZED) -> None:
-        from qonnx.core.modelwrapper import ModelWrapper
-        from qonnx.transformation.infer_shapes import InferShapes
-
         self._names = [output.name for output in model.graph.output]
         with silence():
             self._model = ModelWrapper(model).transform(InferShapes())
@@ -94,8 +91,6 @@ class QonnxRunner:
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name, for float32 inputs by name."""
-        from qonnx.core.onnx_exec import execute_onnx
-
         arrays = {name: value.numpy() for name, value in inputs.items()}
         with silence():
             results = execute_onnx(self._model, arrays)

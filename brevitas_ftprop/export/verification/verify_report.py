@@ -8,8 +8,6 @@ from typing import Any
 from ..errors import VerificationError
 from ..tables import text_table
 
-__all__ = ["Excused", "OutputReport", "QuantizerReport", "VerifyReport"]
-
 # Listed one by one; all are counted.
 LISTED = 100
 OUTPUT = "output"

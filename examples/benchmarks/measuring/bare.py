@@ -11,8 +11,6 @@ from brevitas_ftprop import ops
 
 from .quantizers import QUANTIZERS
 
-__all__ = ["BareOp"]
-
 Op = Callable[["BareOp", Tensor], Tensor]
 
 

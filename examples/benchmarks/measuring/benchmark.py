@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from .command import BenchmarkError, prepare
 from .record import Record, environment
 
-__all__ = ["Rows", "run_benchmark"]
-
 Rows = list[dict[str, Any]]
 
 

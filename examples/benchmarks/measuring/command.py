@@ -11,8 +11,6 @@ from jsonargparse import ArgumentParser, Namespace
 
 from brevitas_ftprop import RULES, get_rule, kernels
 
-__all__ = ["BenchmarkError", "build_parser", "prepare", "refuse_size"]
-
 BACKENDS = ("auto", *kernels.BACKENDS)
 # Elements of the tensors that are measured.
 SMALLEST, LARGEST = 8, 10**11

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "bar_panels", "bars", "panels"]
-
 COLOURS = {"floor": "#9e9e9e", "stock": "#c44e52", "ours": "#4c72b0"}
 
 

@@ -9,8 +9,6 @@ from brevitas.proxy.quant_proxy import QuantProxyFromInjector
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-__all__ = ["Kept", "kept_for_backward"]
-
 
 @dataclass(frozen=True)
 class Kept:

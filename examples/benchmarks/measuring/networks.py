@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from brevitas_ftprop import restore_quantizers, swap_quantizers
 from brevitas_ftprop.models import ConvNet8, QuantAlexNet, QuantResNet18
 
-__all__ = ["ACTS", "NETWORKS", "Network"]
-
 # Quantized activations that stock Brevitas has too.
 ACTS = ("sign", *(f"int{bits}" for bits in range(2, 9)))
 

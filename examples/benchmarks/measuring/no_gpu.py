@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from brevitas_ftprop.kernels.triton_backend import prepare, refusals
-
-__all__ = ["LAUNCHED", "launch_nothing"]
+from brevitas_ftprop.kernels.backends.triton_backend import prepare, refusals
 
 # How many kernels were launched.
 LAUNCHED = [0]

@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ["peak_bytes"]
-
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
     """How far the allocated bytes rise above where they stand before the call.

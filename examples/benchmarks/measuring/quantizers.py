@@ -23,8 +23,6 @@ from torch import nn
 from brevitas_ftprop import swap_quantizers
 from brevitas_ftprop.quant import TargetPropStaircase3ActPerTensorConst
 
-__all__ = ["QUANTIZERS", "Quantizer"]
-
 
 class Uint8ActPerTensorConst(UintQuant, ActQuantSolver):
     """Unsigned activation with a fixed scale, which stock Brevitas has no name for."""

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 
 import brevitas_ftprop
 from brevitas_ftprop.export.output_file import output_file
+from brevitas_ftprop.export.tables import markdown_table
 from brevitas_ftprop.provenance import device_name, processor, versions
-
-__all__ = ["Record", "environment", "markdown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,5 +90,4 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """A Markdown table of rows, each of title → text."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(markdown_table(list(rows[0]), [list(row.values()) for row in rows]))

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Sample", "Spread", "interleaved", "keep_freed_memory", "laps"]
-
 Mark = Callable[[], None]
 # Seconds of each part of a call, from a number of calls.
 Sample = tuple[float, ...]

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["variable"]
-
 
 @contextmanager
 def variable(name: str, value: str | None) -> Iterator[None]:

@@ -11,8 +11,6 @@ from ..failures import TrainingError
 from ..sections import Data
 from .small_sets import read_folder
 
-__all__ = ["evaluation_transform", "imagenet_folder", "training_transform"]
-
 # Which torchvision's ImageNet needs beside the archives of images.
 DEVKIT = ("ILSVRC2012_devkit_t12.tar.gz", "meta.bin")
 

@@ -21,8 +21,6 @@ from .resident import ResidentImages
 from .small_sets import SMALL
 from .streamed import StreamedImages
 
-__all__ = ["Images"]
-
 NAMES = (*SMALL, "imagenet")
 # Evaluation keeps no gradients, so that as many images fit as in training, and more.
 EVALUATION_BATCH = 256

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .order import EpochOrder
 
-__all__ = ["Batch", "EvaluationLoader", "TrainingLoader"]
-
 Batch = tuple[Tensor, Tensor]
 Fetch = Callable[[int, np.ndarray | list[np.ndarray]], Iterable[Batch]]
 

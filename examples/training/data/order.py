@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["EpochOrder", "chosen", "image_seed", "uniform_draws"]
-
 # Streams of random numbers that must not be the same.
 CHOICE, ORDER, AUGMENTATION = range(3)
 

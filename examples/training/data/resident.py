@@ -12,8 +12,6 @@ from torch.nn.functional import pad
 from .loader import Batch
 from .order import uniform_draws
 
-__all__ = ["ResidentImages", "crop_and_flip"]
-
 
 class ResidentImages:
     """Images on a device, of which batches are gathered by index.

@@ -17,8 +17,6 @@ from torchvision.transforms.v2 import functional
 from ..failures import TrainingError
 from ..sections import Data
 
-__all__ = ["SMALL", "Part", "SmallSet", "read_folder"]
-
 
 @dataclass(frozen=True)
 class Part:

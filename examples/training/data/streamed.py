@@ -15,8 +15,6 @@ from ..failures import TrainingError
 from .loader import Batch
 from .order import image_seed
 
-__all__ = ["StreamedImages"]
-
 
 class StreamedImages(Dataset):
     """Images of a folder, their random transformations seeded by (seed, epoch, index).

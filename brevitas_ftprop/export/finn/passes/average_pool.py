@@ -10,8 +10,6 @@ from ...graph_edits import add_tensor, replace
 from ...graph_reading import shape_of
 from ...node_attributes import integers_in, is_padded
 
-__all__ = ["AveragePoolToGlobal"]
-
 
 class AveragePoolToGlobal(Transformation):
     """Write means over all positions, ``ReduceMean`` and ``AveragePool``, as ``GlobalAveragePool``.

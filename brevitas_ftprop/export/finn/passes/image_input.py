@@ -14,8 +14,6 @@ from ...graph_edits import add_tensor, replace, rewired
 from ...graph_reading import attributes_of, read_constant, shape_of
 from ...node_attributes import integers_in
 
-__all__ = ["ChannelsLastInput", "Uint8Input", "normalized"]
-
 TO_CHANNELS_LAST = [0, 2, 3, 1]
 
 

@@ -8,8 +8,6 @@ from qonnx.transformation.base import Transformation
 
 from ...graph_reading import initializer
 
-__all__ = ["OUTPUT_SCALE", "IntegerOutput"]
-
 # Key of the metadata that holds what a graph's integers are multiplied with.
 OUTPUT_SCALE = "brevitas_ftprop.output_scale"
 

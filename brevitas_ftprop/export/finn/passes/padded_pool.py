@@ -12,8 +12,6 @@ from ...graph_reading import attributes_of, read_constant, scalar, shape_of
 from ...node_attributes import is_padded
 from ...tags import READ_BEHIND_POOL
 
-__all__ = ["UnsignedPaddedPool"]
-
 
 class UnsignedPaddedPool(Transformation):
     """Let a padded ``MaxPool`` behind a signed ``MultiThreshold`` work on unsigned integers.

@@ -10,8 +10,6 @@ from ...graph_edits import add_tensor, replace, rewired
 from ...graph_reading import shape_of
 from ...tags import READ_BEHIND_POOL
 
-__all__ = ["ThresholdBeforePool"]
-
 
 class ThresholdBeforePool(Transformation):
     """Move a ``MultiThreshold`` that follows a ``MaxPool`` before it, where FINN pools integers.

@@ -10,8 +10,6 @@ from qonnx.transformation.base import Transformation
 from ...graph_edits import add_constant, add_tensor, multi_threshold, replace, rewired
 from ...graph_reading import attributes_of, read_constant, scalar, shape_of
 
-__all__ = ["RethresholdPooledFork"]
-
 
 class RethresholdPooledFork(Transformation):
     """Quantize once more behind a ``MaxPool`` whose result forks into a residual block.

@@ -9,11 +9,9 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
-from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_step
+from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_levels
 from ...graph_edits import add_constant, add_tensor, multi_threshold, replace
 from ...graph_reading import attributes_of, initializer, shape_of
-
-__all__ = ["QuantToThresholds"]
 
 
 class QuantToThresholds(Transformation):
@@ -99,7 +97,7 @@ def _levels(node: NodeProto, scale: np.ndarray, zero_point: np.ndarray, bits: in
     parameters = torch.from_numpy(scale.copy()), torch.from_numpy(zero_point.copy())
     rounding = ROUNDINGS_BY_NAME[mode]
     return LevelFunction(
-        uniform_step(rounding, *parameters, low, high),
+        uniform_levels(rounding, *parameters, low, high),
         range(low, high + 1),
         *parameters,
         bits,

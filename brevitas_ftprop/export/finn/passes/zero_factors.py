@@ -8,8 +8,6 @@ from qonnx.transformation.base import Transformation
 
 from ...graph_reading import read_constant
 
-__all__ = ["ReachConstantThresholds", "UnsignedZeroFactors"]
-
 WEIGHT = 1
 
 

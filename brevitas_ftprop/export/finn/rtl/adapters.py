@@ -1,32 +1,90 @@
-"""Which nodes can be simulated, and why the others cannot."""
+"""Which nodes can be simulated and how, and why the others cannot."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
 
 from ..execution import HARDWARE
-from .design import Adapter, Design, stream_design, stream_obstacle
-from .mvu import MVU
-from .sliding_window import SLIDING_WINDOW
+from .design import Adapter, Design, DeviceTarget, attribute, stream_design, stream_obstacle
 
-__all__ = ["adapter_of", "reason_for"]
+if TYPE_CHECKING:
+    from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
+
+# The modes in which FINN writes a matrix-vector unit's weights into a file.
+STORED = ("internal_decoupled", "external")
+WEIGHT_FILE = "memblock.dat"
 
 
-def _ahead(*given: Any) -> Design:
+def _window_obstacle(op: HWCustomOp) -> str | None:
+    if attribute(op, "depthwise") and attribute(op, "parallel_window"):
+        return "depthwise windows streamed whole (parallel_window) are not supported"
+    return stream_obstacle(op)
+
+
+def _window_design(op: HWCustomOp, *given: Any) -> Design:
+    """Of a sliding window, which streams depthwise windows channel by channel."""
+    design = stream_design(op, *given)
+    if not attribute(op, "depthwise"):
+        return design
+    simd = attribute(op, "SIMD")
+    folds = attribute(op, "IFMChannels") // simd
+    window = prod(attribute(op, "ConvKernelDim"))
+    *pixels, _, _ = design.sink.shape
+    # The tensor holds each window position's channels together; the stream holds each group of
+    # SIMD channels' window together.
+    before = len(pixels)
+    axes = (*range(before), before + 1, before, before + 2)
+    return replace(
+        design, sink=replace(design.sink, shape=(*pixels, window, folds, simd), axes=axes)
+    )
+
+
+def _matrix_obstacle(op: HWCustomOp) -> str | None:
+    if attribute(op, "mem_mode") not in STORED:
+        return f"weights in mem_mode {attribute(op, 'mem_mode')} are not supported"
+    if attribute(op, "TH") > 1:
+        return "the tiled matrix-vector unit (TH > 1) is not supported"
+    if attribute(op, "pumpedMemory"):
+        return "weight memories with a doubled clock (pumpedMemory) are not supported"
+    if not attribute(op, "noActivation"):
+        return "the RTL has no activation of its own (noActivation = 0)"
+    return stream_obstacle(op)
+
+
+def _matrix_design(
+    op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarget
+) -> Design:
+    """Of a matrix-vector unit, its weights streamed in as its memory would."""
+    design = stream_design(op, model, folder, target)
+    weights = _weight_words((folder / WEIGHT_FILE).read_text(), op.get_instream_width(1))
+    return replace(design, weights=weights, doubled_clock=True)
+
+
+def _weight_words(text: str, bits: int) -> NDArray[np.uint32]:
+    """The lines of a memory file, hexadecimal numbers of ``bits`` bits, as words (T, W)."""
+    size = 4 * -(-bits // 32)
+    words = b"".join(int(line, 16).to_bytes(size, "little") for line in text.split())
+    return np.frombuffer(words, dtype="<u4").reshape(-1, size // 4)
+
+
+def _padding_design(*given: Any) -> Design:
     """Of padding, which streams the zeros above an image before it has seen the image."""
     return replace(stream_design(*given), runs_ahead=True)
 
 
-PADDING = Adapter(obstacle=stream_obstacle, design=_ahead)
-THRESHOLDING = Adapter(obstacle=stream_obstacle, design=stream_design)
-ADAPTERS: dict[str, Adapter] = {
-    "ConvolutionInputGenerator_rtl": SLIDING_WINDOW,
-    "FMPadding_rtl": PADDING,
-    "MVAU_rtl": MVU,
-    "Thresholding_rtl": THRESHOLDING,
+ADAPTERS = {
+    "ConvolutionInputGenerator_rtl": Adapter(_window_obstacle, _window_design),
+    "FMPadding_rtl": Adapter(stream_obstacle, _padding_design),
+    "MVAU_rtl": Adapter(_matrix_obstacle, _matrix_design),
+    "Thresholding_rtl": Adapter(stream_obstacle, stream_design),
 }
 
 

@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
     from finn.custom_op.fpgadataflow.rtlbackend import RTLBackend
 
-__all__ = [
-    "TOP",
-    "Adapter",
-    "Design",
-    "DeviceTarget",
-    "Port",
-    "attribute",
-    "stream_design",
-    "stream_obstacle",
-]
-
 # Every node gets this name, so that equal nodes have equal RTL and share one build.
 TOP = "dut"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["readable"]
-
 # (pattern, replacement): each says the same in words that Verilator 5.006 knows; sources without
 # the pattern are left as they are.
 REWRITES = (

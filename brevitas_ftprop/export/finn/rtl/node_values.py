@@ -12,8 +12,6 @@ from ...errors import VerificationError
 from ..execution import CannotRunError, executable, run
 from .partition import inputs_of
 
-__all__ = ["execute"]
-
 
 def execute(
     model: ModelWrapper, batch: NDArray[np.float32], tensors: Iterable[str]

@@ -19,8 +19,6 @@ from ...errors import DamagedFileError, VerificationError
 from ...graph_reading import shape_of
 from ..execution import HARDWARE
 
-__all__ = ["check_batch", "check_names", "check_values", "inputs_of", "load_partition"]
-
 PARENT = "StreamingDataflowPartition"
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from ...tables import text_table
 
-__all__ = ["Difference", "NodeReport", "RtlReport"]
-
 # With the widths in which they are printed.
 COLUMNS = {
     "node": 4, "transactions": 12, "values": 9, "different": 9,

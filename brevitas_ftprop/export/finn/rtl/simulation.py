@@ -37,8 +37,6 @@ from .verilator import Builder, stream
 if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
-__all__ = ["simulate_rtl"]
-
 # Pauses of the second pass; any number but 0.
 SEED = 20180217
 # Both sides wait half of the time, in runs, and the weights too.

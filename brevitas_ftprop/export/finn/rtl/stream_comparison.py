@@ -10,8 +10,6 @@ from .rtl_report import Difference, NodeReport
 from .streams import unpack
 from .verilator import Recording
 
-__all__ = ["compare"]
-
 
 def compare(
     recording: Recording, expected: NDArray, design: Design, *, images: int, report: NodeReport

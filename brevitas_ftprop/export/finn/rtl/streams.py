@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from qonnx.core.datatype import BaseDataType
 
-__all__ = ["Element", "element_of", "pack", "unpack"]
-
 WORD = 32
 
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from ...errors import MissingToolError
 
-__all__ = ["Verilator", "find_compiler", "find_verilator", "require_tools"]
-
 COMPILERS = ("g++", "clang++", "c++")
 
 

@@ -19,8 +19,6 @@ from .design import TOP, Design
 from .dialect import readable
 from .tools import find_compiler, find_verilator
 
-__all__ = ["Builder", "Recording", "stream"]
-
 TESTBENCH = Path(__file__).with_name("testbench.cpp")
 # Builds and runs take seconds; a tool that hangs must not hang the caller.
 TOOL_SECONDS = 900

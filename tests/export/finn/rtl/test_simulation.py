@@ -162,7 +162,7 @@ def tamper(monkeypatch):
         def reread(made, path):
             if made.weights is None or path.suffix != ".dat":
                 return made.weights
-            from brevitas_ftprop.export.finn.rtl.mvu import _weight_words
+            from brevitas_ftprop.export.finn.rtl.adapters import _weight_words
 
             return _weight_words(path.read_text(), 32 * made.weights.shape[1])
 

@@ -1,4 +1,4 @@
-"""The figures of a quantizer from samples of its units and their gradients."""
+"""The metrics of a quantizer from samples of its units and their gradients."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,7 @@ from torch import Tensor
 from ..targets import sign_target
 from .watch import WatchedCall
 
-__all__ = ["MARGIN_EDGES", "METRICS", "flips", "read", "signs", "summarize"]
-
-# What each figure is called, and what it says.
+# What each metric is called, and what it says.
 METRICS = {
     "at_target": "share of units whose output is at their target",
     "dead": "share of units with slope 0",
@@ -30,7 +28,7 @@ MARGIN_EDGES = tuple(k / 4 for k in range(-8, 9))
 
 
 def summarize(calls: Sequence[WatchedCall], loss_scale: float) -> Tensor:
-    """All figures but the flips, as one tensor, so that reading them waits for the device once."""
+    """All metrics but the flips, as one tensor, so that reading them waits for the device once."""
     parts = [_pooled(call, loss_scale) for call in calls]
     margin, target, slope, entering, leaving, error = (
         torch.cat([part[index].flatten() for part in parts]) for index in range(6)
@@ -46,7 +44,7 @@ def summarize(calls: Sequence[WatchedCall], loss_scale: float) -> Tensor:
     below = ((margin[None, :] < edges[:, None]) & has_target).sum(1)
     bounds = torch.cat([torch.zeros_like(targets)[None], below, targets[None]])
     histogram = bounds.diff() / targets
-    figures = (
+    metrics = (
         reached.sum() / targets,
         ((slope == 0) & has_target).sum() / targets,
         targets / len(target),
@@ -55,7 +53,7 @@ def summarize(calls: Sequence[WatchedCall], loss_scale: float) -> Tensor:
         (error.square().sum() * share).sqrt(),
         leaving.abs().var(correction=min(1, len(leaving) - 1)),
     )
-    return torch.cat([torch.stack([figure.float() for figure in figures]), histogram.float()])
+    return torch.cat([torch.stack([metric.float() for metric in metrics]), histogram.float()])
 
 
 def _pooled(call: WatchedCall, loss_scale: float) -> tuple[Tensor, ...]:
@@ -69,10 +67,10 @@ def _pooled(call: WatchedCall, loss_scale: float) -> tuple[Tensor, ...]:
     if units.rule.has_loss:
         error = units.level - units.estimated_level(target)
     pooled = (target * units.z, target, slope, grad / loss_scale, leaving / loss_scale, error)
-    return tuple(each.expand_as(grad).to(_statistics_dtype(grad)) for each in pooled)
+    return tuple(each.expand_as(grad).to(_metric_dtype(grad)) for each in pooled)
 
 
-def _statistics_dtype(grad: Tensor) -> torch.dtype:
+def _metric_dtype(grad: Tensor) -> torch.dtype:
     return torch.float64 if grad.dtype is torch.float64 else torch.float32
 
 

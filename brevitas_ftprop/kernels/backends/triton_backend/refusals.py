@@ -6,12 +6,10 @@ from functools import lru_cache
 
 import torch
 
-from ...rules import Rule
-from ..registered_steps import Integers, PaperStaircase, Sign, Ternary
-from ..step import Operands, Step
+from ....rules import Rule
+from ...registered_steps import Integers, PaperStaircase, Sign, Ternary
+from ...step import Operands, Step
 from .prepare import DTYPES
-
-__all__ = ["reason_against"]
 
 # What torch 2.11 brings. Older ones were seen to lose sums, in Triton's interpreter.
 SINCE = (3, 6)

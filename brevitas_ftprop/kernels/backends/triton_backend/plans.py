@@ -9,17 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...rules import Rule
-from ..codes import code_size, is_bits
+from ....rules import Rule
+from ...codes import code_size, is_bits
+from ...layout import in_layout, layout_of
+from ...registered_steps import PaperStaircase, Sign
+from ...saved_forms import Keep, empty_compact, keep_of
+from ...step import Operands, Step
 from ..eager import Asked, Gradients, Needs
-from ..layout import in_layout, layout_of
-from ..registered_steps import PaperStaircase, Sign
-from ..saved_forms import Keep, empty_compact, keep_of
-from ..step import Operands, Step
 from . import prepare
 from .launch import Launch
-
-__all__ = ["BackwardPlan", "ForwardPlan"]
 
 
 class ForwardPlan:

@@ -5,14 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..rules import Rule
-from ..targets import sign_target, weighted_sign
-from .codes import decode
-from .registered_steps import Integers, Sign, Ternary
-from .saved_forms import Keep, compact, input_of, keep_of
-from .step import Operands, Step
-
-__all__ = ["Asked", "Gradients", "Needs", "backward", "forward", "reason_against", "sum_to"]
+from ...rules import Rule
+from ...targets import sign_target, weighted_sign
+from ..codes import decode
+from ..registered_steps import Integers, Sign, Ternary
+from ..saved_forms import Keep, compact, input_of, keep_of
+from ..step import Operands, Step
 
 
 class Needs(NamedTuple):

@@ -1,4 +1,4 @@
-"""Inputs in 16 bits, rounded to odd, bit for bit as :mod:`..saved_forms` has them."""
+"""Inputs in 16 bits, rounded to odd, bit for bit as :mod:`...saved_forms` has them."""
 
 # The functions are Triton's, which no type checker can follow, and Triton may be missing.
 # pyright: basic, reportMissingImports=false, reportInvalidTypeForm=false

@@ -1,4 +1,4 @@
-"""New nodes, one behind the other, with the constants that they read."""
+"""Build new nodes, one behind the other, with the constants that they read."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from onnx import NodeProto, helper
 
 from ..graph_edits import GENERAL
 
-__all__ = ["NodeChain"]
-
 
 @dataclass
-class NodeChain:
+class NodeBuilder:
     """Nodes that are to be put into a graph.
 
     Attributes:
-        tensor: what the next node reads: the last one's output, or where the chain begins.
+        tensor: what the next node reads: the last one's output, or where the first one begins.
         nodes: in order.
         constants: their values by the names of their tensors.
 
-    >>> chain = NodeChain("x")
-    >>> chain.quant("act", 2, signed=False, narrow=False, rounding="FLOOR")
-    >>> chain.tensor, list(chain.constants)
+    >>> built = NodeBuilder("x")
+    >>> built.quant("act", 2, signed=False, narrow=False, rounding="FLOOR")
+    >>> built.tensor, list(built.constants)
     ('act_out', ['act_scale', 'act_zero_point', 'act_bits'])
     """
 

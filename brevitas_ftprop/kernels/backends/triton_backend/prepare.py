@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...rules import Rule
-from ..codes import codable, is_bits, is_two_valued, unit_of
-from ..registered_steps import Integers, PaperStaircase, Ternary
-from ..step import Operands, Step
-
-__all__ = ["BLOCK", "DTYPES", "Kind", "arguments", "channels_of", "tiles_of", "varies"]
+from ....rules import Rule
+from ...codes import codable, is_bits, is_two_valued, unit_of
+from ...registered_steps import Integers, PaperStaircase, Ternary
+from ...step import Operands, Step
 
 # Elements for each program: 8 for each thread of 8 warps, two wide loads in float32.
 BLOCK = 2048

@@ -18,15 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..rules import Rule
+from ...rules import Rule
+from ..codes import is_bits
+from ..layout import in_layout, layout_of
+from ..saved_forms import Keep, keep_of
+from ..step import Operands, Step
 from . import blocked, eager
-from .codes import is_bits
 from .eager import Asked, Gradients, Needs
-from .layout import in_layout, layout_of
-from .saved_forms import Keep, keep_of
-from .step import Operands, Step
-
-__all__ = ["backward", "forward", "reason_against"]
 
 # Older compilers can trace neither these formulas nor Brevitas' quantized tensors.
 # On Python 3.13 torch 2.11 compiles the collection of statistics to other ones.

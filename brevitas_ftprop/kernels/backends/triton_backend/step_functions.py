@@ -1,4 +1,4 @@
-"""The quantization steps of :mod:`..registered_steps` as Triton functions of a tile of the input.
+"""The quantization steps of :mod:`...registered_steps` as Triton functions of a tile of the input.
 
 Each takes the kind of kernel, a :class:`.prepare.Kind`, as a constant, and the step's numbers at
 run time: ``first`` and ``second``, which :mod:`.prepare` fills in. The kind is handed on whole:

@@ -14,17 +14,15 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from ..rules import Rule
+from ...rules import Rule
+from ..codes import code_size, encode_slope
+from ..layout import flat, in_layout, layout_of
+from ..registered_steps import Integers
+from ..saved_forms import Keep, compact, empty_compact, input_of, keep_of
+from ..shortcuts import ScaleShortcut, Shortcut, scale_shortcut, shortcut
+from ..step import Operands, Step, is_zero
 from . import eager
-from .codes import code_size, encode_slope
 from .eager import Asked, Gradients, Needs, sum_to
-from .layout import flat, in_layout, layout_of
-from .registered_steps import Integers
-from .saved_forms import Keep, compact, empty_compact, input_of, keep_of
-from .shortcuts import ScaleShortcut, Shortcut, scale_shortcut, shortcut
-from .step import Operands, Step, is_zero
-
-__all__ = ["backward", "forward", "reason_against"]
 
 # Elements for each thread, chosen by measurement: fewer, and Python's own time shows; more, and the
 # tensors in between no longer fit the cache. A multiple of 8, so that the packed codes of the
@@ -70,7 +68,7 @@ def forward(
 
 
 def _encoder(step: Step, short: Shortcut, x: Tensor, size: int) -> Callable[..., Tensor]:
-    """:func:`.encode` by a shortcut."""
+    """:func:`..codes.encode` by a shortcut."""
     slopes, ones = x.new_empty(size), x.new_ones(size)
 
     def encoded(x: Tensor, operands: Operands, rule: Rule) -> Tensor:

@@ -1,4 +1,4 @@
-"""What stands between the sums of a layer and its quantizer, evaluated in float32 like PyTorch."""
+"""Elementwise nodes behind the sums of a layer, evaluated in float32 as PyTorch does."""
 
 from __future__ import annotations
 
@@ -16,15 +16,6 @@ from ...levels import ROUNDINGS_BY_NAME
 from ..errors import ExportError
 from ..integer_types import integer_range
 from ..node_attributes import attribute_values
-
-__all__ = [
-    "QUANTIZERS",
-    "Levels",
-    "apply_chain",
-    "apply_step",
-    "is_elementwise",
-    "levels_of",
-]
 
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "MultiThreshold")
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from ...rules import (
+from ....rules import (
     Adaline,
     ApproxSign,
     Ede,
@@ -42,8 +42,6 @@ from ...rules import (
     TruncatedSquaredHinge,
 )
 from .arithmetic import clamped, rounded, saturated
-
-__all__ = ["SLOPES", "Slope", "slope_at"]
 
 
 @triton.jit

@@ -1,16 +1,50 @@
-"""Thresholds that are -1 and 0 in a type that holds both."""
+"""Methods of QONNX and FINN that compute something else on these graphs, corrected for a flow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+from onnx import NodeProto
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.infer_shapes import InferShapes
+from qonnx.transformation.remove import RemoveIdentityOps, remove_node_and_rewire
 
 from ..graph_reading import initializer
 
-__all__ = ["layers_that_hold_minus_one_and_zero"]
+NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
+
+
+def corrections() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+    """Classes, the names of their methods, and what these are to be while a flow runs."""
+    yield RemoveIdentityOps, "apply", remove_exact_identities
+    yield from layers_that_hold_minus_one_and_zero()
+
+
+def remove_exact_identities(
+    self: RemoveIdentityOps, model: ModelWrapper
+) -> tuple[ModelWrapper, bool]:
+    """What ``RemoveIdentityOps.apply`` is to do: keep constants that are near 0 or 1.
+
+    QONNX takes a shift below 1e-5 for none. A batch norm that gives values as small is then lost,
+    and with it the thresholds that follow.
+
+    References:
+        qonnx 1.0.0, ``qonnx.transformation.remove.RemoveIdentityOps``.
+    """
+    removed = [node for node in model.graph.node if _is_identity(model, node)]
+    for node in removed:
+        remove_node_and_rewire(model, node)
+    return model.transform(InferShapes()), bool(removed)
+
+
+def _is_identity(model: ModelWrapper, node: NodeProto) -> bool:
+    if node.op_type not in NEUTRAL:
+        return node.op_type == "Identity"
+    constant = initializer(model, node.input[1])
+    return constant is not None and bool(np.all(constant == NEUTRAL[node.op_type]))
 
 
 def layers_that_hold_minus_one_and_zero() -> Iterator[tuple[type, str, Callable[..., Any]]]:

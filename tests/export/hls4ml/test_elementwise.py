@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 from qonnx.custom_op.general.intquant import int_quant
 
-from brevitas_ftprop.export.hls4ml.chains import apply_step
+from brevitas_ftprop.export.hls4ml.elementwise import apply_step
 from brevitas_ftprop.levels import ROUNDINGS_BY_NAME
 
 

@@ -1,4 +1,4 @@
-"""The code of the slopes that the compact form keeps, byte for byte as :mod:`..codes` has it."""
+"""The code of the slopes that the compact form keeps, byte for byte as :mod:`...codes` has it."""
 
 # The functions are Triton's, which no type checker can follow, and Triton may be missing.
 # pyright: basic, reportMissingImports=false, reportInvalidTypeForm=false

@@ -5,13 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ...rules import Rule
+from ....rules import Rule
+from ...saved_forms import Keep
+from ...step import Operands, Step
 from ..eager import Asked, Gradients
-from ..saved_forms import Keep
-from ..step import Operands, Step
 from .plans import BackwardPlan, ForwardPlan
-
-__all__ = ["backward", "forward"]
 
 PLANS: dict[Hashable, Any] = {}
 # More are needed where shapes or schedules change from step to step, and then none is for long.

@@ -1,4 +1,4 @@
-"""FINN: integers have to reach every layer."""
+"""FINN: what has to be quantized, so that integers reach every layer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from .walk import (
     weighted_layers,
 )
 
-__all__ = ["INPUT_REQUIREMENTS"]
-
-INPUT_REQUIREMENTS = Requirements()
+QUANTIZATION_REQUIREMENTS = Requirements()
 
 REASONS = {
     "BatchNormalization": "a batch norm stands between its quantizer and it",
@@ -25,7 +23,7 @@ REASONS = {
 }
 
 
-@INPUT_REQUIREMENTS.add(
+@QUANTIZATION_REQUIREMENTS.add(
     "unquantized-input",
     why="Loud: a matrix product of floats has no hardware layer.",
     fix="let a quantizer be the last thing before the layer (after batch norm, sum and ReLU; pools "
@@ -60,7 +58,7 @@ def _reason(view: GraphView, name: str) -> str:
     return f"its input is the unquantized result of {node.op_type} ({view.layer(node)})"
 
 
-@INPUT_REQUIREMENTS.add(
+@QUANTIZATION_REQUIREMENTS.add(
     "unquantized-weight",
     why="Loud: a matrix product with float weights has no hardware layer.",
     fix="use a layer of brevitas.nn with a weight quantizer",
@@ -72,7 +70,7 @@ def unquantized_weight(view: GraphView) -> Found:
             yield view.layer(node), "its weights are not quantized"
 
 
-@INPUT_REQUIREMENTS.add(
+@QUANTIZATION_REQUIREMENTS.add(
     "channel-scale",
     why="Loud: a factor for each channel does not move through a layer's sums, so the layer behind "
     "it stays a float one.",
@@ -89,7 +87,7 @@ def channel_scale(view: GraphView) -> Found:
                 yield name, f"a scale for each of {proxy.scale().numel()} channels"
 
 
-@INPUT_REQUIREMENTS.add(
+@QUANTIZATION_REQUIREMENTS.add(
     "float-average",
     why="Loud: FINN accumulates integers; an average of floats has no hardware layer.",
     fix="quantize directly before the average, with one scale for all channels",
@@ -102,7 +100,7 @@ def float_average(view: GraphView) -> Found:
             yield view.layer(node), "an average of values that are not integers times one scale"
 
 
-@INPUT_REQUIREMENTS.add(
+@QUANTIZATION_REQUIREMENTS.add(
     "float-sum",
     severity="warning",
     why="Silent: FINN adds such summands as 32-bit floats, which costs far more logic than "

@@ -1,4 +1,4 @@
-"""Every figure of the monitor against a computation by hand, and against autograd."""
+"""Every metric of the monitor against a computation by hand, and against autograd."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ SIGN = TargetPropSignedBinaryActPerTensorConst
 CLOSE = {"rel": 1e-5}
 
 
-def figures_of(layer, x, grad, **options):
+def metrics_of(layer, x, grad, **options):
     """Figures of a layer's only activation quantizer whose output receives this gradient."""
     with Monitor(layer, every=1, **options) as monitor:
         layer(x).backward(grad)
-        (figures,) = monitor.step()["layers"].values()
-    return figures
+        (metrics,) = monitor.step()["layers"].values()
+    return metrics
 
 
 # z, gradient of the output; target is minus its sign
@@ -49,60 +49,60 @@ Z = torch.tensor([[-2.0, -0.5, -0.0], [0.25, 1.0, 3.0]])
 GRAD = torch.tensor([[1.0, -2.0, 0.5], [0.0, -4.0, 0.25]])
 
 
-def test_figures_of_a_sign_are_those_worked_out_by_hand():
+def test_metrics_of_a_sign_are_those_worked_out_by_hand():
     scale = 0.5
     layer = QuantIdentity(act_quant=SIGN, rule="saturated_ste", min_val=-scale, max_val=scale)
-    figures = figures_of(layer, (Z * scale).requires_grad_(), GRAD)
+    metrics = metrics_of(layer, (Z * scale).requires_grad_(), GRAD)
     # targets -1 +1 -1 | 0 +1 -1; outputs -1 -1 +1 | +1 +1 +1
-    assert figures["with_target"] == pytest.approx(5 / 6)
-    assert figures["at_target"] == pytest.approx(2 / 5)
+    assert metrics["with_target"] == pytest.approx(5 / 6)
+    assert metrics["at_target"] == pytest.approx(2 / 5)
     # |z| > 1 at -2 and at 3
-    assert figures["dead"] == pytest.approx(2 / 5)
-    assert figures["grad_in"] == pytest.approx(math.sqrt(1 + 4 + 0.25 + 16 + 0.0625), **CLOSE)
+    assert metrics["dead"] == pytest.approx(2 / 5)
+    assert metrics["grad_in"] == pytest.approx(math.sqrt(1 + 4 + 0.25 + 16 + 0.0625), **CLOSE)
     # what passes, times the scale
     passed = [-2.0 * scale, 0.5 * scale, 0.0, -4.0 * scale, 0.0, 0.0]
-    assert figures["grad_out"] == pytest.approx(math.hypot(*passed), **CLOSE)
+    assert metrics["grad_out"] == pytest.approx(math.hypot(*passed), **CLOSE)
     sizes = [abs(value) for value in passed]
     mean = sum(sizes) / 6
     variance = sum((size - mean) ** 2 for size in sizes) / 5
-    assert figures["gradient_instability"] == pytest.approx(variance, **CLOSE)
+    assert metrics["gradient_instability"] == pytest.approx(variance, **CLOSE)
     # sign(z) against clamp(z, -1, 1)
     errors = [0.0, -0.5, 1.0, 0.75, 0.0, 0.0]
-    assert figures["estimating_error"] == pytest.approx(math.hypot(*errors), **CLOSE)
+    assert metrics["estimating_error"] == pytest.approx(math.hypot(*errors), **CLOSE)
     # margins 2, -0.5, 0, 1, -3 of the five units with a target
     counts = dict.fromkeys(range(len(MARGIN_EDGES) + 1), 0.0)
     for margin in (2.0, -0.5, 0.0, 1.0, -3.0):
         counts[sum(margin >= edge for edge in MARGIN_EDGES)] += 1 / 5
-    assert figures["margins"] == pytest.approx(list(counts.values()), abs=1e-7)
-    assert figures["output_flips"] is None
-    assert figures["target_flips"] is None
-    assert set(figures) == {*METRICS, "margins"}
+    assert metrics["margins"] == pytest.approx(list(counts.values()), abs=1e-7)
+    assert metrics["output_flips"] is None
+    assert metrics["target_flips"] is None
+    assert set(metrics) == {*METRICS, "margins"}
 
 
 def test_at_zero_the_output_is_plus_one():
     layer = QuantIdentity(act_quant=SIGN)
     for grad, share in ((-1.0, 1.0), (1.0, 0.0)):
         x = torch.zeros(1, 4, requires_grad=True)
-        assert figures_of(layer, x, torch.full((1, 4), grad))["at_target"] == share
+        assert metrics_of(layer, x, torch.full((1, 4), grad))["at_target"] == share
 
 
 def test_a_one_sided_rule_is_dead_where_the_target_is_far_exceeded():
-    figures = figures_of(QuantIdentity(act_quant=SIGN, rule="hinge"), Z.requires_grad_(), GRAD)
+    metrics = metrics_of(QuantIdentity(act_quant=SIGN, rule="hinge"), Z.requires_grad_(), GRAD)
     # margins 2, -0.5, 0, 1, -3: only 2 is above 1
-    assert figures["dead"] == pytest.approx(1 / 5)
+    assert metrics["dead"] == pytest.approx(1 / 5)
 
 
 def test_the_estimating_error_of_reste_is_that_of_its_implementation():
     rule = get_rule("reste(progress=1)")
     z = torch.tensor([[-1.4, -0.6, -0.2, 0.15, 0.5, 1.2]])
-    figures = figures_of(
+    metrics = metrics_of(
         QuantIdentity(act_quant=SIGN, rule=rule.spec), z.clone().requires_grad_(), torch.ones(1, 6)
     )
     # there the power is neither cut near 0 nor far out, where none of these lie
     error = (torch.sign(z) * z.abs() ** (1 / 3) - torch.sign(z)).norm()
-    assert figures["estimating_error"] == pytest.approx(error.item(), **CLOSE)
+    assert metrics["estimating_error"] == pytest.approx(error.item(), **CLOSE)
     variance = (rule.slope(z)).abs().var().item()
-    assert figures["gradient_instability"] == pytest.approx(variance, **CLOSE)
+    assert metrics["gradient_instability"] == pytest.approx(variance, **CLOSE)
 
 
 def test_the_estimating_error_of_a_saturated_integer_is_its_rounding_error():
@@ -116,13 +116,13 @@ def test_the_estimating_error_of_a_saturated_integer_is_its_rounding_error():
     x = torch.linspace(-2.9, 2.9, 40)[None]
     scale = layer.act_quant.scale().item()
     # lo + hi is 0 for narrow ranges; here levels -4 … 3, whose middle is -0.5
-    figures = figures_of(layer, x.clone().requires_grad_(), torch.ones_like(x))
+    metrics = metrics_of(layer, x.clone().requires_grad_(), torch.ones_like(x))
     v = x / scale
     lo, hi = -4.0, 3.0
     middle, half = (lo + hi) / 2, (hi - lo + 1) / 2
     estimate = ((v - middle) / half).clamp(-1, 1) * half
     error = v.round().clamp(lo, hi) - middle - estimate
-    assert figures["estimating_error"] == pytest.approx(error.norm().item(), rel=1e-4)
+    assert metrics["estimating_error"] == pytest.approx(error.norm().item(), rel=1e-4)
 
 
 def ternary_layer(**options):
@@ -184,13 +184,13 @@ def test_the_leaving_gradient_is_the_one_that_autograd_gives(layer):
     x = (torch.randn(16, 20) * 2).requires_grad_()
     grad = torch.randn(16, 20)
     grad[::3, ::4] = 0
-    figures = figures_of(layer, x, grad)
-    assert figures["grad_out"] == pytest.approx(x.grad.norm().item(), **CLOSE)
-    assert figures["gradient_instability"] == pytest.approx(x.grad.abs().var().item(), **CLOSE)
+    metrics = metrics_of(layer, x, grad)
+    assert metrics["grad_out"] == pytest.approx(x.grad.norm().item(), **CLOSE)
+    assert metrics["gradient_instability"] == pytest.approx(x.grad.abs().var().item(), **CLOSE)
     dead = (x.grad == 0)[grad != 0].float().mean().item()
-    assert figures["dead"] == pytest.approx(dead, **CLOSE)
-    assert figures["grad_in"] == pytest.approx(grad.norm().item(), **CLOSE)
-    assert sum(figures["margins"]) == pytest.approx(1)
+    assert metrics["dead"] == pytest.approx(dead, **CLOSE)
+    assert metrics["grad_in"] == pytest.approx(grad.norm().item(), **CLOSE)
+    assert sum(metrics["margins"]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("staircase", ["single", "sum"])
@@ -223,11 +223,11 @@ def test_zero_points_and_scales_of_channels_are_those_of_the_sampled_units(
     layer(x)
     x.requires_grad_()
     grad = torch.randn_like(x)
-    figures = figures_of(layer, x, grad)
-    assert figures["grad_out"] == pytest.approx(x.grad.norm().item(), **CLOSE)
+    metrics = metrics_of(layer, x, grad)
+    assert metrics["grad_out"] == pytest.approx(x.grad.norm().item(), **CLOSE)
     # the same units in another memory layout
     strided = x.detach().to(memory_format=torch.channels_last).requires_grad_()
-    assert figures_of(layer, strided, grad) == figures
+    assert metrics_of(layer, strided, grad) == metrics
 
 
 CONST_3_BIT = {
@@ -266,32 +266,32 @@ def test_the_gradient_that_leaves_a_weight_quantizer_is_the_weights_gradient(wei
     x = torch.randn(3, 7)
     with Monitor(layer, every=1) as monitor:
         layer(x).square().sum().backward()
-        figures = monitor.step()["layers"]["weight_quant"]
-    assert figures["grad_out"] == pytest.approx(layer.weight.grad.norm().item(), **CLOSE)
+        metrics = monitor.step()["layers"]["weight_quant"]
+    assert metrics["grad_out"] == pytest.approx(layer.weight.grad.norm().item(), **CLOSE)
     # z has the sign of the latent weight, and the target opposes the quantized one's gradient
     same = (layer.weight >= 0) == (layer.weight.grad < 0)
     alive = layer.weight.grad != 0
     if bool(alive.all()):
-        assert figures["at_target"] == pytest.approx(same.float().mean().item(), **CLOSE)
+        assert metrics["at_target"] == pytest.approx(same.float().mean().item(), **CLOSE)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_has_figures_on_every_form(rule):
+def test_every_rule_has_metrics_on_every_form(rule):
     for form in ("single", "sum"):
         layer = QuantIdentity(
             act_quant=TargetPropStaircase3ActPerTensorConst, rule=rule, staircase=form
         )
         x = torch.randn(4, 6, requires_grad=True)
-        figures = figures_of(layer, x, torch.randn(4, 6))
-        assert all(math.isfinite(figures[name]) for name in METRICS if "flips" not in name)
+        metrics = metrics_of(layer, x, torch.randn(4, 6))
+        assert all(math.isfinite(metrics[name]) for name in METRICS if "flips" not in name)
 
 
 @pytest.mark.parametrize("quantizer", [SignedBinaryActPerTensorConst, Int8ActPerTensorFloat])
-def test_a_stock_quantizer_has_the_figures_of_the_rule_that_equals_it(quantizer):
+def test_a_stock_quantizer_has_the_metrics_of_the_rule_that_equals_it(quantizer):
     x, grad = torch.randn(8, 5) * 2, torch.randn(8, 5)
     layers = [QuantIdentity(act_quant=quantizer) for _ in range(2)]
     swap_quantizers(layers[1], "saturated_ste")
-    stock, converted = (figures_of(layer, x.clone().requires_grad_(), grad) for layer in layers)
+    stock, converted = (metrics_of(layer, x.clone().requires_grad_(), grad) for layer in layers)
     assert stock == converted
 
 
@@ -308,9 +308,9 @@ def test_a_rule_without_loss_has_no_estimating_error(monkeypatch):
 
     layer = QuantIdentity(act_quant=SIGN, rule="bell_of_a_test")
     x = torch.randn(2, 3, requires_grad=True)
-    figures = figures_of(layer, x, torch.ones(2, 3))
-    assert math.isnan(figures["estimating_error"])
-    assert figures["dead"] == 0
+    metrics = metrics_of(layer, x, torch.ones(2, 3))
+    assert math.isnan(metrics["estimating_error"])
+    assert metrics["dead"] == 0
 
 
 def test_a_sample_is_of_the_same_features_of_every_image_and_stands_for_all():
@@ -318,15 +318,15 @@ def test_a_sample_is_of_the_same_features_of_every_image_and_stands_for_all():
     layer = QuantIdentity(act_quant=SIGN, rule="ste")
     x = torch.ones(6, 10, 10, requires_grad=True)
     grad = features.reshape(10, 10).expand(6, 10, 10)
-    figures = figures_of(layer, x, grad, units=25)
+    metrics = metrics_of(layer, x, grad, units=25)
     # the same features in all six images: the estimate is √4 times the norm of 25 of them
-    sampled = figures["grad_in"] ** 2 / 4 / 6
+    sampled = metrics["grad_in"] ** 2 / 4 / 6
     assert sampled == pytest.approx(round(sampled), rel=1e-4)
-    assert figures["grad_in"] == pytest.approx(grad.norm().item(), rel=0.25)
-    again = figures_of(layer, torch.ones(6, 10, 10, requires_grad=True), grad, units=25)
-    assert again == figures
-    other = figures_of(layer, torch.ones(6, 10, 10, requires_grad=True), grad, units=25, seed=1)
-    assert other["grad_in"] != figures["grad_in"]
+    assert metrics["grad_in"] == pytest.approx(grad.norm().item(), rel=0.25)
+    again = metrics_of(layer, torch.ones(6, 10, 10, requires_grad=True), grad, units=25)
+    assert again == metrics
+    other = metrics_of(layer, torch.ones(6, 10, 10, requires_grad=True), grad, units=25, seed=1)
+    assert other["grad_in"] != metrics["grad_in"]
 
 
 def test_flips_of_weights_are_those_of_latent_signs_between_sampled_steps():
@@ -353,8 +353,8 @@ def test_flips_of_weights_are_those_of_latent_signs_between_sampled_steps():
             layer(torch.tensor([x])).sum().backward()
             entry = monitor.step()
             if entry is not None:
-                figures = entry["layers"]["weight_quant"]
-                seen.append((entry["step"], figures["output_flips"], figures["target_flips"]))
+                metrics = entry["layers"]["weight_quant"]
+                seen.append((entry["step"], metrics["output_flips"], metrics["target_flips"]))
     # the weight's gradient has the sign of the input; a zero has no target
     assert seen[0] == (0, None, None)
     assert seen[1] == (2, 0.5, pytest.approx(2 / 3))

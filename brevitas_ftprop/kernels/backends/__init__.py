@@ -1,0 +1,1 @@
+"""The backends; each computes what the formulas of :mod:`.eager` say, in its own way."""
