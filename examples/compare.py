@@ -1,5 +1,7 @@
 """Compare target rules on one recipe: rules x activations x seeds, and what survives statistics.
 
+Target setters are compared in the same way (--targets), with what they cost.
+
 Runs with the same seed start from the same weights and see the same batches. With several learning
 rates, each rule's is chosen on held-out training images, from the same candidates; the test images
 are seen once, at the end of each run. An interrupted comparison goes on where it was; more rules or
@@ -24,16 +26,19 @@ import torch
 from comparison.execution import Pool, TrialsError, execute
 from comparison.fairness import chosen_learning_rates, refuse_mixed
 from comparison.figures import draw
-from comparison.plan import Plan, Trial
+from comparison.plan import Arm, Plan, Trial
 from comparison.report import Comparison
 from rich.console import Console
 from training import Result, TrainingError, load_recipe
 from training.data import Images
-from training.recipe import STOCK
+from training.network import build_network
+from training.recipe import PLAIN, STOCK
 from training.result import versions
 
 from brevitas_ftprop import get_rule
 from brevitas_ftprop.provenance import device_name
+from brevitas_ftprop.search.search_callback import TargetSearchCallback
+from brevitas_ftprop.targets import get_setter
 
 
 def run(plan: Plan, pool: Pool, console: Console) -> None:
@@ -67,6 +72,19 @@ def spec(rule: str) -> str:
     return rule if rule == STOCK else get_rule(rule).spec
 
 
+def refuse_unsearchable(plan: Plan, classes: int) -> None:
+    """Raise, before anything is trained, for an arm whose network has no targets to search for."""
+    for arm in plan.arms:
+        if arm.targets != PLAIN:
+            network, _ = build_network(
+                plan.recipe.with_overrides(act=arm.act, rule=arm.rule), classes
+            )
+            try:
+                TargetSearchCallback(arm.targets).prepare(network)
+            except ValueError as error:
+                raise ValueError(f"{arm}: {error}") from error
+
+
 def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -74,12 +92,15 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("recipe", type=Path, nargs="?", help="YAML file of what all runs share")
     parser.add_argument("--from", dest="stored", type=Path, help="a comparison.json to show again")
     parser.add_argument("--rules", nargs="+", default=["saturated_ste", "soft_hinge"])
+    parser.add_argument("--targets", nargs="+", default=[PLAIN], help="target setters")
     parser.add_argument("--acts", nargs="*", default=[], help="default: the recipe's")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--learning-rates", type=float, nargs="*", default=[], help="candidates for each rule"
     )
-    parser.add_argument("--reference", default="saturated_ste", help="rule to compare with")
+    parser.add_argument(
+        "--reference", default="saturated_ste", help="rule to compare with, on its own"
+    )
     parser.add_argument("--data-root", help="instead of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     gpus = torch.cuda.device_count()
@@ -105,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             plan = Plan(
                 recipe=load_recipe(options.recipe, **overrides),
                 rules=tuple(map(spec, options.rules)),
+                targets=tuple(get_setter(each).spec for each in options.targets),
                 acts=tuple(options.acts),
                 seeds=options.seeds,
                 learning_rates=tuple(options.learning_rates),
@@ -112,15 +134,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             stored = (*all_results(out / "runs"), *all_results(out / "tuning"))
             device = torch.device("cuda" if options.accelerator == "gpu" else "cpu")
+            images = Images(plan.recipe)
             environment = {
                 "device": device_name(device),
                 "versions": versions(),
-                "data_hash": Images(plan.recipe).fingerprint(),
+                "data_hash": images.fingerprint(),
             }
             refuse_mixed(plan, environment, stored)
             reference = spec(options.reference)
-            if reference not in {*plan.rules, *(result.recipe["rule"] for result in stored)}:
-                raise ValueError(f"--reference {reference} is none of the rules to compare")
+            arms = {*plan.arms, *(Arm.of(result.recipe) for result in stored)}
+            if reference not in {arm.rule for arm in arms if arm.targets == PLAIN}:
+                raise ValueError(
+                    f"--reference {reference} is none of the rules to compare with {PLAIN}"
+                )
+            refuse_unsearchable(plan, images.classes)
             run(
                 plan,
                 Pool(accelerator=options.accelerator, devices=options.devices, jobs=options.jobs),

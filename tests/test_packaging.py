@@ -56,6 +56,7 @@ REPEATED = {
     "qcdq": FORMAT,
     "qonnx": FORMAT,
     "rules": COMMAND,
+    "targets": COMMAND,
     "verify": COMMAND,
 }
 

@@ -10,14 +10,19 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from brevitas_ftprop.rules import RULES
+from brevitas_ftprop.targets import SETTERS
 
 REPO = Path(__file__).resolve().parent.parent
-README, OF_RULES = REPO / "README.md", REPO / "brevitas_ftprop" / "rules" / "README.md"
+README = REPO / "README.md"
+OF_RULES, OF_TARGETS = (
+    REPO / "brevitas_ftprop" / each / "README.md" for each in ("rules", "targets")
+)
 FOLDERS = ("brevitas_ftprop", "examples", "tests")
 READMES = [README, *(path for name in FOLDERS for path in sorted((REPO / name).rglob("README.md")))]
 # Names in a snippet, and the package that the snippet then needs.
@@ -63,6 +68,7 @@ def test_a_user_with_five_minutes_can_read_it():
 def test_every_python_snippet_runs_in_one_session(readme, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("brevitas_ftprop.rules.registry.RULES", dict(RULES))
+    monkeypatch.setattr("brevitas_ftprop.targets.setters.SETTERS", dict(SETTERS))
     session: dict = {}
     for snippet in _blocks(readme, "python"):
         missing = [extra for name, extra in NEEDS.items() if name in snippet and not _has(extra)]
@@ -163,6 +169,15 @@ def test_every_rule_stands_in_the_table_with_its_reference_names(name):
     (row,) = re.findall(rf"^\| `{name}` \|.*$", OF_RULES.read_text(), re.MULTILINE)
     for alias in RULES[name].aliases:
         assert re.search(rf"\b{alias}\b", row)
+
+
+def test_the_table_of_setters_holds_each_with_its_parameters_and_no_other():
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.*)$", OF_TARGETS.read_text(), re.MULTILINE))
+    built_in = {n: s for n, s in SETTERS.items() if s.__module__.startswith("brevitas_ftprop.")}
+    assert sorted(rows) == sorted(built_in)
+    for name, setter in built_in.items():
+        for parameter in fields(setter):
+            assert f"`{parameter.name}` {parameter.default}" in rows[name]
 
 
 def test_the_number_of_rules_is_the_one_that_readme_names():

@@ -8,7 +8,7 @@ import typer
 
 import brevitas_ftprop
 
-from . import check, export, rules, simulate, verify
+from . import check, export, rules, simulate, targets, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +21,7 @@ app = typer.Typer(
     "BREVITAS_FTPROP_TRACEBACK=1 shows where an error comes from.",
 )
 app.command("rules")(rules.rules)
+app.command("targets")(targets.targets)
 app.command("check")(check.check)
 app.add_typer(export.app, name="export")
 app.command("verify")(verify.verify)

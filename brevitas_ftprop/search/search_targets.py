@@ -20,6 +20,7 @@ from .layer_above import LayerAbove
 from .measuring import Choice, measured_falls
 from .recording import NotRepeatableError, Recording
 from .target_report import LayerTargets, TargetReport
+from .uncompiled import refuse_compiled
 from .unit_call import UnitCall
 
 
@@ -53,7 +54,7 @@ def search_targets(
     Raises:
         TypeError: if ``model`` is no module.
         ValueError: for an unknown setter, an ``every`` that is no positive integer, a model without
-            sign quantizers, or one that is searched already.
+            activation quantizers, or one that is compiled or searched already.
 
     >>> from brevitas.nn import QuantIdentity
     >>> from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst as Sign
@@ -73,6 +74,7 @@ class TargetSearch:
 
     Attributes:
         setter: that chooses the targets.
+        served: quantizers whose targets the setter is asked for.
         left: quantizers that keep −sign(g) and |g|, with the reason.
     """
 
@@ -87,8 +89,7 @@ class TargetSearch:
     ):
         if not isinstance(model, nn.Module):
             raise TypeError(f"expected a torch.nn.Module with Brevitas layers, not {model!r}")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a positive integer, not {every!r}")
+        check_every(every)
         self.setter = get_setter(setter)
         self.left: dict[str, str] = {}
         self._layers: dict[str, LayerTargets] = {}
@@ -97,8 +98,9 @@ class TargetSearch:
         self._seed = seed
         self._generators: dict[torch.device, Generator] = {}
         self._proxies = self._known_units()
+        refuse_compiled(model, self._proxies)
         self._handles: list[Any] = []
-        self._served = self._binary(where)
+        self.served = self._binary(where)
         # So that the first pass is searched.
         self._passes = -1
         self._recording: Recording | None = None
@@ -158,6 +160,11 @@ class TargetSearch:
             self._layers[name].fall, self._layers[name].default_fall = fall, default_fall
         return self.report()
 
+    def reseed(self, seed: int) -> None:
+        """Start the setter's random numbers anew, so that a repeated step draws the same."""
+        self._seed = seed
+        self._generators = {}
+
     def _attach(self, name: str, proxy: ActQuantProxyFromInjector) -> None:
         def enter(proxy: Any, args: tuple) -> None:
             recording = self._recorded()
@@ -178,7 +185,7 @@ class TargetSearch:
             if before is not None:
                 before.readers.append(call)
                 x.register_hook(lambda grad: setattr(call, "passed", grad))
-            if name in self._served:
+            if name in self.served:
                 h.register_hook(lambda grad: self._choose(call, call.output, grad))
             else:
                 h.register_hook(lambda grad: setattr(call, "followed", grad))
@@ -294,6 +301,12 @@ class _Hook:
 
     def __reduce__(self) -> tuple:
         return _Hook, (_nothing,)
+
+
+def check_every(every: int) -> None:
+    """Raise a ValueError unless ``every`` is a positive integer."""
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a positive integer, not {every!r}")
 
 
 def _nothing(*args: Any) -> None:

@@ -10,7 +10,7 @@ from training import Result, differences
 
 from .plan import TUNING_SEED, Arm, Plan
 
-FACTORS = {"act", "rule", "seed"}
+FACTORS = {"act", "rule", "seed", "targets"}
 LEARNING_RATE = "optimizer.lr"
 
 
@@ -19,11 +19,11 @@ class UnfairComparisonError(ValueError):
 
 
 def refuse_unfair(runs: Sequence[Result], tuning: Sequence[Result] = ()) -> None:
-    """Check that a comparison of the runs' test accuracies is one of their rules.
+    """Check that a comparison of the runs' test accuracies is one of their rules and setters.
 
-    They may differ in rule, activation and seed, and in the learning rate if each arm's is the best
-    of the same candidates, each tried once on validation images. Device, package versions and
-    images have to be the same, and so have the first weights of runs with the same
+    They may differ in rule, target setter, activation and seed, and in the learning rate if each
+    arm's is the best of the same candidates, each tried once on validation images. Device, package
+    versions and images have to be the same, and so have the first weights of runs with the same
     activation and seed.
 
     Args:
@@ -138,7 +138,7 @@ def _refuse_differing_starts(runs: Sequence[Result]) -> None:
 
 
 def _refuse_unequal_tuning(runs: Sequence[Result], tuning: Sequence[Result]) -> None:
-    _refuse_differing_recipes(tuning, {"act", "rule", LEARNING_RATE})
+    _refuse_differing_recipes(tuning, FACTORS - {"seed"} | {LEARNING_RATE})
     # Of the run and of what chose its learning rate, only what tells them apart may differ.
     _refuse_differing_recipes([runs[0], tuning[0]], FACTORS | {LEARNING_RATE, "test"})
     tested = [run for run in runs if run.recipe["seed"] == TUNING_SEED]

@@ -13,6 +13,8 @@ from .report import Comparison
 def draw(comparison: Comparison, path: Path) -> None:
     """One column an activation: above the curves of all rules, below their differences.
 
+    Each setter of a rule is one of its own.
+
     Curves are means over the seeds of validation accuracy where the recipe holds images out, else
     of training accuracy; bands are their range. Differences have their 95 % intervals.
     """
@@ -23,8 +25,8 @@ def draw(comparison: Comparison, path: Path) -> None:
     figure, axes = pyplot.subplots(
         2, len(acts), figsize=(5.5 * len(acts), 8), squeeze=False, layout="constrained"
     )
-    rules = list(dict.fromkeys(arm.rule for arm in comparison.arms))
-    colors = {rule: f"C{index}" for index, rule in enumerate(rules)}
+    methods = list(dict.fromkeys(arm.method for arm in comparison.arms))
+    colors = {method: f"C{index}" for index, method in enumerate(methods)}
     for column, act in zip(axes.T, acts, strict=True):
         _draw_curves(column[0], comparison, act, colors)
         _draw_differences(column[1], comparison, act, colors)
@@ -45,8 +47,8 @@ def _draw_curves(axes, comparison: Comparison, act: str | None, colors: dict[str
             ]
         )
         epochs = np.arange(1, curves.shape[1] + 1)
-        color = colors[row.arm.rule]
-        axes.plot(epochs, curves.mean(0), color=color, label=row.arm.rule)
+        color = colors[row.arm.method]
+        axes.plot(epochs, curves.mean(0), color=color, label=row.arm.method)
         axes.fill_between(epochs, curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(
@@ -62,11 +64,11 @@ def _draw_differences(
 ) -> None:
     compared = [row for row in comparison.rows(act) if row.difference is not None]
     for position, row in enumerate(compared):
-        difference, color = row.difference, colors[row.arm.rule]
+        difference, color = row.difference, colors[row.arm.method]
         axes.plot(difference.mean, position, "o", color=color)
         if difference.low is not None:
             axes.plot([difference.low, difference.high], [position] * 2, color=color)
     axes.axvline(0, color="0.5", lw=0.8)
-    axes.set_yticks(range(len(compared)), [row.arm.rule for row in compared])
+    axes.set_yticks(range(len(compared)), [row.arm.method for row in compared])
     axes.invert_yaxis()
     axes.set(xlabel=f"test accuracy minus {comparison.reference}, points, 95 % interval")

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from training import Recipe
+from training.recipe import PLAIN
 
 # No test run has it, so that nothing is tested with the seed that chose its learning rate.
 TUNING_SEED = 1_000_000
@@ -15,18 +16,30 @@ TUNING_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Arm:
-    """What is compared: a rule on an activation (None: the model's own)."""
+    """What is compared: a rule on an activation (None: the model's own), with a target setter."""
 
     act: str | None
     rule: str
+    targets: str = PLAIN
 
     @staticmethod
     def of(recipe: Mapping) -> Arm:
         """The arm that a recipe, as a dictionary, belongs to."""
-        return Arm(recipe["act"], recipe["rule"])
+        # Old recipes had no targets.
+        return Arm(recipe["act"], recipe["rule"], recipe.get("targets", PLAIN))
+
+    @property
+    def plain(self) -> Arm:
+        """The same without a search."""
+        return Arm(self.act, self.rule)
+
+    @property
+    def method(self) -> str:
+        """The rule and, where it is not the default, the setter."""
+        return self.rule if self == self.plain else f"{self.rule}-{self.targets}"
 
     def __str__(self) -> str:
-        return self.rule if self.act is None else f"{self.act}-{self.rule}"
+        return self.method if self.act is None else f"{self.act}-{self.method}"
 
 
 @dataclass(frozen=True)
@@ -39,11 +52,12 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The declared factors of a comparison: rules × activations × seeds of one recipe.
+    """The declared factors of a comparison: activations × rules × setters × seeds of one recipe.
 
     Args:
         recipe: what all runs share.
         rules: canonical specs, or ``stock`` for the model's own gradients.
+        targets: canonical specs of target setters.
         acts: activation quantizers; empty for the recipe's.
         seeds: how many, from 0.
         learning_rates: candidates among which each arm's is chosen on the validation images, each
@@ -51,12 +65,13 @@ class Plan:
         out: folder of the comparison.
 
     Raises:
-        ValueError: for a rule that is given twice, no seed, or candidates without
-            validation images.
+        ValueError: for a rule or setter that is given twice, no seed, candidates without
+            validation images, or a setter that the recipe cannot have.
     """
 
     recipe: Recipe
     rules: tuple[str, ...]
+    targets: tuple[str, ...] = (PLAIN,)
     acts: tuple[str | None, ...] = ()
     seeds: int = 3
     learning_rates: tuple[float, ...] = ()
@@ -64,10 +79,13 @@ class Plan:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "acts", self.acts or (self.recipe.act,))
-        for name in ("rules", "acts", "learning_rates"):
+        for name in ("rules", "targets", "acts", "learning_rates"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
                 raise ValueError(f"{name} holds one twice: {', '.join(map(str, given))}")
+        for targets in self.targets:
+            # What they do not go with is refused by the recipe.
+            self.recipe.with_overrides(targets=targets)
         if not self.rules or self.seeds < 1:
             raise ValueError("a comparison needs at least one rule and one seed")
         if self.learning_rates and not self.recipe.data.validation_images:
@@ -78,8 +96,8 @@ class Plan:
 
     @property
     def arms(self) -> list[Arm]:
-        """Every activation with every rule."""
-        return [Arm(act, rule) for act, rule in product(self.acts, self.rules)]
+        """Every activation with every rule and every setter."""
+        return [Arm(*each) for each in product(self.acts, self.rules, self.targets)]
 
     def tuning(self) -> Iterator[Trial]:
         """One run for each arm and candidate; the test images are left alone."""
@@ -101,5 +119,10 @@ class Plan:
 
     def _of(self, arm: Arm, lr: float, *, seed: int, test: str) -> Recipe:
         return self.recipe.with_overrides(
-            act=arm.act, rule=arm.rule, seed=seed, test=test, optimizer__lr=lr
+            act=arm.act,
+            rule=arm.rule,
+            targets=arm.targets,
+            seed=seed,
+            test=test,
+            optimizer__lr=lr,
         )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from training import Result
+from training.recipe import PLAIN
 
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.export.tables import markdown_table
@@ -15,20 +18,30 @@ from .fairness import refuse_unfair
 from .plan import Arm
 from .statistics import Estimate, Paired, estimate, holm, paired
 
+# Columns of the table that are there for a search.
+TARGETS, TIME, MEMORY = "targets", "time a step", "peak memory"
+
 
 @dataclass(frozen=True)
 class Row:
-    """An arm's test accuracies in percent, and their difference to the reference rule's."""
+    """An arm's test accuracies in percent, and their difference to the reference rule's.
+
+    Attributes:
+        time, memory: of a step, relative to the same rule without a search; None where it was not
+            measured.
+    """
 
     arm: Arm
     learning_rate: float
     accuracy: Estimate
     difference: Paired | None
+    time: float | None
+    memory: float | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Finished runs, and the rule that the others are compared with.
+    """Finished runs, and the rule, without a search, that the others are compared with.
 
     Raises:
         UnfairComparisonError: if the runs differ in more than the declared factors.
@@ -41,21 +54,28 @@ class Comparison:
 
     def __post_init__(self) -> None:
         refuse_unfair(self.runs, self.tuning)
-        rules = {run.recipe["rule"] for run in self.runs}
+        rules = {arm.rule for arm in self.arms if arm.targets == PLAIN}
         if self.reference not in rules:
             raise ValueError(
-                f"the reference rule {self.reference} has no run: choose one of {sorted(rules)}"
+                f"the reference rule {self.reference} has no run with targets {PLAIN}: choose one "
+                f"of {sorted(rules)}"
             )
 
     def rows(self, act: str | None) -> list[Row]:
-        """One for each rule on an activation, the reference first; p-values adjusted for them."""
+        """One for each arm of an activation, the reference first; p-values adjusted for them.
+
+        The arms of a rule follow one another, the one without a search first.
+        """
+        compared_with = Arm(act, self.reference)
+        rules = [self.reference, *(arm.rule for arm in self.arms)]
         arms = sorted(
-            (arm for arm in self.arms if arm.act == act), key=lambda arm: arm.rule != self.reference
+            (arm for arm in self.arms if arm.act == act),
+            key=lambda arm: (rules.index(arm.rule), arm != arm.plain),
         )
         accuracies = {arm: self.accuracies(arm) for arm in arms}
-        reference = accuracies.get(Arm(act, self.reference))
+        reference = accuracies.get(compared_with)
         differences = [
-            None if reference is None or arm.rule == self.reference else paired(of_arm, reference)
+            None if reference is None or arm == compared_with else paired(of_arm, reference)
             for arm, of_arm in accuracies.items()
         ]
         adjusted = holm([None if d is None else d.p for d in differences])
@@ -65,6 +85,8 @@ class Comparison:
                 self.runs_of(arm)[0].recipe["optimizer"]["lr"],
                 estimate(list(accuracies[arm].values())),
                 None if d is None else Paired(**{**asdict(d), "p_holm": p}),
+                self._relative(arm, lambda run: run.step_seconds),
+                self._relative(arm, lambda run: run.peak_bytes),
             )
             for arm, d, p in zip(arms, differences, adjusted, strict=True)
         ]
@@ -73,6 +95,11 @@ class Comparison:
     def arms(self) -> list[Arm]:
         """In the order of their first run."""
         return list(dict.fromkeys(Arm.of(run.recipe) for run in self.runs))
+
+    @property
+    def has_search(self) -> bool:
+        """Whether some runs have other targets than the default's."""
+        return any(arm.targets != PLAIN for arm in self.arms)
 
     @property
     def acts(self) -> list[str | None]:
@@ -90,12 +117,23 @@ class Comparison:
 
     def table(self) -> str:
         """Markdown: means with 95 % intervals, and paired differences to the reference rule."""
-        columns = (
-            "activation", "rule", "learning rate", "seeds", "test accuracy %",
-            f"minus {self.reference}", "p", "p (Holm)",
-        )  # fmt: skip
-        rows = [_cells(row) for act in self.acts for row in self.rows(act)]
-        return "\n".join([*markdown_table(columns, rows), "", self._caption()])
+        rows = [row for act in self.acts for row in self.rows(act)]
+        cells = [_cells(row, minus=f"minus {self.reference}") for row in rows]
+        shown = [title for title in cells[0] if title not in self._left_out(rows)]
+        lines = markdown_table(shown, ([row[title] for title in shown] for row in cells))
+        return "\n".join([*lines, "", self._caption()])
+
+    def _relative(self, arm: Arm, cost: Callable[[Result], float | None]) -> float | None:
+        """Median of the arm's runs over that of the same rule's without a search."""
+        measured = [[cost(run) for run in self.runs_of(each)] for each in (arm, arm.plain)]
+        of_arm, of_plain = ([each for each in runs if each is not None] for runs in measured)
+        return median(of_arm) / median(of_plain) if of_arm and of_plain else None
+
+    def _left_out(self, rows: Sequence[Row]) -> set[str]:
+        """Columns that say nothing: those about the search where there is none."""
+        if not self.has_search:
+            return {TARGETS, TIME, MEMORY}
+        return {MEMORY} if all(row.memory is None for row in rows) else set()
 
     def _caption(self) -> str:
         first = self.runs[0]
@@ -112,9 +150,18 @@ class Comparison:
             f"{first.recipe['epochs']} epochs, {how}; {first.images['test']} test images, seen "
             "once. Means with 95 % Student intervals over the seeds; differences and t-tests are "
             "paired by seed, over the seeds that both rules have; Holm's adjustment is for the "
-            "rules of one activation. "
+            f"{'rules and setters' if self.has_search else 'rules'} of one activation. "
+            f"{self._of_search() if self.has_search else ''}"
             f"{len(self.runs) + len(self.tuning)} runs, {hours:.1f} hours of training on "
             f"{first.device}, torch {first.versions['torch']}."
+        )
+
+    def _of_search(self) -> str:
+        left = sorted({name for run in self.runs for name in run.targets_left})
+        return (
+            "Time is the median of a run's optimizer steps, memory the most that PyTorch held on "
+            f"the GPU, both relative to the same rule with {PLAIN}. "
+            + (f"Left at {PLAIN}, for reasons in the JSON: {', '.join(left)}. " if left else "")
         )
 
     def write(self, path: Path) -> None:
@@ -136,13 +183,25 @@ class Comparison:
         return Comparison(runs, tuning, reference)
 
 
-def _cells(row: Row) -> tuple[object, ...]:
-    accuracy, difference = _with_interval(row.accuracy, ".2f"), row.difference
-    told = ("", "", "")
-    if difference is not None:
-        told = _with_interval(difference, "+.2f"), _p(difference.p), _p(difference.p_holm)
-    rate = f"{row.learning_rate:g}"
-    return (row.arm.act or "own", row.arm.rule, rate, row.accuracy.seeds, accuracy, *told)
+def _cells(row: Row, *, minus: str) -> dict[str, str]:
+    difference = row.difference
+    return {
+        "activation": row.arm.act or "own",
+        "rule": row.arm.rule,
+        TARGETS: row.arm.targets,
+        "learning rate": f"{row.learning_rate:g}",
+        "seeds": str(row.accuracy.seeds),
+        "test accuracy %": _with_interval(row.accuracy, ".2f"),
+        minus: "" if difference is None else _with_interval(difference, "+.2f"),
+        "p": "" if difference is None else _p(difference.p),
+        "p (Holm)": "" if difference is None else _p(difference.p_holm),
+        TIME: _times(row.time),
+        MEMORY: _times(row.memory),
+    }
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f} ×"
 
 
 def _with_interval(value: Estimate, form: str) -> str:

@@ -102,7 +102,7 @@ class Classifier(lightning.LightningModule):
         logits = self.network(images)
         loss = self.loss(logits, labels)
         self.batch = batch
-        if self._is_due() and not bool(torch.isfinite(loss)):
+        if self._is_due() and not bool(torch.isfinite(loss.detach())):
             self._tell_non_finite("loss")
         self.train_loss.update(loss.detach())
         self.train_accuracy.update(logits.detach(), labels)

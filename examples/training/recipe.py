@@ -11,10 +11,13 @@ from jsonargparse import ArgumentParser
 
 from brevitas_ftprop import get_rule
 from brevitas_ftprop.ops import check_options
+from brevitas_ftprop.targets import get_setter
 
 from .sections import Data, Loss, Optimizer, Schedule, refuse_below
 
 STOCK = "stock"
+# Of ``targets``: what a backward pass does without a search.
+PLAIN = "gradient_sign"
 # Of ``compile``: the one that is a mode of inductor, not a backend.
 REDUCE_OVERHEAD = "reduce-overhead"
 # Where the images lie does not change what is computed.
@@ -36,6 +39,7 @@ class Recipe:
         rule: target rule of the activation quantizers, or ``stock`` for Brevitas' gradients.
         weight_rule: target rule of the weight quantizers; None leaves them as the model has them.
         weighting: ``grad`` or ``mean``.
+        targets: target setter of the sign quantizers, by its spec.
         staircase: ``single`` or ``sum``.
         saved: ``exact`` or ``compact``, what the quantizers keep for backward.
         batch_size: images of one optimizer step, over all devices and accumulated parts.
@@ -68,6 +72,7 @@ class Recipe:
     rule: str = "soft_hinge"
     weight_rule: str | None = None
     weighting: Literal["grad", "mean"] = "grad"
+    targets: str = PLAIN
     staircase: Literal["single", "sum"] = "single"
     saved: Literal["exact", "compact"] = "exact"
     data: Data = field(default_factory=Data)
@@ -100,6 +105,13 @@ class Recipe:
         if self.weight_rule is not None:
             spec = check_options(self.weight_rule, "grad", self.staircase)
             object.__setattr__(self, "weight_rule", _at_start(spec))
+        setter = get_setter(self.targets)
+        object.__setattr__(self, "targets", setter.spec)
+        if self.compile is not None and not setter.is_default:
+            raise ValueError(
+                f"targets: {setter} looks at what the network computes, which compile: "
+                f"{self.compile} hides: leave out one of them"
+            )
         if self.weighting == "mean" and self.precision == "fp16":
             raise ValueError(
                 "weighting: mean does not follow the loss scale of precision: fp16, which would "

@@ -62,6 +62,12 @@ class Result:
         images: how many there were in ``train``, ``validation`` and ``test``.
         data_hash: tells those images from others; None in results of before it was recorded.
         converted: how many quantizers follow the recipe's rules.
+        targets_changed: of each quantizer whose targets were searched for, the share that differs
+            from −sign(g); of several devices, on the first.
+        targets_left: quantizers that kept −sign(g) in a search, with the reason.
+        step_seconds: median of the optimizer steps, the device waited for; None where none was
+            timed.
+        peak_bytes: the most that PyTorch held on a GPU; None on the CPU.
         device: name of the processor or GPU.
         devices: how many of them.
         resumed: how many times the run was resumed.
@@ -82,6 +88,10 @@ class Result:
     converted: int
     device: str
     devices: int
+    targets_changed: dict[str, float] = field(default_factory=dict)
+    targets_left: dict[str, str] = field(default_factory=dict)
+    step_seconds: float | None = None
+    peak_bytes: int | None = None
     data_hash: str | None = None
     resumed: int = 0
     versions: dict[str, str] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name
+from brevitas_ftprop.search.search_callback import TargetSearchCallback
 
 from .checkpoint import check_recipe, keep_only, last_checkpoint, load_checkpoint
 from .classifier import Classifier
@@ -27,6 +28,7 @@ from .folder import RunFolder
 from .network import build_network
 from .recipe import Recipe
 from .result import Result, hash_weights, versions
+from .step_cost import StepCost
 from .trainer import FAST_BATCHES, Run, build_trainer
 
 # Of each device's batches in a fast run.
@@ -76,8 +78,9 @@ def train(
 
 
 def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callback]) -> Result:
-    curve = Curve()
-    trainer = build_trainer(recipe, folder, run, callbacks, curve)
+    curve, cost = Curve(), StepCost()
+    search = TargetSearchCallback(recipe.targets, seed=recipe.seed)
+    trainer = build_trainer(recipe, folder, run, [*callbacks, cost, search], curve)
     devices = trainer.world_size
     if run.fast_dev_run:
         recipe = _fast(recipe, devices)
@@ -118,6 +121,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
     if rank_zero_only.rank == 0 and not run.fast_dev_run:
         with output_file(folder.weights, overwrite=True) as stream:
             torch.save(network.state_dict(), stream)
+    targets = search.report()
     timed = curve.epochs[1:] or curve.epochs
     seconds = sum(epoch.seconds for epoch in timed)
     return Result(
@@ -131,6 +135,10 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         images=images.counts,
         data_hash=data_hash,
         converted=converted,
+        targets_changed={name: layer.share for name, layer in targets.layers.items()},
+        targets_left=targets.left,
+        step_seconds=cost.seconds,
+        peak_bytes=cost.peak_bytes,
         device=device_name(trainer.strategy.root_device),
         devices=devices,
         resumed=curve.resumed,

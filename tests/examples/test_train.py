@@ -89,6 +89,10 @@ def test_progress_shows_accuracy_and_speed(tmp_path, capsys):
     [
         (["--model", "convnet5"], "unknown model 'convnet5'"),
         (["--rule", "no_such"], "no_such"),
+        (["--targets", "no_such"], "unknown target setter 'no_such'; valid are"),
+        (["--targets", "uniform", "--compile", "inductor"], "compile: inductor hides"),
+        (["--targets", "uniform", "--act", "relu", "--rule", "stock"], "no activation quantizers"),
+        (["--targets", "uniform", "--act", "staircase3"], "has no sign quantizers whose targets"),
         (["--data.name", "cifar10", "--data.root", "/nowhere"], "there is no folder /nowhere"),
         (["--weighting", "mean", "--precision", "fp16"], "does not follow the loss scale"),
         (["--schedule.name", "step"], "either milestones or every"),

@@ -63,6 +63,27 @@ def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
     assert "another optimizer.weight_decay" in capsys.readouterr().err
 
 
+def test_setters_are_added_to_a_comparison_of_rules(recipe, capsys):
+    rules = ["--rules", "saturated_ste"]
+    assert run(recipe, *rules) == 0
+    out = recipe.parent / "out"
+    (plain,) = out.glob("runs/*/result.json")
+    before = plain.stat().st_mtime_ns
+    assert run(recipe, *rules, "--targets", "local_search(candidates=1)", "uniform") == 0
+    assert plain.stat().st_mtime_ns == before
+    runs = json.loads((out / "comparison.json").read_text())["runs"]
+    changed = {each["recipe"]["targets"]: len(each["targets_changed"]) for each in runs}
+    assert changed == {"gradient_sign": 0, "local_search(candidates=1)": 3, "uniform": 3}
+    assert len({each["initial_weights"] for each in runs}) == 1
+    table = (out / "comparison.md").read_text()
+    assert "| saturated_ste | uniform |" in table
+    assert "time a step" in table
+    capsys.readouterr()
+    assert run(recipe, *rules, "--acts", "staircase3", "--targets", "uniform") == 1
+    told = capsys.readouterr().err
+    assert "staircase3-saturated_ste-uniform: ConvNet4 has no sign quantizers" in told
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -71,6 +92,8 @@ def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
         (["--seeds", "0"], "one seed"),
         (["--jobs", "0"], "jobs must be 1 or more"),
         (["--reference", "ramp"], "--reference ramp is none of the rules"),
+        (["--targets", "no_such", "--data-root", "/nowhere"], "unknown target setter 'no_such'"),
+        (["--targets", "uniform"], "none of the rules to compare with gradient_sign"),
     ],
 )
 def test_bad_input_is_one_sentence(recipe, capsys, options, message):

@@ -28,6 +28,7 @@ PLANTED = {
 
 def test_runs_that_differ_in_the_declared_factors_are_compared(result):
     refuse_unfair([result(rule, s, act=a) for rule in RULES for s in (0, 1) for a in ("x", "y")])
+    refuse_unfair([result(rule, targets=t) for rule in RULES for t in ("gradient_sign", "uniform")])
 
 
 @pytest.mark.parametrize("field", PLANTED)
@@ -82,6 +83,11 @@ class TestBeforeAnythingRuns:
     def test_more_rules_and_seeds_may_be_added(self, result):
         mixed([self.stored(result)])
         mixed([self.stored(result, TUNING_SEED, optimizer__lr=0.1)], learning_rates=(0.1, 0.2))
+
+    def test_more_setters_may_be_added_to_runs_of_before_there_were_any(self, result):
+        old = self.stored(result)
+        del old.recipe["targets"]
+        mixed([old, self.stored(result, targets="uniform")], targets=("gradient_sign", "uniform"))
 
     @pytest.mark.parametrize("rates", [(), (0.1,), (0.1, 0.2, 0.3)])
     def test_other_candidates_are_refused(self, result, rates):
@@ -139,6 +145,16 @@ class TestTuned:
     def test_the_smaller_of_equally_good_candidates_is_taken(self, result):
         equal = tuned(result, "ste", {0.1: 0.5, 0.01: 0.5})
         assert chosen_learning_rates(equal) == {Arm("sign", "ste"): 0.01}
+
+    def test_each_setter_of_a_rule_has_its_own_rate(self, result):
+        tuning = tuned(result, "ste", self.CANDIDATES[0])
+        tuning += tuned(result, "ste", self.CANDIDATES[1], targets="uniform")
+        plain, searched = (result("ste", optimizer__lr=lr) for lr in (0.1, 0.01))
+        searched.recipe["targets"] = "uniform"
+        refuse_unfair([plain, searched], tuning)
+        assert chosen_learning_rates(tuning)[Arm("sign", "ste", "uniform")] == 0.01
+        with pytest.raises(UnfairComparisonError, match="budgets have to be equal"):
+            refuse_unfair([plain, searched], tuning[:3])
 
     def test_a_larger_budget_is_refused(self, result):
         tuning = [*self.tuning(result), *tuned(result, RULES[1], {0.001: 0.1})]

@@ -18,6 +18,26 @@ def test_runs_differ_in_the_declared_factors_only(tmp_path):
     assert all(recipe["test"] == "end" for recipe in recipes)
 
 
+def test_each_rule_has_each_setter_and_folders_of_the_default_keep_their_names(tmp_path):
+    setters = ("gradient_sign", "uniform")
+    plan = Plan(recipe=Recipe(act="sign"), rules=RULES, targets=setters, seeds=1, out=tmp_path)
+    trials = list(plan.tests({}))
+    assert [(t.recipe.rule, t.recipe.targets) for t in trials] == [
+        (rule, targets) for rule in RULES for targets in setters
+    ]
+    assert [trial.folder.name for trial in trials[:2]] == [
+        "sign-saturated_ste-lr0.001-seed0",
+        "sign-saturated_ste-uniform-lr0.001-seed0",
+    ]
+    assert [Arm.of(trial.recipe.to_dict()) for trial in trials] == plan.arms
+
+
+def test_a_recipe_of_before_there_were_setters_has_the_default():
+    old = Recipe(act="sign").to_dict()
+    del old["targets"]
+    assert Arm.of(old) == Arm("sign", "soft_hinge", "gradient_sign")
+
+
 def test_tuning_never_tests_and_every_arm_has_every_candidate(tmp_path):
     recipe = Recipe(data=Data(validation_images=10))
     plan = Plan(recipe=recipe, rules=RULES, learning_rates=(0.1, 0.01), out=tmp_path)
@@ -42,6 +62,8 @@ def test_a_chosen_learning_rate_reaches_the_runs_of_its_arm_only(tmp_path):
     [
         ({"rules": ("ste", "ste")}, "rules holds one twice"),
         ({"rules": ()}, "at least one rule"),
+        ({"targets": ("uniform", "uniform")}, "targets holds one twice"),
+        ({"targets": ("uniform",), "recipe": Recipe(compile="inductor")}, "inductor hides"),
         ({"seeds": 0}, "one seed"),
         ({"learning_rates": (0.1, 0.2)}, "chosen on validation images"),
     ],

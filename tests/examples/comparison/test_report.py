@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from comparison.figures import draw
@@ -37,6 +38,67 @@ def test_the_table_has_the_arms_numbers(comparison):
     assert ste[5].startswith("-11.00 (")
 
 
+def searched(comparison: Comparison, result, **costs) -> Comparison:
+    """The comparison with runs of soft hinge and a setter, which cost more."""
+    plain = [replace(run, step_seconds=0.1 + 0.01 * run.recipe["seed"]) for run in comparison.runs]
+    extra = [
+        replace(result("soft_hinge", seed, 0.7, targets="uniform"), step_seconds=0.3, **costs)
+        for seed in range(3)
+    ]
+    return replace(comparison, runs=(*plain, *extra))
+
+
+def rows_of(comparison: Comparison) -> list[dict[str, str]]:
+    titles, _, *rows = map(cells, comparison.table().split("\n\n")[0].splitlines())
+    return [dict(zip(titles, row, strict=True)) for row in rows]
+
+
+def test_a_setter_has_a_row_of_its_own_with_what_it_costs(comparison, result):
+    reference, soft_hinge, uniform, ste = rows_of(searched(comparison, result))
+    assert [r["targets"] for r in (reference, soft_hinge, ste)] == ["gradient_sign"] * 3
+    assert reference["minus saturated_ste"] == ""
+    assert (uniform["rule"], uniform["targets"]) == ("soft_hinge", "uniform")
+    assert uniform["minus saturated_ste"].startswith("+9.00 (")
+    # The median of soft hinge's four seeds is 0.115 s.
+    assert uniform["time a step"] == f"{0.3 / 0.115:.2f} ×"
+    assert soft_hinge["time a step"] == "1.00 ×"
+    assert "peak memory" not in uniform
+
+
+def test_what_a_search_left_is_named_below_the_table(comparison, result):
+    assert "Left at gradient_sign" not in searched(comparison, result).table()
+    reason = {"network.5.act_quant": "it has more than two levels"}
+    told = searched(comparison, result, targets_left=reason).table()
+    assert "Left at gradient_sign, for reasons in the JSON: network.5.act_quant. " in told
+
+
+def test_memory_is_told_where_it_was_measured(comparison, result):
+    with_memory = searched(comparison, result, peak_bytes=300)
+    runs = tuple(replace(run, peak_bytes=run.peak_bytes or 200) for run in with_memory.runs)
+    *_, uniform, _ = rows_of(replace(with_memory, runs=runs))
+    assert uniform["peak memory"] == "1.50 ×"
+    # There is nothing to relate it to.
+    assert "peak memory" not in rows_of(with_memory)[0]
+
+
+def test_a_table_without_setters_says_nothing_of_them(comparison):
+    assert list(rows_of(comparison)[0]) == [
+        "activation", "rule", "learning rate", "seeds", "test accuracy %", "minus saturated_ste",
+        "p", "p (Holm)",
+    ]  # fmt: skip
+    assert "gradient_sign" not in comparison.table()
+
+
+def test_holms_adjustment_counts_the_setters(comparison, result):
+    plain, setters = (
+        [row for row in each.rows("sign") if row.difference is not None and row.difference.p]
+        for each in (comparison, searched(comparison, result))
+    )
+    assert len(setters) == len(plain) + 1
+    lowest = min(setters, key=lambda row: row.difference.p)
+    assert lowest.difference.p_holm == pytest.approx(lowest.difference.p * len(setters))
+
+
 def test_it_comes_out_of_its_json_again(comparison, tmp_path):
     comparison.write(tmp_path / "comparison.json")
     assert Comparison.read(tmp_path / "comparison.json").table() == comparison.table()
@@ -63,8 +125,11 @@ def test_a_file_that_is_no_comparison_is_named(tmp_path, text):
 def test_a_reference_without_runs_is_refused(result):
     with pytest.raises(ValueError, match="reference rule hinge has no run"):
         Comparison((result(),), (), "hinge")
+    runs = (result(), result("hinge", targets="uniform"))
+    with pytest.raises(ValueError, match="rule hinge has no run with targets gradient_sign"):
+        Comparison(runs, (), "hinge")
 
 
-def test_figures_are_drawn(comparison, tmp_path):
-    draw(comparison, tmp_path / "figure.png")
+def test_figures_are_drawn(comparison, result, tmp_path):
+    draw(searched(comparison, result), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")

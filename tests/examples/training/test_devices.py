@@ -125,3 +125,17 @@ def test_two_devices_take_the_steps_of_one(tiny, run, tmp_path):
         assert two.train_loss == pytest.approx(one.train_loss, rel=1e-4)
         assert two.train_accuracy == pytest.approx(one.train_accuracy, abs=0.011)
         assert two.test_accuracy == pytest.approx(one.test_accuracy, abs=0.041)
+
+
+def test_both_search_for_targets_and_have_the_same_weights(tiny, tmp_path):
+    recipe = tiny.with_overrides(
+        model="convnet4", model_options={"channels": [4, 4], "fc": 8}, act="sign", epochs=1
+    )
+    plain, _ = train_together(recipe, tmp_path / "plain")
+    searched = recipe.with_overrides(targets="local_search(candidates=2)")
+    first, second = train_together(searched, tmp_path / "searched")
+    assert first == second
+    assert first["final"] != plain["final"]
+    result = Result.read(tmp_path / "searched" / "result.json")
+    assert all(0 < share < 1 for share in result.targets_changed.values())
+    assert result.targets_left == {}

@@ -46,6 +46,12 @@ def test_an_alias_is_the_rule_that_it_names():
     assert Recipe(rule="SSTE") == Recipe(rule="saturated_ste")
 
 
+def test_targets_are_written_as_their_setter_writes_them_and_the_default_may_be_compiled():
+    recipe = Recipe(targets="local_search( candidates = 8.0, iterations=1)")
+    assert recipe.targets == "local_search(candidates=8)"
+    assert Recipe(compile="inductor").targets == "gradient_sign"
+
+
 def test_where_the_images_lie_is_no_difference():
     one = Recipe().to_dict()
     other = Recipe().with_overrides(data__root="/elsewhere", data__download=True).to_dict()
@@ -54,7 +60,7 @@ def test_where_the_images_lie_is_no_difference():
 
 def test_a_field_that_a_recipe_is_too_old_to_have_is_its_default():
     old = Recipe().to_dict()
-    del old["channels_last"], old["optimizer"]["norm_weight_decay"]
+    del old["channels_last"], old["targets"], old["optimizer"]["norm_weight_decay"]
     assert differences(old, Recipe().to_dict()) == []
     assert differences(old, Recipe(channels_last=True).to_dict()) == ["channels_last"]
     decayed = Recipe(optimizer=Optimizer(norm_weight_decay=0.1)).to_dict()
@@ -87,6 +93,9 @@ def test_a_field_that_is_unknown_or_of_another_type_is_named(tmp_path, text, mes
     [
         ({"weighting": "mean", "precision": "fp16"}, "weighting: mean does not follow"),
         ({"rule": "no_such"}, "no_such"),
+        ({"targets": "no_such"}, "unknown target setter 'no_such'; valid are .*gradient_sign"),
+        ({"targets": "uniform(width=1)"}, "uniform has no parameter 'width'; it takes none"),
+        ({"targets": "uniform", "compile": "inductor"}, "uniform looks at what the network"),
         ({"ema": 1.0}, "between 0 and 1"),
         ({"epochs": 0}, "epochs must be 1 or more"),
         ({"seed": -1}, "seed must be 0 or more"),
