@@ -23,7 +23,7 @@ PACKAGE = REPO / "brevitas_ftprop"
 
 # From the ground up; a layer may import the layers before its own, never one beside it.
 LAYERS = (
-    {"rules", "provenance"},
+    {"rules", "provenance", "separation"},
     {"targets"},
     {"kernels"},
     {"dissolved"},
@@ -34,7 +34,7 @@ LAYERS = (
     {"levels"},
     {"proxy"},
     {"handlers", "quant"},
-    {"convert", "export", "monitor", "models"},
+    {"algorithm1", "convert", "export", "monitor", "models"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,38 @@
+"""The script that fits the problems which Algorithm 1 is to fit, and what it says of each."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sklearn", reason="needs the extra 'algorithm1'")
+SOURCE = Path(__file__).resolve().parents[2] / "examples" / "algorithm1.py"
+spec = importlib.util.spec_from_file_location("algorithm1_example", SOURCE)
+algorithm1 = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(algorithm1)
+FEASIBLE = [task for task in algorithm1.TASKS if task != "xor-small"]
+
+
+@pytest.mark.parametrize("task", FEASIBLE)
+def test_every_training_row_is_fitted(task, capsys):
+    (result,) = algorithm1.main(["--tasks", task])
+    assert result["training error"] == "0.0%"
+    assert result["decisions"] <= 200
+    header, rule, row = capsys.readouterr().out.splitlines()
+    assert header.count("|") == rule.count("|") == row.count("|") == len(result) + 1
+
+
+def test_one_unit_cannot_do_xor_and_the_table_says_so():
+    (result,) = algorithm1.main(["--tasks", "xor-small", "--budget", "5"])
+    assert result["training error"] == "50.0%"
+    assert result["decisions"] == 5
+    assert result["separable outputs"] == "0 of 1"
+
+
+def test_the_spirals_are_two_of_97_points_each_that_no_line_separates():
+    rows, labels = algorithm1.spirals()
+    assert rows.shape == (194, 2)
+    assert sorted(labels) == [0] * 97 + [1] * 97
+    assert len({tuple(row) for row in rows.round(9)}) == 194
