@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FTPROPClassifier"]
 
-# The types that pyright reads off scikit-learn's functions are those of their defaults.
-
 
 class FTPROPClassifier(ClassifierMixin, BaseEstimator):
     """Fully connected network of hard thresholds, trained by FTPROP (Algorithm 1).
@@ -41,6 +39,7 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
     - ``copy`` hands the targets of the layer above down.
     - ``residual`` gives one unit the targets of a unit above, weighted by what they still cost.
     - ``reachable`` gives one unit the best of random patterns that a perceptron reaches.
+    - ``enclose`` gives two units the sides of a slab whose rows are to be mended above.
 
     Inputs are taken in float32, as the network has them.
 

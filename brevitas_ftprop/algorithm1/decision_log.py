@@ -13,7 +13,7 @@ class Decision:
 
     Attributes:
         layer: whose units got targets, counted from 1 at the inputs.
-        heuristic: ``"carve"``, ``"copy"``, ``"residual"`` or ``"reachable"``.
+        heuristic: ``"carve"``, ``"copy"``, ``"residual"``, ``"reachable"`` or ``"enclose"``.
         units: which of them, counted from 0.
         budget_left: how many times targets could be set after this one.
         reached: how many of the units gave their targets on every row, once FTPROP had tried.

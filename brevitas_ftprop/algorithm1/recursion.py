@@ -6,17 +6,10 @@ import numpy as np
 
 from ..separation import separating_weights
 from .convex import fit_perceptron, logistic_loss, separate_all
+from .cuts import carve, enclose
 from .decision_log import Decision
-from .heuristics import (
-    LayerProblem,
-    Proposal,
-    Situation,
-    carve,
-    copy,
-    planes_between,
-    reachable,
-    residual,
-)
+from .heuristics import copy, planes_between, reachable, residual
+from .proposal import LayerProblem, Proposal, Situation
 from .threshold_network import ThresholdNetwork, sign
 
 __all__ = ["Recursion", "wrong_rows"]
@@ -150,7 +143,9 @@ class Recursion:
             proposal = carve(situation, self.rng)
         if proposal is None and turn == 0 and below > 1:
             proposal = copy(situation)
-        if proposal is None and turn % 2:
+        if proposal is None and turn % 3 == 2:
+            proposal = enclose(situation, self.rng)
+        if proposal is None and turn % 3:
             proposal = reachable(situation, self.rng, self.candidates)
         return proposal or residual(situation, self.rng)
 

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 
 from brevitas_ftprop.algorithm1.convex import logistic_loss, separate_all, unit_pull
-from brevitas_ftprop.algorithm1.heuristics import (
-    LayerProblem,
-    Situation,
-    carve,
-    copy,
-    reachable,
-    residual,
-)
+from brevitas_ftprop.algorithm1.cuts import carve, enclose
+from brevitas_ftprop.algorithm1.heuristics import copy, reachable, residual
+from brevitas_ftprop.algorithm1.proposal import LayerProblem, Situation
 from brevitas_ftprop.algorithm1.recursion import Recursion, wrong_rows
 from brevitas_ftprop.algorithm1.threshold_network import ThresholdNetwork, sign
 from brevitas_ftprop.separation import separating_weights
@@ -80,7 +75,7 @@ def test_the_log_adds_up(hidden, outputs):
     assert not run.run()
     log = run.decisions
     assert [decision.budget_left for decision in log] == list(range(59, -1, -1))
-    assert {decision.heuristic for decision in log} >= {"residual", "reachable"}
+    assert {decision.heuristic for decision in log} >= {"residual", "reachable", "enclose"}
     assert {decision.layer for decision in log} == set(range(1, len(hidden) + 1))
     for decision in log:
         assert 0 <= decision.reached <= len(decision.units)
@@ -125,6 +120,30 @@ def test_carved_targets_are_slabs_that_make_the_layer_above_separable():
     assert carve(situation(*conflict), np.random.RandomState(0)) is None
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_that_are_enclosed_want_the_same_of_a_unit_above_and_no_others_are(seed):
+    inputs, targets = noise(30, 3, 2, seed)
+    given = situation(inputs, targets[:, 1:], seed=seed)
+    proposal = enclose(given, np.random.RandomState(seed))
+    first, second = proposal.problem.targets.T
+    inside = first != second
+    assert inside.any()
+    assert len(set(targets[inside, 1])) == 1
+    for (normal, bias), target in zip(proposal.start, (first, second), strict=True):
+        assert np.array_equal(sign(inputs @ normal + bias), target)
+    # A layer above that is right but on rows inside is separable with the two units more.
+    wanted = np.where(inside, -1.0, 1.0)
+    assert separating_weights(proposal.problem.targets, wanted) is not None
+
+
+def test_nothing_is_enclosed_by_one_unit_or_in_rows_that_conflict():
+    inputs, targets = noise(6, 3, 2)
+    rng = np.random.RandomState(0)
+    assert enclose(situation(inputs, targets[:, 1:], units=1), rng) is None
+    same = np.ones((2, 3)), np.array([[1.0], [-1.0]])
+    assert enclose(situation(*same), rng) is None
+
+
 def test_a_reachable_target_is_what_its_plane_gives():
     inputs, targets = noise(30, 3, 3)
     proposal = reachable(situation(inputs, targets), np.random.RandomState(0), candidates=20)
@@ -157,7 +176,7 @@ def test_a_little_used_unit_is_one_whose_absence_costs_little():
         without[:, unit] = without[:, unit].mean()
         losses = logistic_loss(targets * (without @ given.outgoing.T))
         costs.append((given.problem.weights * losses).sum())
-    chosen = {given.least_used(np.random.RandomState(seed)) for seed in range(40)}
+    chosen = {given.least_used(1, np.random.RandomState(seed))[0] for seed in range(40)}
     # Of three that are drawn it is the cheapest: never one of the two that cost most.
     assert chosen == set(np.argsort(costs)[:4])
 
