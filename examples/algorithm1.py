@@ -9,7 +9,6 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -64,9 +63,18 @@ TASKS: dict[str, tuple[Callable[[], Data], tuple[int, ...]]] = {
     "digits-deep": (digits, (64, 32)),
 }
 
+# What is measured, and to how many decimals it is told.
+COLUMNS = {
+    "training error %": 1,
+    "decisions": 0,
+    "seconds": 1,
+    "separable outputs": 0,
+    "held-out accuracy %": 1,
+}
 
-def fit(task: str, seed: int, budget: int) -> dict[str, Any]:
-    """A row of the table."""
+
+def fit(task: str, seed: int, budget: int) -> dict[str, float]:
+    """What one fit came to."""
     load, hidden = TASKS[task]
     rows, labels = load()
     classifier = FTPROPClassifier(hidden, budget=budget, random_state=seed)
@@ -75,37 +83,42 @@ def fit(task: str, seed: int, budget: int) -> dict[str, Any]:
         # What it says stands in the table.
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(rows, labels)
-    seconds = time.perf_counter() - start
-    outputs = len(classifier.network_.biases[-1])
-    held_out = classifier.score(*held_out_digits()) if load is digits else None
-    return {
-        "data": task,
-        "rows": len(rows),
-        "hidden units": ", ".join(map(str, hidden)),
-        "seed": seed,
-        "training error": f"{len(classifier.wrong_rows_) / len(rows):.1%}",
+    measured = {
+        "training error %": 100 * len(classifier.wrong_rows_) / len(rows),
         "decisions": len(classifier.decisions_),
-        "seconds": f"{seconds:.1f}",
-        "separable outputs": f"{outputs - len(classifier.infeasible_units_)} of {outputs}",
-        "held-out accuracy": "" if held_out is None else f"{held_out:.1%}",
+        "seconds": time.perf_counter() - start,
+        "separable outputs": len(classifier.network_.biases[-1])
+        - len(classifier.infeasible_units_),
     }
+    if load is digits:
+        measured["held-out accuracy %"] = 100 * classifier.score(*held_out_digits())
+    return measured
 
 
-def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def main(argv: Sequence[str] | None = None) -> dict[str, list[dict[str, float]]]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--seeds", type=int, default=1, help="fits of each task")
+    parser.add_argument("--seeds", type=int, default=5, help="fits of each task")
     parser.add_argument("--budget", type=int, default=200)
     arguments = parser.parse_args(argv)
 
-    results = [
-        fit(task, seed, arguments.budget)
-        for task in arguments.tasks
-        for seed in range(arguments.seeds)
-    ]
-    for cells in (results[0], ["---"] * len(results[0]), *(each.values() for each in results)):
-        print("|", " | ".join(map(str, cells)), "|")
-    return results
+    print("| data | hidden units |", " | ".join(COLUMNS), "|")
+    print("| --- | --- |", " | ".join("---" for _ in COLUMNS), "|")
+    fits = {}
+    for task in arguments.tasks:
+        fits[task] = [fit(task, seed, arguments.budget) for seed in range(arguments.seeds)]
+        cells = [
+            _range([each[c] for each in fits[task] if c in each], d) for c, d in COLUMNS.items()
+        ]
+        print(f"| {task} | {', '.join(map(str, TASKS[task][1]))} |", " | ".join(cells), "|")
+    return fits
+
+
+def _range(values: Sequence[float], decimals: int) -> str:
+    if not values:
+        return ""
+    low, high = (f"{end:.{decimals}f}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 if __name__ == "__main__":

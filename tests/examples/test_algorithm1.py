@@ -17,18 +17,20 @@ FEASIBLE = [task for task in algorithm1.TASKS if task != "xor-small"]
 
 @pytest.mark.parametrize("task", FEASIBLE)
 def test_every_training_row_is_fitted(task, capsys):
-    (result,) = algorithm1.main(["--tasks", task])
-    assert result["training error"] == "0.0%"
-    assert result["decisions"] <= 200
+    fits = algorithm1.main(["--tasks", task, "--seeds", "1"])
+    ((result,),) = fits.values()
+    assert result["training error %"] == 0
+    assert result["decisions"] < 200
     header, rule, row = capsys.readouterr().out.splitlines()
-    assert header.count("|") == rule.count("|") == row.count("|") == len(result) + 1
+    assert header.count("|") == rule.count("|") == row.count("|")
+    assert row.startswith(f"| {task} |")
 
 
-def test_one_unit_cannot_do_xor_and_the_table_says_so():
-    (result,) = algorithm1.main(["--tasks", "xor-small", "--budget", "5"])
-    assert result["training error"] == "50.0%"
-    assert result["decisions"] == 5
-    assert result["separable outputs"] == "0 of 1"
+def test_one_unit_cannot_do_xor_and_the_table_says_so(capsys):
+    algorithm1.main(["--tasks", "xor-small", "--seeds", "2", "--budget", "5"])
+    row = capsys.readouterr().out.splitlines()[-1].split(" | ")
+    assert row[:4] == ["| xor-small", "1", "50.0", "5"]
+    assert row[5] == "0"
 
 
 def test_the_spirals_are_two_of_97_points_each_that_no_line_separates():
