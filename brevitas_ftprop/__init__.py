@@ -17,13 +17,14 @@ References:
 
 from typing import TYPE_CHECKING, Any
 
-from . import export, handlers, quant, traced_quant_tensor
+from . import algorithm1, export, handlers, quant, traced_quant_tensor
 from .convert import SwapReport, restore_quantizers, swap_quantizers
 from .monitor import Monitor
 from .proxy import advance_rules
 from .rules import RULES, Rule, get_rule, register
 
 if TYPE_CHECKING:
+    from .algorithm1 import FTPROPClassifier
     from .export import (
         DeployReport,
         VerifyReport,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "RULES",
     "DeployReport",
+    "FTPROPClassifier",
     "Monitor",
     "Rule",
     "SwapReport",
@@ -65,10 +67,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Names of ``export``, which imports them when they are asked for."""
+    """Names of ``algorithm1`` and ``export``, which import them when they are asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(export, name)
+    return getattr(algorithm1 if name in algorithm1.__all__ else export, name)
 
 
 def __dir__() -> list[str]:

@@ -23,7 +23,7 @@ PACKAGE = REPO / "brevitas_ftprop"
 
 # From the ground up; a layer may import the layers before its own, never one beside it.
 LAYERS = (
-    {"specs", "provenance"},
+    {"specs", "provenance", "separation"},
     {"rules"},
     {"targets"},
     {"kernels"},
@@ -35,7 +35,7 @@ LAYERS = (
     {"levels", "units"},
     {"proxy"},
     {"handlers", "quant", "search"},
-    {"convert", "export", "monitor", "models"},
+    {"algorithm1", "convert", "export", "monitor", "models"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..separation import separating_weights
 from ..targets import sign_target
 from .evaluation import evaluating
 
@@ -27,18 +28,8 @@ def is_separable(inputs: Tensor, targets: Tensor) -> bool:
     >>> is_separable(x, torch.tensor([-1, 1, 1, 1])), is_separable(x, torch.tensor([-1, 1, 1, -1]))
     (True, False)
     """
-    try:
-        from scipy.optimize import linprog
-    except ImportError as error:
-        raise ImportError("separability needs SciPy: pip install scipy") from error
-    if bool((targets == targets[:1]).all()):
-        return True
-    affine = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1).double().cpu()
-    signed = -targets.double().cpu()[:, None] * affine
-    program = linprog(
-        [0.0] * signed.shape[1], A_ub=signed.numpy(), b_ub=[-1.0] * len(signed), bounds=(None, None)
-    )
-    return program.status == 0
+    rows, signs = (values.detach().cpu().double().numpy() for values in (inputs, targets))
+    return separating_weights(rows, signs) is not None
 
 
 def feasible_share(
