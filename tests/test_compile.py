@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from brevitas.core.scaling import ParameterFromRuntimeStatsScaling
+from brevitas.core.scaling import ConstScaling, ParameterFromRuntimeStatsScaling
 from brevitas.export.inference import quant_inference_mode
 from brevitas.nn import (
     QuantConv2d,
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from brevitas_ftprop import Monitor, quant, swap_quantizers
+from brevitas_ftprop.core import TargetPropStaircaseQuant, TargetPropTernaryQuant
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 from brevitas_ftprop.kernels.compiled import COMPILABLE, SINCE
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
@@ -294,6 +295,28 @@ def test_what_brevitas_compiles_is_watched_follows_a_new_rule_and_infers(monkeyp
 
 def learned(figures: dict[str, Tensor]) -> list[Tensor]:
     return [v for name, v in figures.items() if name == "loss" or name.startswith("gradient of ")]
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        TargetPropTernaryQuant(ConstScaling(1.0), 0.7, rule="hinge"),
+        TargetPropStaircaseQuant(3, rule="hinge", max_val=0.75),
+    ],
+    ids=lambda quantizer: type(quantizer).__name__,
+)
+def test_a_quantizer_with_numbers_compiles_for_any_shape(quantizer):
+    torch._dynamo.reset()
+    compiled = torch.compile(quantizer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for rows in (5, 7):
+        x = torch.randn(rows, 4)
+        found = []
+        for forward in (quantizer, compiled):
+            leaf = x.clone().requires_grad_()
+            y, *_ = forward(leaf)
+            y.square().sum().backward()
+            found.append([y.detach(), leaf.grad])
+        torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
 def test_inductor_trains_a_quantizer_as_uncompiled():
