@@ -121,17 +121,18 @@ def _from_ordered(index: Tensor) -> Tensor:
 def tensor_quant_of(proxy: Any) -> Any:
     """The tensor-quant module of an activation or weight proxy, None where it has none.
 
-    A proxy whose ``disable_quant`` is set has one still.
+    A proxy whose ``disable_quant`` is set has one still. After ``proxy.compile_quant()`` it is the
+    module that was compiled.
 
     >>> from brevitas.nn import QuantIdentity
     >>> type(tensor_quant_of(QuantIdentity().act_quant)).__name__
     'RescalingIntQuant'
     """
     fused = getattr(proxy, "fused_activation_quant_proxy", None)
-    if fused is not None:
-        is_none = isinstance(fused.tensor_quant, _TensorQuantDisabledIdentity)
-        return None if is_none else fused.tensor_quant
-    return getattr(proxy, "tensor_quant", None)
+    quant = getattr(proxy if fused is None else fused, "tensor_quant", None)
+    if isinstance(quant, _TensorQuantDisabledIdentity):
+        return None
+    return getattr(quant, "_orig_mod", quant)
 
 
 def remaining_delay(tensor_quant: Any) -> int:

@@ -19,12 +19,15 @@ def mark_slow_beyond_cover(items: Sequence[pytest.Item]) -> None:
     Of the combinations of its parameters, its fixtures' among them, those stay that bring as many
     values together as the mark says which no other does. With two, faults that a value or a pair of
     values brings out are found in every run, among them all of a backend that treats a rule, a step
-    or a dtype in its own way; where a combination takes seconds, one has to do.
+    or a dtype in its own way; where a combination takes seconds, one has to do. What is slow
+    already covers nothing.
     """
     combinations: dict[tuple[str, int], list[pytest.Function]] = defaultdict(list)
     for item in items:
         mark = item.get_closest_marker("cover")
-        if mark is not None and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        if mark is None or item.get_closest_marker("slow") is not None:
+            continue
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
             function, _, _ = item.nodeid.partition("[")
             combinations[function, *mark.args].append(item)
     for (_, together), each in combinations.items():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import importlib
 import os
 import random
 import tarfile
@@ -43,6 +46,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if config.args and all("::" in each for each in config.args) else None
 
 
+def pytest_sessionstart() -> None:
+    """Nothing that collecting makes is garbage, and to look for it takes a third of the time."""
+    gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_slow_beyond_cover(items)
@@ -54,6 +68,21 @@ def skip_where_torch_is_too_old_for_the_dynamo_exporter():
     with pytest.MonkeyPatch.context() as patch:
         if torch.__version__ < tracing.DYNAMO_SINCE:
             patch.setattr(tracing, "MissingToolError", pytest.skip.Exception)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def operators_of_the_dynamo_exporter_read_once():
+    """It reads its hundreds of operators anew at each export, half of a small one's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if torch.__version__ >= tracing.DYNAMO_SINCE:
+            from torch.onnx._internal.exporter._registration import onnxscript_apis as lazy
+
+            @functools.cache
+            def get_torchlib_ops():
+                return importlib.import_module(lazy._name).get_torchlib_ops()
+
+            patch.setitem(vars(lazy), "get_torchlib_ops", get_torchlib_ops)
         yield
 
 

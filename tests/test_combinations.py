@@ -15,6 +15,8 @@ ALL = list(itertools.product(*AXES))
 SUITE = """
     import pytest
 
+    B, C, D = (pytest.param(each, marks=pytest.mark.slow) for each in "bcd")
+
     @pytest.fixture(params=[("qonnx", 1), ("qonnx", 2), ("qcdq", 1), ("qcdq", 2)])
     def file(request):
         return request.param
@@ -28,6 +30,12 @@ SUITE = """
     @pytest.mark.parametrize("two", "xy")
     @pytest.mark.parametrize("one", "abcd")
     def test_values(one, two):
+        pass
+
+    @pytest.mark.cover(1)
+    @pytest.mark.parametrize("two", "xy")
+    @pytest.mark.parametrize("one", ["a", B, C, D])
+    def test_beside_slow_ones(one, two):
         pass
 
     @pytest.mark.parametrize("one", "abcd")
@@ -58,7 +66,9 @@ def test_the_cover_is_the_same_in_every_process():
     assert cover(ALL, 2) == cover(ALL, 2)
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [("pairs", 4, 7), ("values", 4, 5)])
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("pairs", 4, 7), ("values", 4, 5), ("beside_slow_ones", 2, 2)]
+)
 def test_what_is_beyond_the_cover_of_a_marked_test_is_slow(pytester, name, least, most):
     pytester.makeconftest(HOOK)
     pytester.makeini("[pytest]\nmarkers =\n    cover(n): of the test\n    slow: of the test")

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from brevitas.core.scaling import ParameterFromRuntimeStatsScaling
+from brevitas.core.scaling import ConstScaling, ParameterFromRuntimeStatsScaling
+from brevitas.export.inference import quant_inference_mode
 from brevitas.nn import (
     QuantConv2d,
     QuantIdentity,
@@ -25,7 +27,8 @@ from brevitas_examples.bnn_pynq.models import model_with_cfg
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from brevitas_ftprop import quant, swap_quantizers
+from brevitas_ftprop import Monitor, quant, swap_quantizers
+from brevitas_ftprop.core import TargetPropStaircaseQuant, TargetPropTernaryQuant
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 from brevitas_ftprop.kernels.backends.compiled import COMPILABLE, SINCE
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
@@ -138,7 +141,7 @@ def test_a_weight_trains_compiled_as_uncompiled(name):
         ("convnet4", {"act": "sign", "weighting": "mean"}),
         ("convnet4", {"act": "staircase3", "form": "hardware", "staircase": "sum"}),
         ("convnet4", {"act": "int2", "weight_bits": 4, "weight_scale": "channel", "rule": "hinge"}),
-        ("resnet18", {"act": "sign"}),
+        pytest.param("resnet18", {"act": "sign"}, marks=pytest.mark.slow),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
@@ -163,7 +166,9 @@ def test_a_model_evaluates_compiled_as_uncompiled(name):
 
 
 @pytest.mark.parametrize("weights", [True, False], ids=["weights", "activations"])
-@pytest.mark.parametrize("name", ["tfc_1w1a", "tfc_1w2a", "tfc_2w2a"])
+@pytest.mark.parametrize(
+    "name", ["tfc_1w1a", pytest.param("tfc_1w2a", marks=pytest.mark.slow), "tfc_2w2a"]
+)
 @pytest.mark.cover(1)
 def test_a_converted_tfc_of_brevitas_trains_compiled_as_uncompiled(name, weights):
     model, _ = model_with_cfg(name, False)
@@ -259,6 +264,59 @@ def test_more_steps_than_the_compiler_allows_graphs_collect_statistics_in_one_mo
     )
     (scaling,) = (m for m in act.modules() if isinstance(m, ParameterFromRuntimeStatsScaling))
     assert scaling.counter == steps
+
+
+def test_what_brevitas_compiles_is_watched_follows_a_new_rule_and_infers(monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+    act_quant = quant.TargetPropSignedBinaryActPerTensorConst
+    weight_quant = quant.TargetPropInt8WeightPerTensorFloat
+    plain = nn.Sequential(
+        QuantIdentity(act_quant=act_quant, max_val=0.7),
+        QuantLinear(8, 3, bias=False, weight_quant=weight_quant),
+    )
+    compiled, images = copy.deepcopy(plain), torch.randn(2, 6, 8)
+    results, watched = [], []
+    for model in (plain, compiled):
+        for proxy in (model[0].act_quant, model[1].weight_quant):
+            if model is compiled:
+                proxy.compile_quant()
+            proxy.rule = "hinge"
+        with Monitor(model, every=1) as monitor:
+            # The names of buffers are others in what was compiled.
+            found = [value for step in train(model, model, images) for value in learned(step)]
+            watched.append(monitor.step()["layers"])
+        with torch.no_grad(), quant_inference_mode(model.eval(), compile=model is compiled):
+            # The first pass fills the caches, the second uses them.
+            results.append([*found, model(images[0]), model(images[0])])
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert watched[0] == watched[1]
+
+
+def learned(figures: dict[str, Tensor]) -> list[Tensor]:
+    return [v for name, v in figures.items() if name == "loss" or name.startswith("gradient of ")]
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        TargetPropTernaryQuant(ConstScaling(1.0), 0.7, rule="hinge"),
+        TargetPropStaircaseQuant(3, rule="hinge", max_val=0.75),
+    ],
+    ids=lambda quantizer: type(quantizer).__name__,
+)
+def test_a_quantizer_with_numbers_compiles_for_any_shape(quantizer):
+    torch._dynamo.reset()
+    compiled = torch.compile(quantizer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for rows in (5, 7):
+        x = torch.randn(rows, 4)
+        found = []
+        for forward in (quantizer, compiled):
+            leaf = x.clone().requires_grad_()
+            y, *_ = forward(leaf)
+            y.square().sum().backward()
+            found.append([y.detach(), leaf.grad])
+        torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
 def test_inductor_trains_a_quantizer_as_uncompiled():

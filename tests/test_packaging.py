@@ -106,32 +106,35 @@ def imported_layers(source: Path) -> set[str]:
     return {parts[1] for parts in names if parts[0] == "brevitas_ftprop" and len(parts) > 1}
 
 
-def modules_after(*statements: str) -> dict:
-    code = "\n".join(
-        (
-            "import json, sys",
-            *statements,
-            "import torch",
-            "tops = sorted({name.partition('.')[0] for name in sys.modules})",
-            "print(json.dumps({'modules': tops, 'cuda': torch.cuda.is_initialized()}))",
-        )
-    )
+IMPORTING = f"""
+import {", ".join(BREVITAS_MANAGERS)}
+import json, sys, torch
+stock = set(sys.modules)
+assert not any(name.startswith(("brevitas_ftprop", "qonnx")) for name in stock)
+
+import brevitas_ftprop as package
+from brevitas.export.onnx.qonnx.manager import QONNXManager
+assert package.handlers.QONNXActHandler in QONNXManager.handlers
+late = [name for name in sys.modules if name.startswith(("qonnx", "brevitas_ftprop.export."))]
+assert late == ["brevitas_ftprop.export.errors"], late
+assert package.export_qonnx.__module__ == "brevitas_ftprop.export.qonnx"
+
+import brevitas_ftprop.cli
+assert not torch.cuda.is_initialized()
+print(json.dumps(sorted(name.partition(".")[0] for name in set(sys.modules) - stock)))
+"""
+
+
+def test_importing_registers_handlers_and_adds_nothing_heavy_to_what_the_managers_import():
     run = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", IMPORTING],
         capture_output=True,
         text=True,
         check=True,
         cwd=REPO,
         timeout=600,
     )
-    return json.loads(run.stdout.splitlines()[-1])
-
-
-def test_importing_adds_no_heavy_package_beyond_what_the_managers_of_brevitas_import():
-    stock = modules_after(*(f"import {manager}" for manager in BREVITAS_MANAGERS))
-    ours = modules_after("import brevitas_ftprop, brevitas_ftprop.cli")
-    assert HEAVY & (set(ours["modules"]) - set(stock["modules"])) == set()
-    assert not ours["cuda"]
+    assert HEAVY & set(json.loads(run.stdout.splitlines()[-1])) == set()
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.relative_to(PACKAGE).as_posix())

@@ -36,6 +36,8 @@ MODELS: dict[str, Callable[[str], nn.Module]] = {
     "resnet18_4w4a": lambda rule: converted("resnet18_4w4a", rule),
 }
 SIZES = {"convnet4": 16, "alexnet": 64}
+# The largest of them takes as long as the others together, and has each kind of layer of theirs.
+SMALLER = [pytest.param(n, marks=[pytest.mark.slow] * (n == "resnet18_4w4a")) for n in MODELS]
 # Of each gradient, relative to its norm.
 EXACT = 5e-5  # float32 sums in another order
 CHANNELS_LAST = 1e-9  # float64, in which no unit's sum crosses a threshold in another order
@@ -100,7 +102,7 @@ def test_the_fastest_backend_gives_the_gradients_of_eager(name, rule, monkeypatc
 
 
 @pytest.mark.parametrize("rule", ["saturated_ste", "soft_hinge", "hinge"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SMALLER)
 @pytest.mark.cover(1)
 def test_compact_saving_gives_the_gradients_of_exact_saving(name, rule):
     model, images = build(name, rule)
@@ -132,7 +134,7 @@ def test_channels_last_gives_the_same_gradients(name):
 
 
 @pytest.mark.parametrize("saved", ["exact", "compact"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SMALLER)
 @pytest.mark.cover(1)
 def test_mixed_precision_gives_the_same_gradients_by_either_backend(name, saved, monkeypatch):
     model, images = build(name, "saturated_ste")

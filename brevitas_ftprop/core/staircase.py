@@ -64,6 +64,9 @@ class TargetPropStaircaseQuant(TakesOptions, brevitas.jit.ScriptModule):
         self.set_options(rule, weighting, staircase, saved)
         self.steps = int(steps)
         self.max_val = float(max_val)
+        # torch.compile(dynamic=True) makes a symbol of a number, which its text stays out of.
+        self.steps_text = brevitas.jit.Attribute(str(self.steps), str)
+        self.max_val_text = brevitas.jit.Attribute(str(self.max_val), str)
         self.scale = StatelessBuffer(torch.tensor(max_val / steps))
         self.zero_point = StatelessBuffer(torch.tensor(0.0))
         self.bit_width = BitWidthConst(int(steps).bit_length())
@@ -73,8 +76,8 @@ class TargetPropStaircaseQuant(TakesOptions, brevitas.jit.ScriptModule):
     def forward(self, x: Tensor) -> QuantOutput:
         y = paper_staircase(
             x,
-            self.steps,
-            self.max_val,
+            int(self.steps_text),
+            float(self.max_val_text),
             self.rule,
             self.weighting,
             self.staircase,

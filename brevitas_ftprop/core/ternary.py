@@ -62,6 +62,8 @@ class TargetPropTernaryQuant(TakesOptions, brevitas.jit.ScriptModule):
         self.set_options(rule, weighting, staircase, saved)
         self.scaling_impl = scaling_impl
         self.threshold = threshold
+        # torch.compile(dynamic=True) makes a symbol of a number, which its text stays out of.
+        self.threshold_text = brevitas.jit.Attribute(str(threshold), str)
         self.bit_width = BitWidthConst(2)
         self.zero_point = StatelessBuffer(torch.tensor(0.0))
         self.delay_wrapper = DelayWrapper(quant_delay_steps)
@@ -70,7 +72,14 @@ class TargetPropTernaryQuant(TakesOptions, brevitas.jit.ScriptModule):
     def forward(self, x: Tensor) -> QuantOutput:
         scale = self.scaling_impl(x) if is_scripting() else self._scale(x)
         y = ternary_step(
-            x, scale, self.threshold, self.rule, self.weighting, self.staircase, self.saved, "auto"
+            x,
+            scale,
+            float(self.threshold_text),
+            self.rule,
+            self.weighting,
+            self.staircase,
+            self.saved,
+            "auto",
         )
         y = self.delay_wrapper(x, y)
         return y, scale, self.zero_point(), self.bit_width()

@@ -112,7 +112,13 @@ class Exported(NamedTuple):
 
 
 NETWORKS = {"integer": integer_network, "sign": sign_network}
-CASES = [(*case, network) for case in FORMATS for network in NETWORKS]
+# In every run each format comes from each exporter, and a network from one of them: an export
+# takes longer than most tests that look at its file.
+QUICK = {(name, dynamo, "sign" if dynamo else "integer") for name, dynamo in FORMATS}
+CASES = [
+    pytest.param(case, marks=[pytest.mark.slow] * (case not in QUICK))
+    for case in ((*case, network) for case in FORMATS for network in NETWORKS)
+]
 
 
 def case_id(case: tuple[str, bool, str]) -> str:
@@ -143,12 +149,12 @@ def exported(request: pytest.FixtureRequest, export_once) -> Exported:
     return export_once(request.param)
 
 
-@pytest.fixture(params=[case for case in CASES if case[0] == "qonnx"], ids=case_id)
+@pytest.fixture(params=[case for case in CASES if "qonnx" in case.values[0]], ids=case_id)
 def qonnx(request: pytest.FixtureRequest, export_once) -> Exported:
     return export_once(request.param)
 
 
-@pytest.fixture(params=[case for case in CASES if case[0] == "qcdq"], ids=case_id)
+@pytest.fixture(params=[case for case in CASES if "qcdq" in case.values[0]], ids=case_id)
 def qcdq(request: pytest.FixtureRequest, export_once) -> Exported:
     return export_once(request.param)
 

@@ -204,7 +204,9 @@ def test_a_scalar_output_is_refused(export, tmp_path):
         export(Sum(), EXAMPLE, tmp_path / "model.onnx", dynamo=False)
 
 
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize(
+    "dynamo", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["torchscript", "dynamo"]
+)
 def test_a_layer_that_qonnx_does_not_know_is_refused_and_nothing_is_written(dynamo, tmp_path):
     class Recurrent(nn.Module):
         def __init__(self):

@@ -73,36 +73,42 @@ def layouts() -> Iterator[tuple[str, Tensor, tuple[int, ...]]]:
 LAYOUTS = {name: rest for name, *rest in layouts()}
 
 
+# One operand to sum for, and several; with a code of two values, of many, and with bounds.
+SUMMED = {
+    "sign": (Sign(), "saturated_ste(width=1.5)"),
+    "ternary, sum": (Ternary(0.5, "sum"), "soft_hinge"),
+    "round, single": (Integers("round", "single"), "saturated_ste"),
+    "relu, sum": (Integers("round", "sum", relu=True), "hinge"),
+}
+
+
+@pytest.mark.parametrize("summed", SUMMED)
 @pytest.mark.parametrize(
     ("layout", "block"),
     [*((layout, 64) for layout in LAYOUTS), ("scalar", 2048), ("weights", 2048), ("rows", 2048)],
 )
+@pytest.mark.cover(1)
 def test_gradients_of_operands_are_summed_over_what_they_are_spread_over(
-    layout, block, anew, launches
+    layout, block, summed, anew, launches
 ):
     anew.setattr(prepare, "BLOCK", block)
     x, shape = LAYOUTS[layout]
     x = x.to(DEVICE)
     scale = torch.rand(shape, device=DEVICE) + 0.2
     grad = gradient_like(x.contiguous())
-    for step, name in (
-        (Sign(), "saturated_ste(width=1.5)"),
-        (Ternary(0.5, "sum"), "soft_hinge"),
-        (Integers("round", "single"), "saturated_ste"),
-        (Integers("round", "sum", relu=True), "hinge"),
-    ):
-        zero_point = torch.randn(shape if step.form == "single" else (), device=DEVICE).round()
-        operands, rule = operands_of(step, scale, zero_point), get_rule(name)
-        y, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
-        expected, code_of_eager = eager.forward(step, x, operands, rule, Keep.CODE)
-        assert_equal(y, expected)
-        if rule.two_valued:
-            assert torch.equal(code, code_of_eager)
-        launches.clear()
-        rest = grad, x, operands, rule, Asked("grad", needs_of(step), 1)
-        assert_gradients_equal(triton_backend.backward(step, *rest), eager.backward(step, *rest), x)
-        # One sum is torch's own.
-        assert launches == ["backward_pass"] + ["add_up"] * isinstance(step, Integers)
+    step, name = SUMMED[summed]
+    zero_point = torch.randn(shape if step.form == "single" else (), device=DEVICE).round()
+    operands, rule = operands_of(step, scale, zero_point), get_rule(name)
+    y, code = triton_backend.forward(step, x, operands, rule, Keep.CODE)
+    expected, code_of_eager = eager.forward(step, x, operands, rule, Keep.CODE)
+    assert_equal(y, expected)
+    if rule.two_valued:
+        assert torch.equal(code, code_of_eager)
+    launches.clear()
+    rest = grad, x, operands, rule, Asked("grad", needs_of(step), 1)
+    assert_gradients_equal(triton_backend.backward(step, *rest), eager.backward(step, *rest), x)
+    # One sum is torch's own.
+    assert launches == ["backward_pass"] + ["add_up"] * isinstance(step, Integers)
 
 
 def test_a_zero_point_for_each_channel_goes_with_one_scale():

@@ -21,17 +21,16 @@ FORMS = ["hardware", "paper"]
 # Model, act, form, weights, exporter and its kind: each value of each with several of the others.
 # The dynamo exporter takes several times as long as TorchScript's.
 COVER = [
-    ("alexnet", "sign", "hardware", (2, "tensor"), "qonnx", "dynamo"),
+    ("alexnet", "sign", "hardware", (2, "tensor"), "qonnx", "torchscript"),
     ("alexnet", "staircase5", "paper", (None, "tensor"), "qonnx", "torchscript"),
     ("alexnet", "int4", "paper", (2, "channel"), "qcdq", "torchscript"),
     ("resnet18_cifar", "sign", "hardware", (2, "channel"), "qonnx", "torchscript"),
-    ("resnet18_cifar", "int2", "paper", (4, "tensor"), "qcdq", "torchscript"),
-    ("resnet18_imagenet", "staircase3", "hardware", (1, "tensor"), "qcdq", "torchscript"),
-    ("convnet4", "staircase3", "paper", (8, "tensor"), "qonnx", "torchscript"),
+    ("resnet18_imagenet", "staircase3", "paper", (1, "tensor"), "qcdq", "torchscript"),
+    ("convnet4", "staircase3", "hardware", (8, "tensor"), "qonnx", "torchscript"),
     ("convnet4", "int2", "hardware", (1, "channel"), "qonnx", "dynamo"),
     ("convnet4", "int4", "hardware", (8, "channel"), "qcdq", "torchscript"),
     ("convnet8", "staircase5", "hardware", (2, "tensor"), "qcdq", "torchscript"),
-    ("convnet8", "sign", "hardware", (4, "tensor"), "qonnx", "torchscript"),
+    ("convnet8", "int2", "paper", (4, "tensor"), "qonnx", "torchscript"),
 ]
 
 
@@ -78,7 +77,7 @@ def test_an_exported_model_computes_exactly_what_the_model_does(
     images = resized(cifar10.images[:16], narrow.size)
     model = narrow.build(act=act, form=form, weight_bits=bits, weight_scale=scale)
     trained_a_little(model, images, cifar10.labels[:16])
-    batch = torch.cat([images[:2], adversarial(images)])
+    batch = torch.cat([images[:1], adversarial(images)])
     assert_exported_exactly(model, form, batch, tmp_path / "model.onnx", exporter, kind)
 
 

@@ -68,7 +68,7 @@ def test_stock_quantizers_are_brevitas_own():
         ("brevitas/cnv_1w1a", {"act": "sign"}, "takes no act"),
         ("brevitas/cnv_1w1a", {"classes": 100}, r"gives \(10,\) logits.* have 100 classes"),
         ("torchvision/nothing", {}, "unknown model"),
-        ("torchvision/vit_b_16", {}, "vit_b_16 does not take images of"),
+        ("torchvision/squeezenet1_1", {"image_size": 8}, "squeezenet1_1 does not take images of"),
         ("torchvision/alexnet", {"act": "sign", "image_size": 64}, "must be one of int2"),
         ("nowhere:net", {}, "there is no model nowhere:net"),
         ("tiny_networks:nothing", {}, "there is no model tiny_networks:nothing"),

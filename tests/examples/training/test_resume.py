@@ -87,7 +87,7 @@ def command(recipe: Recipe, out: Path, *more: str) -> list[str]:
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tiny, run, tmp_path):
-    recipe = tiny.with_overrides(epochs=15, test="end", data__validation_images=0)
+    recipe = tiny.with_overrides(epochs=8, test="end", data__validation_images=0)
     out = tmp_path / "killed"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
@@ -138,7 +138,7 @@ def save_on_and_on(folder: Path, first: int) -> None:
 def test_killed_runs_leave_at_most_one_checkpoint_more_than_the_last_good_one(tmp_path):
     context = multiprocessing.get_context("fork")
     first, last = 0, None
-    for _ in range(30):
+    for _ in range(15):
         process = context.Process(target=save_on_and_on, args=(tmp_path, first))
         process.start()
         deadline = time.monotonic() + 60
@@ -151,7 +151,7 @@ def test_killed_runs_leave_at_most_one_checkpoint_more_than_the_last_good_one(tm
         last = last_checkpoint(tmp_path)
         assert last is not None
         first = int(last.stem.partition("-")[0]) + 1
-    assert first >= 30
+    assert first >= 15
 
 
 def test_a_recipe_is_there_whole_or_not_at_all(tiny, run, tmp_path, monkeypatch):

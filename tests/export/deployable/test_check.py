@@ -143,6 +143,7 @@ def test_a_report_lists_errors_first_and_reads_as_a_table():
     assert str(report).splitlines()[:2] == ["finn: 1 errors, 1 warnings", "error   b  [e] bad"]
 
 
+@pytest.mark.slow
 def test_the_check_needs_neither_finn_nor_hls4ml():
     code = (
         "import sys; sys.modules['finn'] = sys.modules['hls4ml'] = None\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from brevitas_ftprop.export.finn.environment import finn_environment
+from brevitas_ftprop.export.finn.rtl import verilator
 from brevitas_ftprop.export.finn.rtl.tools import find_compiler, find_verilator
 
 HARDWARE = "finn.custom_op.fpgadataflow"
@@ -25,6 +28,24 @@ needs_verilator = pytest.mark.skipif(
 @pytest.fixture(scope="session", autouse=True)
 def finn():
     pytest.importorskip("finn", reason="needs FINN: pip install 'brevitas-ftprop[finn]'")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_runtime(finn, tmp_path_factory):
+    """Verilator's runtime, the same for all designs, is compiled once a session."""
+    folder, compiled = tmp_path_factory.mktemp("runtime"), {}
+    compile_runtime = verilator.Builder._compile_runtime
+
+    def once(builder: verilator.Builder, generated: Path, include: Path) -> Path:
+        parts = tuple(verilator._runtime_parts(generated))
+        if parts not in compiled:
+            unit = compile_runtime(builder, generated, include)
+            compiled[parts] = shutil.copy(unit, folder / f"{len(compiled)}.o")
+        return compiled[parts]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verilator.Builder, "_compile_runtime", once)
+        yield
 
 
 class Chain:
