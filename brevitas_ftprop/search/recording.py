@@ -33,16 +33,21 @@ class Value:
     """A tensor that depends on a quantizer's output.
 
     Attributes:
-        is_scalar: whether it has no dimensions, as a loss or a statistic of a whole batch.
+        shape: of the tensor.
         tensor: weak reference to the tensor.
         consumers: the operators that read it, in their order.
         readers: the calls of quantizers that it is the input of.
     """
 
-    is_scalar: bool
+    shape: torch.Size
     tensor: weakref.ref[Tensor]
     consumers: list[Node] = field(default_factory=list)
     readers: list[Any] = field(default_factory=list)
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether it has no dimensions, as a loss or a statistic of a whole batch."""
+        return not self.shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +112,11 @@ class Node:
         return self.func._schema.name.rpartition("::")[2].rstrip("_")
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its output, where it has one that depends on the quantizer."""
+        return next(tuple(each.shape) for each in self.outputs if each is not None)
+
+    @property
     def refs(self) -> list[Ref]:
         """What it reads."""
         return [each for each in tree_leaves((self.args, self.kwargs)) if isinstance(each, Ref)]
@@ -167,7 +177,7 @@ class Recording(TorchDispatchMode):
 
     def add(self, tensor: Tensor) -> Value:
         """Record what is computed of a tensor from now on."""
-        value = Value(tensor.dim() == 0, weakref.ref(tensor))
+        value = Value(tensor.shape, weakref.ref(tensor))
         self._values[tensor] = value
         return value
 
@@ -250,7 +260,7 @@ class Recording(TorchDispatchMode):
             if written:
                 # What the operator writes to would be lost.
                 return Ref(key, each.detach().clone(), each.shape)
-            # Not in a graph, a tensor can be held itself, which tells more surely what becomes of it.
+            # Not in a graph, a tensor can be held itself, which tells more surely what it becomes.
             data = each.detach() if each.requires_grad else each
             return Ref(key, data, each.shape, weakref.ref(each), each._version)
 
