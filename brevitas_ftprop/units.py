@@ -75,7 +75,7 @@ class Units:
                 step = target * (zero - self.rule.loss(target * z))
             total = step if total is None else total + step
         assert total is not None
-        return total * self.gain
+        return total if self.gain == 1 else total * self.gain
 
     def layer_loss(self, grad: Tensor) -> Tensor:
         """Loss of each unit, w·(ℓ(t·z) − ℓ(0)) for sign, that falls where :meth:`passed` leads.
@@ -92,8 +92,11 @@ class Units:
         >>> units.layer_loss(torch.tensor([-3.0])), units.layer_loss(torch.tensor([3.0]))
         (tensor([-1.5000]), tensor([1.5000]))
         """
-        passed = self._passed(grad)
-        return passed * self.estimated_level(sign_target(passed))
+        return self.loss_of(self.weight(grad))
+
+    def loss_of(self, weight: Tensor) -> Tensor:
+        """:meth:`layer_loss`, of the :meth:`weight` that it gives the units."""
+        return weight * self.estimated_level(weight if self.rule.even else sign_target(weight))
 
     def layer_curvature(self, grad: Tensor) -> Tensor:
         """Second derivative of :meth:`layer_loss` by the input, the target held.
@@ -107,20 +110,20 @@ class Units:
         >>> units.layer_curvature(torch.tensor([-3.0]))
         tensor([6.])
         """
-        passed, total = self._passed(grad), torch.zeros_like(self.x)
-        target = None if self.rule.even else sign_target(passed)
+        weight, total = self.weight(grad), torch.zeros_like(self.x)
+        target = None if self.rule.even else sign_target(weight)
         for z in self._steps():
             if target is None:
                 total += _second_derivative(self.rule, z)
             else:
                 total += target * _second_derivative(self.rule, target * z)
         # The estimator is minus the sum of the losses.
-        total.mul_(passed).mul_(self._tilt().square() * -self.gain)
+        total.mul_(weight).mul_(self._tilt().square() * -self.gain)
         gate = self.step.gate(self.x)
         return total if gate is None else total.mul_(gate)
 
-    def _passed(self, grad: Tensor) -> Tensor:
-        """What the layer losses are multiplied by, with the sign of the gradient."""
+    def weight(self, grad: Tensor) -> Tensor:
+        """What the units' losses are multiplied by, with the sign of the gradient."""
         grad = weighted_sign(grad, self.weighting, grad.shape[0] if grad.dim() else 1)
         level = (
             1 / self.step.steps if isinstance(self.step, PaperStaircase) else self.operands.scale

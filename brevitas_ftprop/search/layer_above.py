@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .flip_changes import flip_changes
 from .loss_curvature import loss_curvature
 from .recording import Node, NotRepeatableError, Recording, Value
 from .replay import run, run_by_row, why_not_again
@@ -129,6 +130,37 @@ class LayerAbove:
                 more = loss_curvature(tail, id(self.source), self._losses, h)
                 _add(squares, id(self.source), more)
         return squares[id(self.source)]
+
+    def flip_changes(self, h: Tensor, units: Tensor, *, memory: int) -> Tensor:
+        """Exact change of the loss above when one unit's output changes its sign.
+
+        Args:
+            h: outputs, shape (N, ...).
+            units: which ones, as indices into ``h.flatten()``.
+            memory: bytes that the temporaries of one chunk of flips may take, beside some tensors
+                of the size of the layer's own.
+
+        Returns:
+            The change for each of ``units``, as if it were the only one.
+
+        Raises:
+            NotRepeatableError: for operators whose outputs are not known to be local, and where two
+                ways from a unit meet.
+            ValueError: if one flip takes more memory.
+        """
+        to_readers, _ = _leading_to(self.readers, [], self.nodes)
+        to_losses, _ = _leading_to([], self._losses, self._by_rows())
+        with _computing(h):
+            return flip_changes(
+                id(self.source),
+                self.readers,
+                to_readers,
+                self._losses,
+                to_losses,
+                self._values(h),
+                units,
+                memory,
+            )
 
     def explained(self, h: Tensor, grad: Tensor) -> tuple[int, ...]:
         """Which scalars have to be taken for the loss, so that the gradient that came is explained.

@@ -31,16 +31,21 @@ class Value:
     """A tensor that depends on a quantizer's output.
 
     Attributes:
-        is_scalar: whether it has no dimensions, as a loss or a statistic of a whole batch.
+        shape: of the tensor.
         tensor: weak reference to the tensor.
         consumers: the operators that read it, in their order.
         readers: the calls of quantizers that it is the input of.
     """
 
-    is_scalar: bool
+    shape: torch.Size
     tensor: weakref.ref[Tensor]
     consumers: list[Node] = field(default_factory=list)
     readers: list[Any] = field(default_factory=list)
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether it has no dimensions, as a loss or a statistic of a whole batch."""
+        return not self.shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +110,11 @@ class Node:
         return self.func._schema.name.rpartition("::")[2].rstrip("_")
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its output, where it has one that depends on the quantizer."""
+        return next(tuple(each.shape) for each in self.outputs if each is not None)
+
+    @property
     def refs(self) -> list[Ref]:
         """What it reads."""
         return [each for each in tree_leaves((self.args, self.kwargs)) if isinstance(each, Ref)]
@@ -165,7 +175,7 @@ class Recording(TorchDispatchMode):
 
     def add(self, tensor: Tensor) -> Value:
         """Record what is computed of a tensor from now on."""
-        value = Value(tensor.dim() == 0, weakref.ref(tensor))
+        value = Value(tensor.shape, weakref.ref(tensor))
         self._values[tensor] = value
         return value
 

@@ -82,13 +82,16 @@ def run(node: Node, values: dict[int, Tensor], *, live: bool = False) -> list[An
     return list(result) if isinstance(result, list) else [_first(result)]
 
 
-def run_by_row(node: Node, values: dict[int, Tensor], rows: int) -> list[Any]:
+def run_by_row(
+    node: Node, values: dict[int, Tensor], rows: int, *, batch: int | None = None
+) -> list[Any]:
     """Each row's share of a scalar, whose sum over the rows the operator gives.
 
     Args:
         node: one with a scalar result; scalars that it reads stand in ``values`` as shares too.
         values: of what it reads, by identity.
-        rows: length of the batch.
+        rows: length of what is computed.
+        batch: length of the recorded batch, where it is another one.
 
     Returns:
         One tensor of shape (rows,).
@@ -96,23 +99,23 @@ def run_by_row(node: Node, values: dict[int, Tensor], rows: int) -> list[Any]:
     Raises:
         NotRepeatableError: for an operator that is not known to be a sum over rows.
     """
-    packet = node.func.overloadpacket
+    packet, batch = node.func.overloadpacket, batch or rows
     names = [argument.name for argument in node.func._schema.arguments]
     if "reduction" in names:
-        return [_unreduced(node, values, rows)]
+        return [_unreduced(node, values, rows, batch)]
     if packet in SUMS:
         x = _filled(node.args[0], values)
         if x.shape[:1] != (rows,):
             raise NotRepeatableError("the loss is no sum over the batch's rows")
         total = x.flatten(1).sum(1) if x.dim() > 1 else x
-        return [total / x.numel() if packet is aten.mean else total]
+        return [total / (x.numel() // rows * batch) if packet is aten.mean else total]
     if packet not in LINEAR:
         raise NotRepeatableError(f"the loss passes {packet}, and is no sum over the batch's rows")
     args = node.args
     if packet in (aten.add, aten.sub):
         # What is no row's own is each row's in equal shares.
         args = [
-            each if isinstance(each, Ref) and each.value in values else _filled(each, {}) / rows
+            each if isinstance(each, Ref) and each.value in values else _filled(each, {}) / batch
             for each in args
         ]
     args, kwargs = tree_map(lambda each: _filled(each, values), (args, node.kwargs))
@@ -155,7 +158,7 @@ def _eps(node: Node) -> float:
     return node.argument("epsilon") if eps is None else eps
 
 
-def _unreduced(node: Node, values: dict[int, Tensor], rows: int) -> Tensor:
+def _unreduced(node: Node, values: dict[int, Tensor], rows: int, batch: int) -> Tensor:
     arguments = node.func._schema.arguments
     positions = {argument.name: at for at, argument in enumerate(arguments)}
     given = [node.argument(argument.name) for argument in arguments]
@@ -169,7 +172,7 @@ def _unreduced(node: Node, values: dict[int, Tensor], rows: int) -> Tensor:
     # Left out, it is the mean.
     if reduction in (None, MEAN):
         # Cross-entropy divides by the weights of its classes.
-        total = total / (node.extras[0] if node.extras else each.numel())
+        total = total / (node.extras[0] if node.extras else each.numel() // rows * batch)
     return total
 
 

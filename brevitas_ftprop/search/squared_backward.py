@@ -73,7 +73,7 @@ def is_linear(node: Node, depends: set[int]) -> bool:
         node: the operator.
         depends: identities of the values that depend on the units.
     """
-    name, read = _kind(node), _read(node, depends)
+    name, read = kind(node), _read(node, depends)
     if name in ADDITIVE:
         return True
     if node.kwargs.get("rounding_mode") is not None:
@@ -100,7 +100,7 @@ def check_single_ways(nodes: list[Node], source: int) -> set[int]:
     """
     depends, spread = {source}, set()
     for node in nodes:
-        packet, name, read = node.func.overloadpacket, _kind(node), _read(node, depends)
+        packet, name, read = node.func.overloadpacket, kind(node), _read(node, depends)
         if not is_linear(node, depends):
             raise NotRepeatableError(f"{packet} is not linear in the units")
         outputs = {id(output) for output in node.outputs if output is not None}
@@ -131,14 +131,14 @@ def squared_backward(
     Raises:
         NotRepeatableError: for a pooling whose means are of different numbers of inputs.
     """
-    (ref,), name = _read(node, depends), _kind(node)
+    (ref,), name = _read(node, depends), kind(node)
     assert ref.value is not None
     if name in SUMMING:
         return ref.value, _transposed(node, squares, ref)
     (square,) = squares
     assert square is not None
     if name in AVERAGES:
-        return ref.value, _transposed(node, [square / _averaged(node, ref)], ref)
+        return ref.value, _transposed(node, [square / averaged(node, ref)], ref)
     if name in PIECEWISE:
         return ref.value, square.mul_(_derivative(node, values[ref.value]).square())
     if name in UNCHANGED:
@@ -149,7 +149,8 @@ def squared_backward(
     return ref.value, TABLE[name](node, square, ref, values)
 
 
-def _kind(node: Node) -> str:
+def kind(node: Node) -> str:
+    """Name of an operator, one for all that are batch norms or dropouts."""
     packet = node.func.overloadpacket
     if packet in BATCH_NORMS:
         return "batch_norm"
@@ -197,11 +198,10 @@ def _derivative(node: Node, x: Tensor) -> Tensor:
         return torch.autograd.grad(y.sum(), x)[0]
 
 
-def _averaged(node: Node, ref: Ref) -> Tensor | float:
+def averaged(node: Node, ref: Ref) -> Tensor | float:
     """How many inputs each output is the mean of, where each counts one over this number."""
     if node.name == "mean":
-        output = run(node, {ref.value: torch.empty(ref.shape, device="meta")})[0]  # pyright: ignore[reportArgumentType]
-        return math.prod(ref.shape) / max(output.numel(), 1)
+        return math.prod(ref.shape) / max(math.prod(node.shape), 1)
     if node.name == "_adaptive_avg_pool2d":
         rows, columns = (
             torch.tensor([-(-(at + 1) * size // count) - at * size // count for at in range(count)])

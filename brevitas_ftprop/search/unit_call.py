@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -54,23 +53,26 @@ class UnitCall:
             return x.new_zeros(x.shape)
         return self._units(x, self._metadata).layer_loss(self.followed)
 
-    def losses_at(self, x: Tensor, take: Callable[[Tensor], Tensor]) -> Tensor:
-        """Layer loss of some units, each as often as wanted.
-
-        Args:
-            x: for each of them an input.
-            take: gives what belongs to them of a tensor that broadcasts to the quantizer's input,
-                in a shape that broadcasts to that of ``x``.
+    def tensors(self) -> tuple[Tensor, ...] | None:
+        """What the layer losses are made of beside the input: their weights, scale, zero-point and
+        bit width, each of which broadcasts to the input; None where no gradient came.
 
         Raises:
             NotRepeatableError: if the quantizer's own activation function may mix its inputs.
         """
-        if self.followed is None:
-            return x.new_zeros(x.shape)
         self._check_act()
-        grad = take(self._weighted)
-        metadata = tuple(take(each) if each.dim() else each for each in self._metadata)
-        return replace(self._units(x, metadata), weighting="grad").layer_loss(grad)
+        if self.followed is None:
+            return None
+        return self._units(self.followed, self._metadata).weight(self.followed), *self._metadata
+
+    def losses_of(self, x: Tensor, weight: Tensor, *metadata: Tensor) -> Tensor:
+        """Layer losses of some units, each as often as wanted.
+
+        Args:
+            x: an input for each of them.
+            weight, *metadata: what belongs to them of :meth:`tensors`.
+        """
+        return self._units(x, metadata).loss_of(weight)
 
     def curvatures(self, x: Tensor) -> Tensor:
         """Second derivative of each unit's layer loss by the input, for an input.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from .recording import Node
-from .replay import run
+from .replay import run, run_by_row
 
 
 class Values(dict[int, Tensor]):
@@ -35,3 +35,14 @@ class Values(dict[int, Tensor]):
 
     def get(self, key: int, default: Tensor | None = None) -> Tensor | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self[key] if key in self or key in self._makers else default
+
+    def by_row(self, nodes: Iterable[Node], rows: int) -> dict[int, Tensor]:
+        """Each row's share of the scalars that operators give, by the scalars' identities."""
+        shares: dict[int, Tensor] = {}
+        for node in nodes:
+            if all(output is not None and output.is_scalar for output in node.outputs):
+                read = {ref.value for ref in node.refs if ref.value is not None}
+                known = {key: shares.get(key, self.get(key)) for key in read}
+                below = {key: each for key, each in known.items() if each is not None}
+                shares[id(node.outputs[0])] = run_by_row(node, below, rows)[0]
+        return shares

@@ -1,6 +1,7 @@
 """Which target each unit gets and how much its loss counts."""
 
 from .curvature import Curvature
+from .exact_flip import ExactFlip
 from .gradient_sign import GradientSign, Uniform
 from .local_search import LocalSearch
 from .setter import Above, Targets, TargetSetter
@@ -12,6 +13,7 @@ __all__ = [
     "WEIGHTINGS",
     "Above",
     "Curvature",
+    "ExactFlip",
     "GradientSign",
     "LocalSearch",
     "TargetSetter",
