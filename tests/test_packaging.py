@@ -117,11 +117,11 @@ from brevitas.export.onnx.qonnx.manager import QONNXManager
 assert package.handlers.QONNXActHandler in QONNXManager.handlers
 late = [name for name in sys.modules if name.startswith(("qonnx", "brevitas_ftprop.export."))]
 assert late == ["brevitas_ftprop.export.errors"], late
-assert package.export_qonnx.__module__ == "brevitas_ftprop.export.qonnx"
 
 import brevitas_ftprop.cli
 assert not torch.cuda.is_initialized()
 print(json.dumps(sorted(name.partition(".")[0] for name in set(sys.modules) - stock)))
+assert package.export_qonnx.__module__ == "brevitas_ftprop.export.qonnx"
 """
 
 

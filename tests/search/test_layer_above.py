@@ -33,7 +33,7 @@ class Asked:
         try:
             with search_targets(model, "ask") as search:
                 # Quantizers of more levels are looked at as well.
-                search._served = set(search._proxies)
+                search.served = set(search._proxies)
                 self.loss = loss()
                 self.loss.backward()
         finally:
