@@ -23,7 +23,7 @@ class Layout:
         blocks: number of blocks that the channels fall into.
 
     >>> layout = Layout((1, 4, 2), (1, 4, 2), blocks=2)
-    >>> layout.table(torch.arange(8), 0)
+    >>> layout.table(torch.arange(8).view(1, 4, 2), 0)
     tensor([[0, 2],
             [4, 6],
             [1, 3],

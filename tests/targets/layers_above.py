@@ -38,7 +38,7 @@ def sign(rule="soft_hinge", scale=1.0):
 def network(layer, shape, *, rule="soft_hinge", classes=3, scale=0.7):
     """``sign → layer → sign → linear`` in float64, and inputs of it."""
     below, between = sign(scale=scale), nn.Sequential(Value(), layer.double())
-    reader = nn.Sequential(sign(rule, scale=1.3), Value(), nn.Flatten())
+    reader = nn.Sequential(sign(rule, scale=1.25), Value(), nn.Flatten())
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     head = nn.Linear(reader(between(below(x.detach()))).shape[1], classes, dtype=torch.float64)
     return nn.Sequential(below, between, reader, head), x

@@ -189,9 +189,9 @@ def test_a_plain_layer_in_torch_agrees():
     def unit_losses(h, grad):
         z = nn.functional.conv2d(h, weight, bias, stride=2, padding=1)
         z = (z - mean) / (variance + norm.eps).sqrt()
-        z = nn.functional.max_pool2d(z, 2, 1) / 1.3
-        # The gradient is that of ±1.3 and passes times the scale: w = |g|·1.3 in units of z.
-        return (grad.abs() * 1.3 * 1.3 * torch.log1p(torch.exp(z * grad.sign()))).sum()
+        z = nn.functional.max_pool2d(z, 2, 1) / 1.25
+        # The gradient is that of ±1.25, and passes times the scale once more in units of z.
+        return (grad.abs() * 1.25 * 1.25 * torch.log1p(torch.exp(z * grad.sign()))).sum()
 
     def by_hand(above, h, grad):
         followed = [call.followed for call, _ in above.readers]
