@@ -72,7 +72,9 @@ def _compile(self, device, tensors) -> None:
     compiled = self.kernel.warmup(*tensors, *self.rest, grid=self.grid, **launch.options())
     assert "cubin" in compiled.asm
     ASSEMBLY.append(compiled.asm["ptx"])
-    flushed = sorted(set(re.findall(r"[\w.]*\.ftz[\w.]*", compiled.asm["ptx"])))
+    # The logarithm of float64 starts from 1/(1 + mantissa), which no other instruction gives.
+    allowed = {"rcp.approx.ftz.f64"}
+    flushed = sorted(set(re.findall(r"[\w.]*\.ftz[\w.]*", compiled.asm["ptx"])) - allowed)
     # Where Triton cannot be told to leave them, one remains that gets none, the logarithm's.
     assert not flushed or "enable_reflect_ftz" not in launch.options(), (
         f"{self.kernel.__name__} takes denormal numbers for 0: {flushed}"
@@ -130,7 +132,8 @@ def load_wide() -> None:
     for size, shape in (
         ((4, 16, 14, 14), ()),
         ((4, 16, 14, 14), (16, 1, 1)),
-        ((4, 3, 30, 2), (3, 1, 1)),
+        # Fewer rows would leave a thread less than 16 bytes.
+        ((64, 3, 30, 2), (3, 1, 1)),
         ((64, 36), (36,)),
     ):
         ASSEMBLY.clear()
