@@ -22,6 +22,7 @@ from .convert import SwapReport, restore_quantizers, swap_quantizers
 from .monitor import Monitor
 from .proxy import advance_rules
 from .rules import RULES, Rule, get_rule, register
+from .search import BlackBox, search_targets, train_layerwise
 
 if TYPE_CHECKING:
     from .algorithm1 import FTPROPClassifier
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "RULES",
+    "BlackBox",
     "DeployReport",
     "FTPROPClassifier",
     "Monitor",
@@ -59,9 +61,11 @@ __all__ = [
     "quant",
     "register",
     "restore_quantizers",
+    "search_targets",
     "simulate_rtl",
     "swap_quantizers",
     "traced_quant_tensor",
+    "train_layerwise",
     "verify_export",
 ]
 
