@@ -49,6 +49,8 @@ class LayerAbove:
             raise NotRepeatableError("neither a quantizer nor a loss was seen behind it")
         self._reached = nodes
         self.take_losses(range(len(self._scalars)))
+        for call, _ in self.readers:
+            call.check_rule()
         for node in self.nodes:
             reason = why_not_again(node)
             if reason is not None:

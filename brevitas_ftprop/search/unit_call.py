@@ -47,6 +47,12 @@ class UnitCall:
             each.detach().clone() for each in (output.scale, output.zero_point, output.bit_width)
         )
 
+    def check_rule(self) -> None:
+        """Raise a NotRepeatableError where the quantizer's rule is defined by its slope alone."""
+        rule = units_of(self._quant, self.input, *self._metadata).rule
+        if not rule.has_loss:
+            raise NotRepeatableError(f"the rule {rule} of {self.name} above it has no loss")
+
     def losses(self, x: Tensor) -> Tensor:
         """Layer loss of each unit for an input of the quantizer, 0 where no gradient came."""
         if self.followed is None:

@@ -14,6 +14,7 @@ from brevitas.quant import Uint8ActPerTensorFloat
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from brevitas_ftprop import RULES, Rule, register
 from brevitas_ftprop.search import search_targets
 from brevitas_ftprop.targets import SETTERS, Targets, TargetSetter, register_setter
 from tests.search.conftest import assert_same_bits, backward, sign
@@ -188,6 +189,25 @@ class Twice(torch.autograd.Function):
         return 2 * grad
 
 
+def test_a_rule_without_a_loss_leaves_the_layer_below_and_is_named(follow):
+    @register
+    class SlopeOnly(Rule):
+        name = "slope_only"
+
+        def slope(self, m):
+            return 1 / (1 + m * m)
+
+    model = two_layers()
+    model[3].act_quant.rule = "slope_only"
+    try:
+        with search_targets(model, follow) as search:
+            backward(model, torch.randn(5, 4))
+    finally:
+        del RULES["slope_only"]
+    assert set(search.report().layers) == {"3.act_quant"}
+    assert search.left == {"1.act_quant": "the rule slope_only of 3.act_quant above it has no loss"}
+
+
 def test_a_gradient_that_is_not_finite_is_passed_on_and_named(follow):
     model = two_layers()
     with search_targets(model, follow) as search:
@@ -274,30 +294,40 @@ def test_one_model_is_searched_once_at_a_time(follow):
         search_targets(model, follow, every=0)
 
 
-def rank_of_two(rank, folder, follow):
+def rank_of_two(rank, folder):
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store{follow}", rank=rank, world_size=2
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
-    model = two_layers()
-    wrapped = nn.parallel.DistributedDataParallel(model)
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(rank))
-    with search_targets(wrapped, follow or "gradient_sign"):
-        wrapped(x).square().sum().backward()
-    torch.save([p.grad for p in model.parameters()], folder / f"{follow}_{rank}.pt")
+    found = {}
+    for setter in ("gradient_sign", "local_search(candidates=2)"):
+        model = two_layers()
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        with search_targets(wrapped, setter) as search:
+            wrapped(x).square().sum().backward()
+        chosen = {name: layer.chosen for name, layer in search.report().layers.items()}
+        found[setter] = [p.grad for p in model.parameters()], chosen
+    torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_ranks_search_their_own_rows_and_agree_bit_for_bit_with_plain_training(
-    tmp_path, follow
-):
-    found = []
-    for setter in ("", follow):
-        torch.multiprocessing.start_processes(
-            rank_of_two, (tmp_path, setter), nprocs=2, start_method="fork"
-        )
-        found += [torch.load(tmp_path / f"{setter}_{rank}.pt") for rank in (0, 1)]
-    for grads in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], grads, strict=True))
+# A process that has differentiated must not be forked, and a new one imports torch for seconds.
+@pytest.mark.slow
+def test_two_ranks_search_their_own_rows_and_end_with_the_same_gradients(tmp_path):
+    torch.multiprocessing.start_processes(rank_of_two, (tmp_path,), nprocs=2, start_method="spawn")
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    for setter, (grads, chosen) in one.items():
+        assert all(torch.equal(a, b) for a, b in zip(grads, other[setter][0], strict=True))
+        assert chosen == other[setter][1]
+    twins = [two_layers(), two_layers()]
+    for rank, model in enumerate(twins):
+        x = torch.randn(5, 4, generator=torch.Generator().manual_seed(rank))
+        model(x).square().sum().backward()
+    mean = [(a.grad + b.grad) / 2 for a, b in zip(*(m.parameters() for m in twins), strict=True)]
+    for found, expected in zip(one["gradient_sign"][0], mean, strict=True):
+        torch.testing.assert_close(found, expected)
+    chosen = {"module.1.act_quant": 30, "module.3.act_quant": 30}
+    assert one["local_search(candidates=2)"][1] == chosen
 
 
 def test_measuring_tells_falls_and_leaves_the_model_as_it_was():
