@@ -216,13 +216,16 @@ def _pooled(
     origin, phase = reach.of(patch)
     layout = Layout(shape, shape, patch.layout.blocks * shape[1] // patch.layout.shape[1])
     pooled = Patch(layout, patch.rows, patch.block, origin, reach.outputs, patch.change)
+    is_mean = kind(node) in ("avg_pool2d", "_adaptive_avg_pool2d")
+    # Beside a map nothing is added up; for a largest value, what stands there is −inf.
+    change = _inside(patch) if is_mean else patch.change
     pasted = tables.made((node.order, reach), lambda: reach.pasted().to(phase.device))
-    padded = torch.nn.functional.pad(patch.change, (0, 0, 0, 1))
+    padded = torch.nn.functional.pad(change, (0, 0, 0, 1))
     first = torch.arange(flips, device=phase.device)[:, None] * padded.shape[1]
     at = (pasted[phase] + first).flatten()
     changes = padded.flatten(0, 1).index_select(0, at).view(flips, *reach.inputs, width)
     tables.takes(changes, copies=4)
-    if kind(node) in ("avg_pool2d", "_adaptive_avg_pool2d"):
+    if is_mean:
         total = torch.stack([*reach.kernels(changes)]).sum(0).flatten(1, -2)
         divisor = averaged(node, ref)
         count = torch.as_tensor(divisor, dtype=tables.dtype, device=total.device)
@@ -241,6 +244,11 @@ def _pooled(
         change = most.sub_(tables.look((node.order, "out"), pooled, lambda: run(node, values)[0]))
     change.masked_fill_(pooled.outside[:, :, None], 0)
     return replace(pooled, unscaled=change)
+
+
+def _inside(patch: Patch) -> Tensor:
+    """The change, without that of places that are none of the value."""
+    return patch.change.masked_fill(patch.outside[:, :, None], 0)
 
 
 def _largest(views: list[Tensor]) -> Tensor:
@@ -265,7 +273,7 @@ def _over_places(node: Node, ref: Ref, patch: Patch, values: Values, tables: Tab
     dims, given = len(ref.shape), node.argument("dim")
     if given is None or sorted(dim % dims for dim in given) != list(range(2, dims)):
         raise _refusal(node)
-    change = patch.change.sum(1, keepdim=True)
+    change = _inside(patch).sum(1, keepdim=True)
     if node.name == "mean":
         change = change / math.prod(ref.shape[2:])
     actual, channels = node.shape, ref.shape[1]

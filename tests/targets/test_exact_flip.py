@@ -94,6 +94,13 @@ def test_convolutions_and_what_stands_between_are_exact(
     assert_exact(model, x)
 
 
+@pytest.mark.parametrize("pool", [name for name in POOLS if "avg" in name or name == "global"])
+def test_a_mean_takes_nothing_from_beside_the_map(pool):
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), POOLS[pool]())
+    assert_exact(*network(layer, (1, 2, 7, 8)))
+
+
 class Arithmetic(nn.Module):
     def forward(self, h):
         other = torch.arange(1.0, 1 + h[0].numel(), dtype=h.dtype).view(h.shape[1:])
