@@ -87,10 +87,10 @@ class Trial:
     fall: float | None = None
     separable: float | None = None
 
-    def after(self, seconds: float) -> float:
-        """Test accuracy of the last epoch that ended in time."""
+    def after(self, seconds: float) -> float | None:
+        """Test accuracy of the last epoch that ended in time; None if none did."""
         done = [a for a, s in zip(self.accuracy, self.seconds, strict=True) if s <= seconds]
-        return done[-1] if done else 10.0
+        return done[-1] if done else None
 
 
 def digits() -> dict[str, tuple[Tensor, Tensor]]:
@@ -194,7 +194,7 @@ def row(name: str, found: list[Trial], default: list[Trial]) -> list[str]:
         name,
         f"{mean(last):.1f}{spread}",
         p,
-        f"{mean(in_time):.1f}",
+        "no epoch" if None in in_time else f"{mean(in_time):.1f}",
         f"{cost:.1f}",
         f"{first.flips:.1%}" if first.fall is not None else "",
         f"{first.fall:.2f}" if first.fall is not None else "",

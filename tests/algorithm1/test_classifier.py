@@ -40,6 +40,8 @@ def test_an_infeasible_fit_ends_within_its_budget_and_names_its_units_once():
     x, y = XOR
     with pytest.warns(ConvergenceWarning) as said:
         classifier = FTPROPClassifier((1,), budget=7, random_state=0).fit(x, y)
+    # SciPy warns of options that an older scikit-learn sets.
+    said = [each for each in said if each.category is ConvergenceWarning]
     assert len(said) == 1
     assert "targets were set 7 times; 2 of 4 rows are not fitted" in str(said[0].message)
     assert "output units that are not separable: class 1" in str(said[0].message)
@@ -54,7 +56,7 @@ def test_equal_rows_of_different_classes_are_named():
     x[7], x[50] = x[3], x[2]
     with pytest.warns(ConvergenceWarning, match=r"equal but of two classes: 3 and 7$") as said:
         classifier = FTPROPClassifier(budget=5, random_state=0).fit(x, y)
-    assert len(said) == 1
+    assert [each.category for each in said].count(ConvergenceWarning) == 1
     assert y[50] == y[2]
     assert len(classifier.wrong_rows_) >= 1
 
@@ -106,7 +108,7 @@ def test_an_interrupted_fit_keeps_the_best_network_and_says_so(calls, monkeypatc
         interrupt_after(calls, patch)
         with pytest.warns(ConvergenceWarning, match="interrupted, the best network") as said:
             classifier = FTPROPClassifier((3, 3), random_state=0).fit(x, y)
-    assert len(said) == 1
+    assert [each.category for each in said].count(ConvergenceWarning) == 1
     wrong = (classifier.predict(x) != y).sum()
     assert wrong == len(classifier.wrong_rows_)
     tried = [d.wrong for d in classifier.decisions_ if d.layer == 2 and d.wrong is not None]
