@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from .local_operators import pass_patch
 from .patch import Patch, Tables
 from .recording import Node, NotRepeatableError, Ref, Value
-from .replay import run, run_by_row
+from .replay import is_pointwise, run, run_by_row
 from .squared_backward import kind
 from .values import Values
 
@@ -135,7 +135,7 @@ def _gathered(node: Node, rows: dict[int, Tensor], wanted: Tensor, batch: int) -
             raise NotRepeatableError(f"{packet} mixes the rows of the batch")
         return replace(node, args=(node.args[0], [len(wanted), *shape[1:]], *node.args[2:]))
     names = [argument.name for argument in node.func._schema.arguments]
-    by_row = torch.Tag.pointwise in node.func.tags or "reduction" in names or name in BROADCASTING
+    by_row = is_pointwise(node) or "reduction" in names or name in BROADCASTING
     if name in ("cat", "gather") and node.argument("dim") in (None, 0):
         raise NotRepeatableError(f"{packet} mixes the rows of the batch")
     if not by_row and name not in OF_THE_FIRST:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .local_windows import Reach
 from .patch import Layout, Patch, Tables
 from .recording import Node, NotRepeatableError, Ref
-from .replay import batch_norm_affine, run
+from .replay import batch_norm_affine, is_pointwise, run
 from .squared_backward import averaged, kind
 from .values import Values
 
@@ -42,7 +42,7 @@ def pass_patch(node: Node, ref: Ref, patch: Patch, values: Values, tables: Table
     if name in TABLE and (name not in FIRST_ONLY or ref is node.args[0]):
         return TABLE[name](node, ref, patch, values, tables)
     others = [each for each in node.refs if each is not ref]
-    if torch.Tag.pointwise in node.func.tags and not others:
+    if is_pointwise(node) and not others:
         return _pointwise(node, ref, patch, values, tables)
     raise _refusal(node)
 

@@ -40,6 +40,13 @@ SUMS = {aten.sum, aten.mean}
 NONE, MEAN = 0, 1
 
 
+def is_pointwise(node: Node) -> bool:
+    """Whether each number that an operator gives depends on those at its own place alone."""
+    # The first is not said to be by torch 2.6, the second by none.
+    untagged = ("leaky_relu", "hardswish")
+    return torch.Tag.pointwise in node.func.tags or node.name in untagged
+
+
 def why_not_again(node: Node) -> str | None:
     """Why an operator does not give again what it gave, None if it does."""
     packet = node.func.overloadpacket
