@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        import sklearn  # noqa: F401
+        import sklearn  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise ImportError(
             f"{name} needs scikit-learn and SciPy: pip install 'brevitas-ftprop[algorithm1]'"

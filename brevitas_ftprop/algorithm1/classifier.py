@@ -95,7 +95,7 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
         self.candidates = candidates
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> FTPROPClassifier:  # noqa: N803
+    def fit(self, X: ArrayLike, y: ArrayLike) -> FTPROPClassifier:
         """Fit anew.
 
         Args:
@@ -109,7 +109,7 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
 
     def partial_fit(
         self,
-        X: ArrayLike,  # noqa: N803
+        X: ArrayLike,
         y: ArrayLike,
         classes: ArrayLike | None = None,
     ) -> FTPROPClassifier:
@@ -151,14 +151,14 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
         rng = getattr(self, "_random_state", None) or check_random_state(self.random_state)
         return self._train(X, rows, labels, wanted, rng, network)
 
-    def decision_function(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Scores, shape (N, classes), or (N,) for two classes, of which above 0 is the second."""
         check_is_fitted(self)
         rows: Any = validate_data(self, X, reset=False, dtype=np.float32)  # pyright: ignore[reportArgumentType]
         scores = self.network_.scores(rows.astype(np.float64))
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Labels, shape (N,)."""
         scores = self.decision_function(X)
         return self.classes_[
@@ -187,7 +187,7 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return brevitas_model(self.network_)
 
-    def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:  # noqa: N803
+    def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Rows and labels, once the parameters are known to be right; the estimator stays as is."""
         _hidden_sizes(self.hidden_layer_sizes)
         for name, least in (("budget", 0), ("candidates", 1)):
@@ -201,7 +201,7 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
 
     def _train(
         self,
-        X: ArrayLike,  # noqa: N803
+        X: ArrayLike,
         rows: np.ndarray,
         labels: np.ndarray,
         classes: np.ndarray,

@@ -68,22 +68,26 @@ class LayerAbove:
             h: of the output's shape, the batch in front.
 
         Returns:
-            Shape (N,). A constant of the loss, which does not depend on ``h``, may be missing.
+            Shape (N,); a constant of the loss in equal shares.
         """
+        values, total = self._again(h), h.new_zeros(len(h), dtype=_at_least_float32(h))
+        with _computing(h):
+            for call, value in self.readers:
+                total = total + call.losses(values[id(value)]).flatten(1).sum(1)
+        for value in self._losses:
+            total = total + values[id(value)]
+        return total
+
+    def _again(self, h: Tensor) -> dict[int, Tensor]:
+        """What is computed of an output, by identity: inputs of the readers, losses of rows."""
         values, rows = {id(self.source): h}, h.shape[0]
-        total = h.new_zeros(rows, dtype=_at_least_float32(h))
         with _computing(h):
             for node in self._by_rows():
                 results = run_by_row(node, values, rows) if _is_scalar(node) else run(node, values)
                 _keep(node, results, values)
-            for call, value in self.readers:
-                x = values[id(value)]
-                if x.shape[:1] != (rows,):
-                    raise NotRepeatableError("the batch's rows are mixed before a quantizer")
-                total = total + call.losses(x).flatten(1).sum(1)
-            for value in self._losses:
-                total = total + values[id(value)]
-        return total
+        if any(values[id(value)].shape[:1] != (rows,) for _, value in self.readers):
+            raise NotRepeatableError("the batch's rows are mixed before a quantizer")
+        return values
 
     def gradient(self, h: Tensor) -> Tensor:
         """Gradient of the loss above, as autograd computes it of what was recorded.
@@ -176,20 +180,32 @@ class LayerAbove:
         choices = [tuple(range(count)), *((each,) for each in range(count) if count > 1)]
         for choice in choices:
             self.take_losses(choice)
-            error = (self.gradient(h) - grad).float().norm()
-            narrow = any(torch.finfo(each).bits < 32 for each in self._dtypes() | {h.dtype})
-            if error <= (5e-2 if narrow else 1e-3) * grad.float().norm():
+            if self._agree(self.gradient(h), grad):
                 break
         else:
             raise NotRepeatableError(
                 "its gradient is not that of what was recorded behind it (a function of one's own, "
                 "a compiled layer, or several losses)"
             )
+        self._check_it_gives_again_what_it_gave(h)
         before, other = self.losses(h), h.clone()
         other[:1] = -other[:1]
         if not torch.allclose(self.losses(other)[1:], before[1:], rtol=1e-3, atol=1e-6):
             raise NotRepeatableError("rows of the batch depend on one another")
         return choice
+
+    def _check_it_gives_again_what_it_gave(self, h: Tensor) -> None:
+        values = self._again(h)
+        pairs = [(values[id(value)], call.saw()) for call, value in self.readers]
+        pairs += [(values[id(value)].sum(), value.tensor()) for value in self._losses]
+        if not all(there is None or self._agree(again, there.detach()) for again, there in pairs):
+            raise NotRepeatableError("what was recorded behind it does not give again what it gave")
+
+    def _agree(self, found: Tensor, expected: Tensor) -> bool:
+        """Whether tensors are the same but for the rounding of the layer's dtypes."""
+        narrow = any(torch.finfo(each).bits < 32 for each in self._dtypes() | {found.dtype})
+        error = (found - expected).float().norm()
+        return bool(error <= (5e-2 if narrow else 1e-3) * expected.float().norm())
 
     def _values(self, h: Tensor) -> Values:
         known, recorded = {id(self.source): h}, self.call.gave(h)

@@ -116,7 +116,10 @@ def run_by_row(
             raise NotRepeatableError("the loss is no sum over the batch's rows")
         total = x.flatten(1).sum(1) if x.dim() > 1 else x
         return [total / (x.numel() // rows * batch) if packet is aten.mean else total]
-    if packet not in LINEAR:
+    shares = [isinstance(each, Ref) and each.value in values for each in node.args]
+    # Neither a product of two losses nor a quotient by one is a sum.
+    is_curved = (packet is aten.mul and all(shares)) or (packet is aten.div and shares[1])
+    if packet not in LINEAR or is_curved:
         raise NotRepeatableError(f"the loss passes {packet}, and is no sum over the batch's rows")
     args = node.args
     if packet in (aten.add, aten.sub):

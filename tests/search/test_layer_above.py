@@ -138,12 +138,38 @@ def test_losses_of_torch_are_summed_over_the_rows(loss):
     assert (above.losses(other) - above.losses(h))[2].item() == pytest.approx(expected.item())
 
 
-def test_a_loss_that_is_no_sum_over_rows_is_left_by_name():
+@pytest.mark.parametrize(
+    ("last", "operator"),
+    [
+        (lambda loss: loss.sqrt(), "aten.sqrt"),
+        (lambda loss: loss * loss, "aten.mul"),
+        (lambda loss: 2 / loss, "aten.reciprocal"),
+        (lambda loss: loss / (1 + loss), "aten.div"),
+    ],
+)
+def test_a_loss_that_is_no_sum_over_rows_is_left_by_name(last, operator):
     model = nn.Sequential(nn.Linear(5, 7), sign(), nn.Linear(7, 4))
     x = torch.randn(6, 5)
-    asked = Asked(model, lambda: model(x).square().mean().sqrt())
+    asked = Asked(model, lambda: last(model(x).square().mean()))
     assert asked.left == {
-        "1.act_quant": "the loss passes aten.sqrt, and is no sum over the batch's rows"
+        "1.act_quant": f"the loss passes {operator}, and is no sum over the batch's rows"
+    }
+
+
+def test_what_is_changed_through_a_view_is_left_by_name():
+    first, second, top = nn.Linear(5, 7), nn.Linear(7, 4), nn.Linear(4, 1)
+    lower, upper = sign(), sign()
+
+    def forward(x: Tensor) -> Tensor:
+        z = second(lower(first(x)))
+        z[:, 0] += 3
+        return top(upper(z))
+
+    model = nn.Module()
+    model.layers, model.forward = nn.ModuleList([first, second, top, lower, upper]), forward
+    asked = Asked(model, lambda: model(torch.randn(6, 5)).square().sum())
+    assert asked.left == {
+        "layers.3.act_quant": "what was recorded behind it does not give again what it gave"
     }
 
 

@@ -22,12 +22,11 @@ from brevitas_ftprop.search.target_report import TargetReport
 from brevitas_ftprop.targets import SETTERS, TargetSetter, register_setter
 
 lightning = pytest.importorskip("lightning.pytorch")
+# Both need Lightning, without which this file is skipped.
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 
 from brevitas_ftprop.monitor.callback import MonitorCallback  # noqa: E402
 from brevitas_ftprop.search.search_callback import TargetSearchCallback  # noqa: E402
-
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 SEARCH = "local_search(candidates=8)"
 

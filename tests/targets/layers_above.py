@@ -44,6 +44,17 @@ def network(layer, shape, *, rule="soft_hinge", classes=3, scale=0.7):
     return nn.Sequential(below, between, reader, head), x
 
 
+class Twice(nn.Module):
+    """A layer with two ways that meet again."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 5)
+
+    def forward(self, h):
+        return h + self.linear(h)
+
+
 class Asking(TargetSetter):
     """Keeps −sign(g), and asks a question of each layer on the way."""
 

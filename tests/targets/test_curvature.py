@@ -11,6 +11,7 @@ from tests.targets.layers_above import (
     PIECEWISE,
     SMOOTH,
     Fork,
+    Twice,
     Value,
     ask,
     cross_entropy,
@@ -181,15 +182,6 @@ def test_target_and_weight_are_those_of_the_second_order_change():
         wanted = torch.where(change < 0, -h.sign(), h.sign())
         assert torch.equal(targets.target, wanted)
         torch.testing.assert_close(targets.weight, change.abs() / (2 * h.abs()))
-
-
-class Twice(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(5, 5)
-
-    def forward(self, h):
-        return h + self.linear(h)
 
 
 @pytest.mark.parametrize(

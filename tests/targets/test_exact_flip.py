@@ -12,6 +12,7 @@ from tests.targets.layers_above import (
     PIECEWISE,
     SMOOTH,
     Fork,
+    Twice,
     Value,
     ask,
     cross_entropy,
@@ -269,15 +270,6 @@ def test_chunks_change_nothing_and_too_little_memory_is_named_with_what_would_do
     answers, _ = ask(model, x, cross_entropy, by_memory)
     for once, in_chunks in answers:
         torch.testing.assert_close(once, in_chunks)
-
-
-class Twice(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(5, 5)
-
-    def forward(self, h):
-        return h + self.linear(h)
 
 
 @pytest.mark.parametrize(
