@@ -183,6 +183,9 @@ class LayerAbove:
             if self._agree(self.gradient(h), grad):
                 break
         else:
+            # A cause of it, where the quantizers behind show one.
+            self.take_losses(())
+            self._check_it_gives_again_what_it_gave(h)
             raise NotRepeatableError(
                 "its gradient is not that of what was recorded behind it (a function of one's own, "
                 "a compiled layer, or several losses)"
