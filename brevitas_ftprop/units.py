@@ -114,9 +114,9 @@ class Units:
         target = None if self.rule.even else sign_target(weight)
         for z in self._steps():
             if target is None:
-                total += _second_derivative(self.rule, z)
+                total += self.rule.curvature(z)
             else:
-                total += target * _second_derivative(self.rule, target * z)
+                total += target * self.rule.curvature(target * z)
         # The estimator is minus the sum of the losses.
         total.mul_(weight).mul_(self._tilt().square() * -self.gain)
         gate = self.step.gate(self.x)
@@ -147,15 +147,6 @@ class Units:
         else:
             v = self.step.scaled(self.x, self.operands)
             yield from (v - threshold for threshold in self.step.thresholds(self.operands))
-
-
-def _second_derivative(rule: Rule, m: Tensor) -> Tensor:
-    m = m.detach().requires_grad_()
-    with torch.enable_grad():
-        (first,) = torch.autograd.grad(rule.loss(m).sum(), m, create_graph=True)
-        if not first.requires_grad:
-            return torch.zeros_like(m)
-        return torch.autograd.grad(first.sum(), m, materialize_grads=True)[0]
 
 
 class _OutsideTheDeadZone(Rule):

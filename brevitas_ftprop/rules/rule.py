@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
+import torch
 from torch import Tensor
 
 from ..specs import Specified
@@ -82,6 +83,19 @@ class Rule(Specified):
     def slope(self, m: Tensor) -> Tensor:
         """Share of the incoming gradient that passes at margin ``m``, ``-l'(m)``."""
         raise NotImplementedError(f"{type(self).__name__} must define slope(m)")
+
+    def curvature(self, m: Tensor) -> Tensor:
+        """Second derivative of the loss at margin ``m``, at a kink that of one of its sides.
+
+        Raises:
+            NotImplementedError: if the rule is defined by its slope alone.
+        """
+        m = m.detach().requires_grad_()
+        with torch.enable_grad():
+            (first,) = torch.autograd.grad(self.loss(m).sum(), m, create_graph=True)
+            if not first.requires_grad:
+                return torch.zeros_like(m)
+            return torch.autograd.grad(first.sum(), m, materialize_grads=True)[0]
 
     def at(self, progress: float) -> "Rule":
         """The rule at a point of training; the rule itself, unless its shape follows a schedule.

@@ -105,6 +105,11 @@ class SoftHinge(Rule):
     def slope(self, m: Tensor) -> Tensor:
         return sigmoid_derivative(m, 2 * self.x_scale).mul_(4 * self.x_scale)
 
+    def curvature(self, m: Tensor) -> Tensor:
+        # 2x²·tanh(x·m)·sech²(x·m)
+        tanh = (self.x_scale * m).tanh_()
+        return torch.addcmul(tanh, tanh.square(), tanh, value=-1).mul_(2 * self.x_scale**2)
+
 
 @register
 class LecunTanh(Rule):

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 # What is cut off from the gradient, though it has the same values.
@@ -117,7 +116,7 @@ class Node:
     @property
     def refs(self) -> list[Ref]:
         """What it reads."""
-        return [each for each in tree_leaves((self.args, self.kwargs)) if isinstance(each, Ref)]
+        return [each for each in _leaves(self.args, self.kwargs) if isinstance(each, Ref)]
 
     def argument(self, name: str) -> Any:
         """An argument by its name in the operator's schema; None where it is left out."""
@@ -241,7 +240,7 @@ class Recording(TorchDispatchMode):
             return func(*args, **kwargs)
         read = {
             id(each): value
-            for each in tree_leaves((args, kwargs))
+            for each in _leaves(args, kwargs)
             if isinstance(each, Tensor) and (value := self._values.get(each)) is not None
         }
         if not read or func in CUTS or reads_no_values(func):
@@ -262,7 +261,7 @@ class Recording(TorchDispatchMode):
             data = each.detach() if each.requires_grad else each
             return Ref(key, data, each.shape, weakref.ref(each), each._version)
 
-        recorded = tree_map(reference, (args, kwargs))
+        recorded = with_leaves(reference, args), with_leaves(reference, kwargs)
         result = func(*args, **kwargs)
         self._record(func, recorded, read, [args[each] for each in written], written, result)
         return result
@@ -282,6 +281,27 @@ class Recording(TorchDispatchMode):
             node = Node(self._count, func, args, kwargs, written, outputs, kept)
             for value in {id(value): value for value in read.values()}.values():
                 value.consumers.append(node)
+
+
+def with_leaves(change: Callable[[Any], Any], given: Any) -> Any:
+    """An operator's arguments, each changed; lists are as deep as an operator takes them.
+
+    >>> with_leaves(str, (1, [2, 3]))
+    ('1', ['2', '3'])
+    """
+    if isinstance(given, dict):
+        return {name: with_leaves(change, each) for name, each in given.items()}
+    if isinstance(given, (tuple, list)):
+        return type(given)([with_leaves(change, each) for each in given])
+    return change(given)
+
+
+def _leaves(args: tuple, kwargs: dict[str, Any]) -> Iterator[Any]:
+    for each in (*args, *kwargs.values()):
+        if isinstance(each, (tuple, list)):
+            yield from each
+        else:
+            yield each
 
 
 def _in_backward() -> bool:

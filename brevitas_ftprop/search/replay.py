@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._pytree import tree_map
 
-from .recording import Node, NotRepeatableError, Opaque, Ref
+from .recording import Node, NotRepeatableError, Opaque, Ref, with_leaves
 
 aten = torch.ops.aten
 BATCH_NORMS = {
@@ -80,7 +79,7 @@ def run(node: Node, values: dict[int, Tensor], *, live: bool = False) -> list[An
     if packet in DROPOUTS:
         mask, share = node.extras[0], node.argument("p")
         return [_filled(node.argument("input"), values) * mask / (1 - share)]
-    args, kwargs = tree_map(lambda each: _filled(each, values), (node.args, node.kwargs))
+    args, kwargs = _all_filled(node.args, values), _all_filled(node.kwargs, values)
     if node.written:
         args = [each.clone() if at in node.written else each for at, each in enumerate(args)]
         node.func(*args, **kwargs)
@@ -128,7 +127,7 @@ def run_by_row(
             each if isinstance(each, Ref) and each.value in values else _filled(each, {}) / batch
             for each in args
         ]
-    args, kwargs = tree_map(lambda each: _filled(each, values), (args, node.kwargs))
+    args, kwargs = _all_filled(args, values), _all_filled(node.kwargs, values)
     return [node.func(*args, **kwargs)]
 
 
@@ -175,7 +174,7 @@ def _unreduced(node: Node, values: dict[int, Tensor], rows: int, batch: int) -> 
     reduction, given[positions["reduction"]] = given[positions["reduction"]], NONE
     # Left out at the end, they have defaults that are not None.
     given = given[: max(len(node.args), positions["reduction"] + 1)]
-    each = _first(node.func(*tree_map(lambda each: _filled(each, values), tuple(given))))
+    each = _first(node.func(*_all_filled(given, values)))
     if each.shape[:1] != (rows,):
         raise NotRepeatableError("the loss is no sum over the batch's rows")
     total = each.flatten(1).sum(1) if each.dim() > 1 else each
@@ -184,6 +183,10 @@ def _unreduced(node: Node, values: dict[int, Tensor], rows: int, batch: int) -> 
         # Cross-entropy divides by the weights of its classes.
         total = total / (node.extras[0] if node.extras else each.numel() // rows * batch)
     return total
+
+
+def _all_filled(given: Any, values: dict[int, Tensor]) -> Any:
+    return with_leaves(lambda each: _filled(each, values), given)
 
 
 def _filled(each: Any, values: dict[int, Tensor]) -> Any:

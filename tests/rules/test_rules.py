@@ -89,6 +89,18 @@ def test_slope_is_minus_the_derivative_of_the_loss(rule):
     torch.testing.assert_close(rule.slope(m), -derivative_of_loss(rule, m), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("rule", [r for r in SETTINGS if r.has_loss], ids=id_of)
+def test_curvature_is_minus_the_change_of_the_slope(rule):
+    m, step = dense_grid(rule), 1e-6
+    slope = rule.slope(m)
+    left, right = slope - rule.slope(m - step), rule.slope(m + step) - slope
+    # At its kinks the slope jumps, at its corners the curvature does.
+    smooth = (left - right).abs() < 1e-4 * step * slope.abs().max().clamp(min=1)
+    assert smooth.double().mean() > 0.98
+    change = (left + right)[smooth] / (2 * step)
+    torch.testing.assert_close(rule.curvature(m)[smooth], -change, rtol=1e-5, atol=1e-5)
+
+
 def test_every_built_in_rule_has_a_loss():
     assert all(rule.has_loss for rule in PLAIN)
 
@@ -156,7 +168,7 @@ def test_values_are_finite_for_every_finite_margin(rule, dtype):
 
 @pytest.mark.parametrize("rule", PLAIN, ids=id_of)
 def test_shape_and_dtype_are_kept_and_the_argument_is_left_alone(rule):
-    functions = [rule.slope, rule.loss] if rule.has_loss else [rule.slope]
+    functions = [rule.slope, *([rule.loss, rule.curvature] if rule.has_loss else [])]
     shapes = [(), (0,), (3,), (2, 3, 1, 2)]
     for function, shape, dtype in itertools.product(functions, shapes, DTYPES):
         m = torch.randn(shape, dtype=torch.float64).to(dtype)
