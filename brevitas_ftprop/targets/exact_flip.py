@@ -29,7 +29,7 @@ class ExactFlip(TargetSetter):
 
     name = "exact_flip"
     share: float = bounded(0.0, 1.0, default=1.0)
-    memory: float = bounded(0.0, float("inf"), default=32.0)
+    memory: float = bounded(0.0, float("inf"), default=16.0)
 
     @property
     def is_default(self) -> bool:
@@ -38,6 +38,8 @@ class ExactFlip(TargetSetter):
     def choose(self, h: Tensor, grad: Tensor, above: Above, generator: Generator) -> Targets:
         count = round(self.share * grad.numel())
         units = grad.abs().flatten().topk(count, sorted=False).indices
+        # Neighbours read the same numbers, which are then in a processor's cache.
+        units = units.sort().values
         change = above.flip_changes(h, units, memory=int(self.memory * 2**20))
         secant = grad.to(change.dtype).flatten().clone()
         secant[units] = change / (-2 * h.flatten()[units])
