@@ -102,6 +102,7 @@ def arguments_parser() -> argparse.ArgumentParser:
         "--reference", default="saturated_ste", help="rule to compare with, on its own"
     )
     parser.add_argument("--data-root", help="instead of the recipe's")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     gpus = torch.cuda.device_count()
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="gpu" if gpus else "cpu")
@@ -122,9 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             out = options.stored.parent
             comparison = Comparison.read(options.stored)
         else:
-            overrides = {"data__root": options.data_root} if options.data_root else {}
+            overrides = {"data__root": options.data_root, "epochs": options.epochs}
+            given = {name: each for name, each in overrides.items() if each is not None}
             plan = Plan(
-                recipe=load_recipe(options.recipe, **overrides),
+                recipe=load_recipe(options.recipe, **given),
                 rules=tuple(map(spec, options.rules)),
                 targets=tuple(get_setter(each).spec for each in options.targets),
                 acts=tuple(options.acts),

@@ -13,7 +13,7 @@ RECIPE = """
 model: convnet4
 model_options: {input_size: 12, channels: [4, 4], fc: 8}
 batch_size: 32
-epochs: 1
+epochs: 3
 data:
   name: digits
   image_size: 12
@@ -33,7 +33,7 @@ def recipe(tmp_path):
 
 
 def run(recipe, *options: str) -> int:
-    fixed = ["--acts", "sign", "--accelerator", "cpu", "--seeds", "1"]
+    fixed = ["--acts", "sign", "--accelerator", "cpu", "--seeds", "1", "--epochs", "1"]
     return compare.main([str(recipe), *fixed, "--out", str(recipe.parent / "out"), *options])
 
 
@@ -49,6 +49,7 @@ def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
     assert {run["test_accuracy"] is None for run in stored["tuning"]} == {True}
     one, other = stored["runs"]
     assert one["initial_weights"] == other["initial_weights"]
+    assert one["recipe"]["epochs"] == 1
 
     # Nothing is trained again, and the table is the same from the file alone.
     times = {file: file.stat().st_mtime_ns for file in out.glob("*/*/result.json")}
