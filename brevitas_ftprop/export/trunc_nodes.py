@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto
+from qonnx.core.datatype import DataType
 
+from .integer_types import integer_range, integer_type
 from .node_attributes import attribute_values, integers_in, is_padded
 
 # Inputs behind the first one: scale, zero-point, bits, scale and bits of the result.
@@ -24,7 +26,8 @@ class Truncation:
         bits: of its input's integers.
         kept: of its result's.
         rounding: by QONNX's name.
-        narrow: whether it leaves out the lowest integer.
+        signed: whether its integers are.
+        narrow: whether the result leaves out the lowest one, or the highest without sign.
     """
 
     scale_before: float
@@ -33,25 +36,37 @@ class Truncation:
     bits: int
     kept: int
     rounding: str
+    signed: bool
     narrow: bool
 
     @property
+    def shift(self) -> int:
+        """How many bits of a sum go."""
+        return max(self.bits - self.kept, 0)
+
+    @property
     def is_idle(self) -> bool:
-        """Whether it changes nothing: no bit goes, and no integer is out of its range."""
-        return self.kept >= self.bits + self.narrow
+        """Whether it changes nothing, whatever its input.
+
+        Brevitas counts the bits of a sum without its sign: the lowest signed sums may be clipped.
+        """
+        return not self.signed and self.kept >= self.bits + self.narrow
 
     @property
     def scale(self) -> float:
-        """The largest number of which its result holds multiples."""
-        return self.scale_before if self.is_idle else self.scale_behind
+        """Of which number its result holds the shifted sum."""
+        return self.scale_behind if self.shift else self.scale_before
 
-    def refusal(self, pool: NodeProto | None, map_size: list[int], bits: int | None) -> str | None:
+    def refusal(
+        self, pool: NodeProto | None, map_size: list[int], levels: tuple[int, int] | None
+    ) -> str | None:
         """Why FINN's average pool does not compute it, None where it does.
 
         Args:
             pool: what gives its input.
             map_size: height and width of that pool's input.
-            bits: of the quantizer directly before the pool; None where there is none.
+            levels: smallest and largest integer of the quantizer directly before the pool; None
+                where there is none.
         """
         if pool is None or pool.op_type != "AveragePool":
             return "a truncation that no average pool stands before"
@@ -61,15 +76,22 @@ class Truncation:
             return "a truncated average pool with padding, ceil_mode, or sides of different length"
         if strides[0] > windows[0]:
             return "a truncated average pool whose stride is larger than its window"
-        if bits is None:
+        if levels is None:
             return "a truncated average of something else than a quantizer's integers"
         if self.zero_point:
             return "a truncation with a zero-point"
-        if not self.is_idle and (self.rounding != "FLOOR" or self.narrow):
-            return f"a truncation that rounds by {self.rounding}" + self.narrow * ", narrow range"
-        if self.bits != (((1 << bits) - 1) * windows[0] ** 2).bit_length() or self.kept < 2:
+        if self.shift and self.rounding != "FLOOR":
+            return f"a truncation that rounds by {self.rounding}"
+        bits, terms = DataType[integer_type(*levels)].bitwidth(), windows[0] ** 2
+        if self.bits != (((1 << bits) - 1) * terms).bit_length() or self.kept < 2:
             return f"a truncation of {self.bits} bits to {self.kept}"
+        if any(self._is_clipped(level * terms) for level in levels):
+            return f"a truncation that clips sums of {terms} signed integers"
         return None
+
+    def _is_clipped(self, total: int) -> bool:
+        low, high = integer_range(self.kept, signed=self.signed, narrow=self.narrow)
+        return not low <= (total << max(self.kept - self.bits, 0)) >> self.shift <= high
 
 
 def truncation_of(
@@ -94,5 +116,6 @@ def truncation_of(
         round(bits),
         round(kept),
         str(attributes["rounding_mode"]).upper(),
-        bool(attributes.get("narrow", 0)),
+        bool(attributes["signed"]),
+        bool(attributes["narrow"]),
     )

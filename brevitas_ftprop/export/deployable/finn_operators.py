@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from onnx import NodeProto
-from qonnx.core.datatype import DataType
 
 from ...levels import level_function
-from ..integer_types import integer_type
 from ..node_attributes import integers_in
 from ..trunc_nodes import truncation_of
 from .graph_view import GraphView
@@ -131,22 +129,21 @@ def truncation(view: GraphView) -> Found:
             reason = "a truncation whose scale is computed, or one for each channel"
         else:
             size = view.shape(node.input[0] if pool is None else pool.input[0])[2:]
-            bits = None if pool is None else _bits_before(view, pool)
-            reason = found.refusal(pool, size, bits)
+            levels = None if pool is None else _levels_before(view, pool)
+            reason = found.refusal(pool, size, levels)
         if reason is not None:
             yield view.layer(node).removesuffix(".trunc_quant"), reason
 
 
-def _bits_before(view: GraphView, pool: NodeProto) -> int | None:
-    """Bits of the quantizer directly before a pool that only a truncation reads."""
+def _levels_before(view: GraphView, pool: NodeProto) -> tuple[int, int] | None:
+    """Smallest and largest integer of the quantizer before a pool that only a Trunc reads."""
     name = view.activation_quantizer(pool.input[0])
     if name is None or len(view.consumers(pool.output[0])) != 1:
         return None
     function = level_function(view.proxies[name])
     if function.channels > 1 or bool(function.zero_point.any()):
         return None
-    values = function.level_values
-    return DataType[integer_type(values[0], values[-1])].bitwidth()
+    return function.level_values[0], function.level_values[-1]
 
 
 @OPERATOR_REQUIREMENTS.add(

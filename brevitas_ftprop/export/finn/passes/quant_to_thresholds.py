@@ -87,7 +87,7 @@ def _convert(model: ModelWrapper, node: NodeProto) -> None:
 def _levels(node: NodeProto, scale: np.ndarray, zero_point: np.ndarray, bits: int) -> LevelFunction:
     if bits > 8:
         raise ValueError(f"{node.name} has {bits} bits; thresholds are for 8 or fewer")
-    parameters = (torch.from_numpy(value.copy()) for value in (scale, zero_point))
+    parameters = torch.from_numpy(scale.copy()), torch.from_numpy(zero_point.copy())
     try:
         return quant_levels(attribute_values(node), *parameters, bits)
     except ValueError as error:

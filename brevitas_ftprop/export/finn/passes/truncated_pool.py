@@ -13,6 +13,7 @@ from qonnx.transformation.base import Transformation
 
 from ...graph_edits import GENERAL, add_constant, add_tensor, replace
 from ...graph_reading import attributes_of, initializer, scalar, shape_of
+from ...integer_types import integer_type
 from ...node_attributes import integers_in
 from ...trunc_nodes import truncation_of
 
@@ -39,10 +40,9 @@ class TruncatedPoolToQuantAvgPool(Transformation):
             if pool is None or truncation is None:
                 raise ValueError(f"{trunc.name} does not truncate an average by one scale")
             before = _before(model, pool)
-            kind = None if before is None else DataType[_type_of(before[0])]
-            bits = None if kind is None else kind.bitwidth()
-            reason = truncation.refusal(pool, shape_of(model, pool.input[0])[2:], bits)
-            if before is None or kind is None or reason is not None:
+            levels = None if before is None else _levels(model, before[0])
+            reason = truncation.refusal(pool, shape_of(model, pool.input[0])[2:], levels)
+            if before is None or levels is None or reason is not None:
                 raise ValueError(f"{trunc.name} is {reason}")
             quantizer, scale = before
             integers = add_tensor(model, shape_of(model, trunc.output[0]))
@@ -54,9 +54,9 @@ class TruncatedPoolToQuantAvgPool(Transformation):
                     domain=GENERAL,
                     kernel=integers_in(pool, "kernel_shape", [])[0],
                     stride=integers_in(pool, "strides", [1])[0],
-                    ibits=bits,
+                    ibits=DataType[integer_type(*levels)].bitwidth(),
                     obits=min(truncation.kept, truncation.bits),
-                    signed=int(kind.signed()),
+                    signed=int(truncation.signed),
                     data_layout="NCHW",
                 ),
                 onnx.helper.make_node(
@@ -82,5 +82,6 @@ def _before(model: ModelWrapper, pool: NodeProto) -> tuple[NodeProto, NodeProto]
     return quantizer, scale
 
 
-def _type_of(quantizer: NodeProto) -> str:
-    return attributes_of(quantizer).get_nodeattr("out_dtype")
+def _levels(model: ModelWrapper, quantizer: NodeProto) -> tuple[int, int]:
+    lowest = int(attributes_of(quantizer).get_nodeattr("out_bias"))
+    return lowest, lowest + shape_of(model, quantizer.input[1])[1]
