@@ -93,17 +93,35 @@ class LevelFunction:
         trailing = max(self.scale.dim(), self.zero_point.dim(), 2) - 2
         targets = targets.reshape(-1, 1, *(1,) * trailing)
         shape = (targets.shape[0], self.channels, *(1,) * trailing)
-        largest = torch.tensor(torch.finfo(torch.float32).max, dtype=torch.float32)
-        largest = _to_ordered(largest).item()
-        below = torch.full(shape, -largest - 1, dtype=torch.int64)
-        reached = torch.full(shape, largest + 1, dtype=torch.int64)
-        with torch.no_grad():
-            while bool((reached - below > 1).any()):
-                middle = (below + reached) // 2
-                is_reached = self.levels(_from_ordered(middle)) >= targets
-                reached = torch.where(is_reached, middle, reached)
-                below = torch.where(is_reached, below, middle)
-        return _from_ordered(reached).reshape(shape[:2]).T.contiguous()
+        reached = smallest_reaching(lambda x: self.levels(x) >= targets, shape)
+        return reached.reshape(shape[:2]).T.contiguous()
+
+
+def smallest_reaching(reaches: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Tensor:
+    """Smallest float32 from which on a condition holds, element by element, found by bisection.
+
+    Args:
+        reaches: takes a float32 tensor of the shape, and gives for each element whether the
+            condition holds there; if it does, it has to for all larger numbers.
+        shape: of the result.
+
+    Returns:
+        float32 tensor; +inf where the condition never holds.
+
+    >>> smallest_reaching(lambda x: x + 1 >= 3, (2,))
+    tensor([2.0000, 2.0000])
+    """
+    largest = torch.tensor(torch.finfo(torch.float32).max, dtype=torch.float32)
+    largest = _to_ordered(largest).item()
+    below = torch.full(tuple(shape), -largest - 1, dtype=torch.int64)
+    reached = torch.full(tuple(shape), largest + 1, dtype=torch.int64)
+    with torch.no_grad():
+        while bool((reached - below > 1).any()):
+            middle = (below + reached) // 2
+            is_reached = reaches(_from_ordered(middle))
+            reached = torch.where(is_reached, middle, reached)
+            below = torch.where(is_reached, below, middle)
+    return _from_ordered(reached)
 
 
 def _to_ordered(x: Tensor) -> Tensor:

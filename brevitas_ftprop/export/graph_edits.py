@@ -49,6 +49,22 @@ def replace(model: ModelWrapper, old: Sequence[NodeProto], new: Sequence[NodePro
         graph.node.insert(position + offset, node)
 
 
+def bypass(model: ModelWrapper, node: NodeProto) -> None:
+    """Leave out a node of one input and one output that another node's result goes into."""
+    graph, source, result = model.graph, node.input[0], node.output[0]
+    graph.node.remove(node)
+    if result in [entry.name for entry in graph.output]:
+        # A graph's output keeps its name.
+        before = model.find_producer(source)
+        assert before is not None
+        before.output[0] = result
+        source, result = result, source
+    for reader in graph.node:
+        for index, name in enumerate(reader.input):
+            if name == result:
+                reader.input[index] = source
+
+
 def multi_threshold(
     model: ModelWrapper,
     source: str,

@@ -112,8 +112,8 @@ def _checked(
             view = trace_view(model, example, target, dynamo=dynamo, **io)
             findings += findings_in(view, target)
             if not any(finding.severity == ERROR for finding in findings):
-                check_graph(view.graph.model)
-                graph = view.graph.model
+                check_graph(view.exported)
+                graph = view.exported
         except ExportError as error:
             findings.append(_untraceable(error))
     findings.sort(key=lambda finding: finding.severity != ERROR)

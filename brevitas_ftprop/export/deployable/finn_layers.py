@@ -14,6 +14,8 @@ from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, spaci
 
 LAYER_REQUIREMENTS = Requirements()
 
+AFFINE = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
+
 
 @LAYER_REQUIREMENTS.add(
     "loose-relu",
@@ -71,8 +73,9 @@ def shared_layer(view: GraphView) -> Found:
 @LAYER_REQUIREMENTS.add(
     "flattened-sum",
     why="Loud: FINN flattens integers only. Thresholds behind the flattening of a map would be "
-    "those of channels that are mixed with positions.",
-    fix="quantize before flattening",
+    "those of channels that are mixed with positions, unless all are the same.",
+    fix="quantize before flattening, or directly behind it with one scale; a BatchNorm1d behind it "
+    "goes behind the linear layer",
 )
 def flattened_sum(view: GraphView) -> Found:
     """Flattening of maps that no quantizer has made integers; an image may be reshaped."""
@@ -105,15 +108,15 @@ def forked_flattening(view: GraphView) -> Found:
 @LAYER_REQUIREMENTS.add(
     "flattened-average",
     why="Loud: the average's scale keeps the shape of a map, and FINN refuses the mismatch.",
-    fix="quantize before flattening, or leave the quantizer out: averages of integers are integers",
+    fix="quantize directly behind the average or its flattening, with one scale for all channels, "
+    "or leave the quantizer out: averages of integers are integers",
 )
 def flattened_average(view: GraphView) -> Found:
-    """Global averages that are flattened and then quantized."""
+    """Global averages that are flattened, and quantized with other steps for each channel."""
     for node in view.of_kind("Flatten", "Reshape", "ReduceMean"):
         averages = [n.op_type for n in feeding_nodes(view, node.output[0]) if n.op_type in AVERAGES]
         is_flat = len(view.shape(node.output[0])) == 2
-        behind = view.consumers(node.output[0])
-        if averages and is_flat and any(view.quantizer(reader) for reader in behind):
+        if averages and is_flat and _is_quantized_behind(view, node, *AFFINE):
             yield view.layer(node), "a flattened average goes into a quantizer"
 
 
@@ -190,10 +193,10 @@ def _is_sum(view: GraphView, name: str) -> bool:
     return node is not None and node.op_type in WEIGHTED and len(node.input) == 2
 
 
-def _is_quantized_behind(view: GraphView, node: NodeProto) -> bool:
-    """Whether one quantizer alone reads a node's result, pools and ReLUs between apart."""
+def _is_quantized_behind(view: GraphView, node: NodeProto, *passed: str) -> bool:
+    """Whether one quantizer alone reads a node's result, pools, ReLUs and others between apart."""
     behind = view.consumers(node.output[0])
-    while len(behind) == 1 and behind[0].op_type in ("MaxPool", "Relu"):
+    while len(behind) == 1 and behind[0].op_type in ("MaxPool", "Relu", *passed):
         behind = view.consumers(behind[0].output[0])
     return len(behind) == 1 and view.quantizer(behind[0]) is not None
 

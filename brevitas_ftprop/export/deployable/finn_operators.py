@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
+from ...levels import level_function
 from ..node_attributes import integers_in
+from ..trunc_nodes import truncation_of
 from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import AVERAGES, WEIGHTED, is_global_average, is_join
@@ -27,6 +29,7 @@ KNOWN = {
     "Relu",
     "Reshape",
     "Sub",
+    "Trunc",
 }
 
 
@@ -103,8 +106,44 @@ def groups(view: GraphView) -> Found:
 def average_pool(view: GraphView) -> Found:
     """Average pools over less than the whole map."""
     for node in view.of_kind(*AVERAGES):
-        if len(view.shape(node.input[0])) == 4 and not is_global_average(view, node):
+        is_truncated = any(n.op_type == "Trunc" for n in view.consumers(node.output[0]))
+        is_map = len(view.shape(node.input[0])) == 4
+        if is_map and not is_truncated and not is_global_average(view, node):
             yield view.layer(node), f"{node.op_type} that is not global"
+
+
+@OPERATOR_REQUIREMENTS.add(
+    "truncation",
+    why="Loud: FINN's average pool adds up a square window of a quantizer's integers and shifts "
+    "the sum right; the flow stops at other truncations.",
+    fix='use TruncAvgPool2d with float_to_int_impl_type="FLOOR", a square window and map, '
+    "and a quantizer without zero-point directly before it; or AdaptiveAvgPool2d(1) and a "
+    "quantizer",
+)
+def truncation(view: GraphView) -> Found:
+    """Truncations that take bits away in another way than FINN's average pool."""
+    for node in view.of_kind("Trunc"):
+        found = truncation_of(node, view.constant)
+        pool = view.producer(node.input[0])
+        if found is None:
+            reason = "a truncation whose scale is computed, or one for each channel"
+        else:
+            size = view.shape(node.input[0] if pool is None else pool.input[0])[2:]
+            levels = None if pool is None else _levels_before(view, pool)
+            reason = found.refusal(pool, size, levels)
+        if reason is not None:
+            yield view.layer(node).removesuffix(".trunc_quant"), reason
+
+
+def _levels_before(view: GraphView, pool: NodeProto) -> tuple[int, int] | None:
+    """Smallest and largest integer of the quantizer before a pool that only a Trunc reads."""
+    name = view.activation_quantizer(pool.input[0])
+    if name is None or len(view.consumers(pool.output[0])) != 1:
+        return None
+    function = level_function(view.proxies[name])
+    if function.channels > 1 or bool(function.zero_point.any()):
+        return None
+    return function.level_values[0], function.level_values[-1]
 
 
 @OPERATOR_REQUIREMENTS.add(

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
@@ -23,16 +23,19 @@ from ..tags import QUANTIZER
 
 @dataclass(frozen=True)
 class GraphView:
-    """A model and the clean graph that would be exported, indexed once and not changed.
+    """A model and its graph in the form that a target starts from, indexed once and not changed.
 
     Attributes:
         model: the PyTorch model.
-        graph: its nodes in topological order.
+        exported: the clean graph that would be exported.
+        graph: the same, for FINN behind those of its passes that leave quantizers quantizers; its
+            nodes in topological order.
         proxies: enabled quantizer proxies by name.
         images, result: what enters and leaves the accelerator, as ``export_finn`` takes them.
     """
 
     model: Module
+    exported: ModelProto
     graph: ModelWrapper
     proxies: Mapping[str, Any]
     images: str
@@ -158,5 +161,11 @@ def trace_view(
         graph = qcdq_graph(model, example, dynamo=dynamo)
     else:
         graph = qonnx_graph(model, example[:1], dynamo=dynamo, notes=(LAYER,))
-    proxies = quantizer_proxies(model)
-    return GraphView(model, ModelWrapper(graph), proxies, images, result)
+    seen = ModelWrapper(graph)
+    if target == "finn":
+        # FINN's flow asks this room.
+        from ..finn.passes import PLAINER
+
+        for each in PLAINER:
+            seen = seen.transform(each())
+    return GraphView(model, graph, seen, quantizer_proxies(model), images, result)

@@ -11,6 +11,7 @@ from onnx import NodeProto
 
 from ...levels import level_function
 from ..node_attributes import is_padded
+from ..trunc_nodes import truncation_of
 from .graph_view import GraphView
 
 WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
@@ -44,7 +45,7 @@ def feeding_nodes(view: GraphView, name: str) -> Iterator[NodeProto]:
     """
     while (node := view.producer(name)) is not None:
         yield node
-        passes = node.op_type in (*MOVES, *AVERAGES, "MaxPool", "Add", "Mul", "Sub", "Div")
+        passes = node.op_type in (*MOVES, *AVERAGES, "MaxPool", "Trunc", "Add", "Mul", "Sub", "Div")
         if view.quantizer(node) is not None or not passes or is_join(view, node):
             return
         name = view.computed_inputs(node)[0]
@@ -89,6 +90,8 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
         if before is not None and before.factor < 0 and node.op_type == "MaxPool":
             return None if _has_sums(view) else before
         return before
+    if node.op_type == "Trunc":
+        return integers_of(view, _before_truncated_pool(view, node))
     if node.op_type == "Add" and len(computed) > 1:
         return _sum_of([integers_of(view, entry) for entry in computed], view)
     factor = _factor(view, node, shifted=shifted)
@@ -123,6 +126,10 @@ def spacing_of(view: GraphView, name: str, *, shifted: bool = False) -> float | 
         # A layer's sums turn with its weights, a quantizer's integers do not.
         is_turned = integers_of(view, computed[0]) is not None and integers_of(view, name) is None
         return None if is_turned else spacing_of(view, computed[0])
+    if node.op_type == "Trunc":
+        truncation = truncation_of(node, view.constant)
+        step = spacing_of(view, _before_truncated_pool(view, node))
+        return None if truncation is None or step is None else truncation.scale
     if node.op_type in WEIGHTED:
         weight = view.weight_quantizer(node)
         step = spacing_of(view, computed[0]) if len(node.input) == 2 and weight else None
@@ -134,6 +141,12 @@ def spacing_of(view: GraphView, name: str, *, shifted: bool = False) -> float | 
     factor = _factor(view, node, shifted=shifted)
     step = spacing_of(view, computed[0], shifted=shifted) if factor else None
     return None if step is None else step * factor
+
+
+def _before_truncated_pool(view: GraphView, node: NodeProto) -> str:
+    """What the average pool before a truncation reads; what the truncation reads without one."""
+    pool = view.producer(node.input[0])
+    return node.input[0] if pool is None or pool.op_type != "AveragePool" else pool.input[0]
 
 
 def _only(proxy: Any) -> float | None:

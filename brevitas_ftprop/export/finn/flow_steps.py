@@ -18,12 +18,13 @@ from qonnx.transformation.insert_topk import InsertTopK
 from ..accelerator_io import AcceleratorIO
 from .execution import HARDWARE
 from .passes import (
-    AveragePoolToGlobal,
+    PLAINER,
     ChannelsLastInput,
     IntegerOutput,
     QuantToThresholds,
     RethresholdPooledFork,
     ThresholdBeforePool,
+    TruncatedPoolToQuantAvgPool,
     Uint8Input,
     UnsignedPaddedPool,
 )
@@ -36,11 +37,12 @@ def forms(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -
     return apply(
         model,
         [
+            *(each() for each in PLAINER),
             QuantToThresholds(),
+            TruncatedPoolToQuantAvgPool(),
             ThresholdBeforePool(),
             UnsignedPaddedPool(),
             *([RethresholdPooledFork()] if has_joins(model) else []),
-            AveragePoolToGlobal(),
             *([Uint8Input(io.mean, io.std)] if io.images == "uint8" else []),
             *([InsertTopK(k=1)] if io.result == "class" else []),
             InferShapes(),

@@ -149,7 +149,7 @@ class Oracle:
             found = quantizer.levels(tensors[quantizer.tensor])
             wrong = self._wrong(quantizer, found, image)
             found = found.reshape(wrong.shape)
-            excused = wrong & image.at_risk[quantizer.key]
+            excused = wrong & image.at_risk[quantizer.key].reshape(wrong.shape)
             source = tensors[quantizer.source]
             excused &= self._explained(report, image, graph, quantizer, source, found)
             if not self._is_excused(report, index, quantizer, found, wrong, excused):
@@ -169,8 +169,10 @@ class Oracle:
             raise VerificationError(
                 f"{quantizer.node} gives {found.shape}, but {quantizer.name} gives {expected.shape}"
             )
+        # The map that a flattening has become again behind the quantizer, or that it was before.
+        shape = max(found.shape, expected.shape, key=len)
         # Quotients of small integers by the same number: equal integers give equal quotients.
-        return found.reshape(expected.shape) != expected
+        return found.reshape(shape) != expected.reshape(shape)
 
     def _explained(
         self,
@@ -196,11 +198,12 @@ class Oracle:
         source = source.reshape(found.shape).astype(np.float64)
         own = self._own_thresholds(quantizer, graph)
         theirs = read_constant(graph, quantizer.thresholds)
+        interval = interval.shaped(found.shape)
         if np.all(own == theirs):
             return interval.holds(source)
         lines = self._lines[report.file, key]
         lines.add(source, interval)
-        counts = np.stack([found, image.levels[key]]) * theirs.shape[1]
+        counts = np.stack([found, image.levels[key].reshape(found.shape)]) * theirs.shape[1]
         first, last = np.rint(counts.min(0)), np.rint(counts.max(0))
         whole = graph.get_tensor_datatype(quantizer.source).is_integer()
         for level in range(own.shape[1]):
@@ -226,6 +229,8 @@ class Oracle:
     ) -> bool:
         image, key = self.images[index], quantizer.key
         mismatches = int((wrong & ~excused).sum())
+        expected = image.levels[key]
+        found, excused = found.reshape(expected.shape), excused.reshape(expected.shape)
         report.compared += wrong.size
         report.excused += int(excused.sum())
         report.excused_units += [
@@ -234,7 +239,7 @@ class Oracle:
                 *key,
                 tuple(map(int, position)),
                 round(float(found[tuple(position)]) * quantizer.span),
-                round(float(image.levels[key][tuple(position)]) * quantizer.span),
+                round(float(expected[tuple(position)]) * quantizer.span),
             )
             for position in np.argwhere(excused)
         ]

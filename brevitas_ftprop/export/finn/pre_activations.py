@@ -30,6 +30,10 @@ class Interval:
         middle, reach = (low + high) / 2, high - low
         return cls(middle - reach, middle + reach)
 
+    def shaped(self, shape: tuple[int, ...]) -> Interval:
+        """The same in another shape."""
+        return Interval(self.low.reshape(shape), self.high.reshape(shape))
+
     def holds(self, values: np.ndarray) -> np.ndarray:
         """Where values lie within."""
         return (self.low <= values) & (values <= self.high)
@@ -40,7 +44,8 @@ class Lines:
     """PyTorch's pre-activation over the graph's, channel by channel.
 
     Each line goes through the units with the smallest and the largest number that were added; its
-    ends are known up to their intervals.
+    ends are known up to their intervals. Units that may be 0 are no ends: where PyTorch's
+    pre-activation is that behind a ReLU, they tell nothing of the line.
     """
 
     _at: np.ndarray = field(default_factory=lambda: np.array([[np.inf], [-np.inf]]))
@@ -55,8 +60,11 @@ class Lines:
         at, lows, highs = (
             np.broadcast_to(a, shape).copy() for a in (self._at, self._low, self._high)
         )
-        for side, chosen in enumerate((rows.argmin(1), rows.argmax(1))):
-            ends = rows[channels, chosen]
+        may_be_zero = (low <= 0) & (high >= 0)
+        for side, nowhere in enumerate((np.inf, -np.inf)):
+            known = np.where(may_be_zero, nowhere, rows)
+            chosen = known.argmin(1) if side == 0 else known.argmax(1)
+            ends = known[channels, chosen]
             further = ends < at[side] if side == 0 else ends > at[side]
             at[side] = np.where(further, ends, at[side])
             lows[side] = np.where(further, low[channels, chosen], lows[side])

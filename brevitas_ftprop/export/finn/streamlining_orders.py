@@ -15,6 +15,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation import general
 from qonnx.transformation.base import Transformation
 from qonnx.transformation.batchnorm_to_affine import BatchNormToAffine
+from qonnx.transformation.change_datalayout import ChangeDataLayoutQuantAvgPool2d
 from qonnx.transformation.composed import ComposedTransformation
 from qonnx.transformation.double_to_single_float import DoubleToSingleFloat
 from qonnx.transformation.infer_data_layouts import InferDataLayouts
@@ -23,7 +24,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
 from qonnx.transformation.remove import RemoveIdentityOps
 
-from .passes import ReachConstantThresholds, UnsignedZeroFactors
+from .passes import AbsorbSummandIntoThresholds, ReachConstantThresholds, UnsignedZeroFactors
 
 # Scales reach the sums one block a round.
 ROUNDS = 4
@@ -49,7 +50,7 @@ def streamlining(model: ModelWrapper) -> list[Transformation]:
         ``finn.builder.custom_step_library.resnet`` (the transformations, not the orders).
     """
     order = _residual() if has_joins(model) else _chain()
-    return [UnsignedZeroFactors(), *order, *_tail()]
+    return [UnsignedZeroFactors(), AbsorbSummandIntoThresholds(), *order, *_tail()]
 
 
 def _chain() -> list[Transformation]:
@@ -62,6 +63,7 @@ def _chain() -> list[Transformation]:
         absorb.AbsorbScalarMulAddIntoTopK(),
         Streamline(),
         LowerConvsToMatMul(),
+        ChangeDataLayoutQuantAvgPool2d(),
         reorder.MakeMaxPoolNHWC(),
         absorb.AbsorbTransposeIntoMultiThreshold(),
         reorder.MakeMaxPoolNHWC(),
@@ -105,6 +107,7 @@ def _residual() -> list[Transformation]:
         *[step for _ in range(ROUNDS) for step in (*a_round, *_names())],
         DoubleToSingleFloat(),
         LowerConvsToMatMul(),
+        ChangeDataLayoutQuantAvgPool2d(),
         reorder.MakeMaxPoolNHWC(),
         absorb.AbsorbConsecutiveTransposes(),
         absorb.AbsorbTransposeIntoMultiThreshold(),

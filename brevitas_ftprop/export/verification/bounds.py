@@ -11,14 +11,18 @@ import torch
 from onnx import ModelProto
 from torch import Tensor
 
+from ..graph_edits import GENERAL
 from ..node_attributes import attribute_values
 from ..tags import is_tagged
 from .assumed import assumed
+from .bound_quantizers import QUANTIZERS
 from .bound_steps import STEPS
 from .bound_sums import SUMS
 from .rounding import Bounded, UnboundedError, exactly
 
 OPERATORS: dict[str, Callable[..., Bounded]] = {**SUMS, **STEPS}
+# By the domains of their operators.
+DOMAINS = {"": OPERATORS, "ai.onnx": OPERATORS, GENERAL: QUANTIZERS}
 
 
 def evaluate(
@@ -29,8 +33,8 @@ def evaluate(
     Tensors in ``known`` are taken as they are (float32, without error) and not computed. For a sum
     of K products the bound is K·u·Σ|w·x| plus the errors of the inputs, with u = 2⁻²⁴, and zero
     where the sum is exact in float32 in any order: all products are multiples of one power of two,
-    and Σ|w·x| stays within 2²⁴ of it. Quantizers, and what depends on an operator without a bound,
-    are left out.
+    and Σ|w·x| stays within 2²⁴ of it. Quantizers of activations and weights, and what depends on an
+    operator without a bound, are left out.
 
     Args:
         model: a graph in topological order.
@@ -54,9 +58,8 @@ def evaluate(
                 continue
             inputs = [tensors[name] if name else None for name in node.input]
             try:
-                if node.domain not in ("", "ai.onnx"):
-                    raise UnboundedError(node.op_type)
-                tensors[node.output[0]] = OPERATORS[node.op_type](attribute_values(node), *inputs)
+                operator = DOMAINS[node.domain][node.op_type]
+                tensors[node.output[0]] = operator(attribute_values(node), *inputs)
             except (KeyError, UnboundedError):
                 if assume:
                     with suppress(UnboundedError):

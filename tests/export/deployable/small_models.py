@@ -10,6 +10,7 @@ import torch
 from brevitas.quant import (
     Int8ActPerTensorFixedPoint,
     Int8WeightPerTensorFixedPoint,
+    Int32Bias,
     SignedBinaryActPerTensorConst,
     Uint8ActPerTensorFixedPoint,
 )
@@ -116,6 +117,18 @@ PER_CHANNEL = quant.TargetPropInt8WeightPerChannelFloat
 def biased() -> nn.Module:
     options = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4}
     return qnn.QuantConv2d(3, 3, 3, bias=True, **options)
+
+
+def quantized_bias(bias_quant: type = Int32Bias, **options) -> nn.Module:
+    """A convolution that wants a quantized tensor, whose scale its bias takes over."""
+    options = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4} | options
+    return qnn.QuantConv2d(3, 3, 3, padding=1, bias=True, bias_quant=bias_quant, **options)
+
+
+def truncated(kernel: int = 2, bits: int = 4, rounding: str = "FLOOR", **options) -> nn.Module:
+    """An average pool that keeps so many bits of its sums; wants a quantized tensor."""
+    options = {"bit_width": bits, "float_to_int_impl_type": rounding} | options
+    return qnn.TruncAvgPool2d(kernel, **options)
 
 
 def sign() -> nn.Module:

@@ -32,6 +32,7 @@ from tests.export.deployable.small_models import (
     per_channel,
     seq,
     signed,
+    truncated,
 )
 
 # What export_finn is asked for where it decides whether a requirement is broken.
@@ -40,6 +41,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "class-result": {"result": "class"},
     "integer-result": {"result": "integers"},
 }
+# What a truncation behind it wants.
+TENSOR = {"return_quant_tensor": True}
 # Of each requirement, a model that breaks it, and one close to it that does not.
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "forked-image": (
@@ -78,6 +81,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
         lambda: seq(signed(), nn.AvgPool2d(2), conv()),
         lambda: seq(signed(), nn.AvgPool2d(SIZE), conv(kernel=1, padding=0)),
     ),
+    "truncation": (
+        lambda: seq(signed(), conv(), act(4, **TENSOR), truncated(rounding="ROUND"), conv()),
+        lambda: seq(signed(), conv(), act(4, **TENSOR), truncated(), conv()),
+    ),
     "pool-form": (
         lambda: seq(signed(), nn.MaxPool2d(2, 3), conv()),
         lambda: seq(signed(), nn.MaxPool2d(2, 2, ceil_mode=True), conv()),
@@ -95,12 +102,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
         lambda: Joined(lambda x, c: c(2 * x), conv()),
     ),
     "flattened-sum": (
+        lambda: seq(signed(), conv(), nn.Flatten(), nn.BatchNorm1d(108), act(), linear(108)),
         lambda: seq(signed(), conv(), nn.Flatten(), act(), linear(3 * SIZE**2)),
-        lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(3 * SIZE**2)),
     ),
     "flattened-average": (
+        lambda: seq(signed(), MEAN(1), nn.Flatten(), nn.BatchNorm1d(3), signed(), linear(3)),
         lambda: seq(signed(), MEAN(1), nn.Flatten(), signed(), linear(3)),
-        lambda: seq(signed(), MEAN(1), signed(), nn.Flatten(), linear(3)),
     ),
     "tiny-map": (
         lambda: seq(signed(), MEAN(1), conv()),

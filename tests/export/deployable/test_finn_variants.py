@@ -1,4 +1,4 @@
-"""Averages, pools behind factors, flattened images: its requirement finds each, or none does."""
+"""Variants of biases, averages, pools, flattenings: its requirement finds each, or none does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from brevitas.quant import (
+    Int8BiasPerTensorFloatInternalScaling,
+    Int8WeightPerChannelFloat,
+    Int16Bias,
+)
 from torch import nn
 
 from tests.export.deployable.architectures import settle
@@ -24,11 +29,15 @@ from tests.export.deployable.small_models import (
     missed_by,
     negative_norm,
     per_channel,
+    quantized_bias,
     seq,
     shortcut,
     sign,
     signed,
+    truncated,
 )
+
+FLOAT, OWN_SCALE = Int8WeightPerChannelFloat, Int8BiasPerTensorFloatInternalScaling
 
 
 def averaged(*layers: nn.Module) -> nn.Module:
@@ -39,7 +48,16 @@ def pooled(*layers: nn.Module) -> nn.Module:
     return seq(signed(), conv(), *layers, nn.MaxPool2d(2), conv())
 
 
-# Averages, pools behind factors, flattened images: the requirement that refuses them, or none.
+def tensor(layer: nn.Module) -> nn.Module:
+    layer.return_quant_tensor = True
+    return layer
+
+
+def pool_of(activation: nn.Module, *layers: nn.Module) -> nn.Module:
+    return seq(signed(), conv(), tensor(activation), *layers)
+
+
+# Biases, averages, pools, flattenings: the requirement that refuses them, or none.
 VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "average of a bias": ("float-average", lambda: averaged(biased())),
     "average of scales": ("float-average", lambda: averaged(conv(weight_quant=PER_CHANNEL))),
@@ -80,7 +98,95 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
         "unquantized-input",
         lambda: seq(pooled(signed(), Times(-1)), Sum(signed(), seq(signed(), conv(), signed()))),
     ),
-    "flattened image": ("flattened-sum", lambda: seq(nn.Flatten(), signed(), linear(108))),
+    "bias of 32 bits": ("", lambda: seq(tensor(signed()), quantized_bias(), act(), conv())),
+    "bias of 16 bits, scales": (
+        "",
+        lambda: seq(tensor(signed()), quantized_bias(Int16Bias, weight_quant=FLOAT), act(), conv()),
+    ),
+    "bias with a scale of its own": (
+        "",
+        lambda: seq(
+            tensor(signed()), quantized_bias(OWN_SCALE, groups=3, weight_quant=FLOAT), act(), conv()
+        ),
+    ),
+    "bias behind a truncated pool": (
+        "",
+        lambda: pool_of(act(4), truncated(), quantized_bias(), nn.MaxPool2d(3), act(), conv()),
+    ),
+    "bias before a shortcut": (
+        "",
+        lambda: seq(
+            tensor(signed()),
+            quantized_bias(),
+            tensor(act(4)),
+            Sum(seq(quantized_bias(), signed()), signed()),
+            act(),
+            conv(),
+        ),
+    ),
+    "average of a quantized bias": (
+        "float-average",
+        lambda: seq(tensor(signed()), quantized_bias(), MEAN(1), act(), conv(kernel=1, padding=0)),
+    ),
+    "pool to its own size": ("", lambda: seq(signed(), conv(), act(), MEAN(SIZE), conv())),
+    "pool of the image to its own size": (
+        "average-pool",
+        lambda: seq(MEAN(SIZE), signed(), conv()),
+    ),
+    "idle truncation": ("", lambda: pool_of(act(4), truncated(6, 12), nn.Flatten(), linear(3))),
+    "idle truncation of windows": ("", lambda: pool_of(act(4), truncated(3, 8, "ROUND"), conv())),
+    "truncation of signed integers": ("", lambda: pool_of(signed(), truncated(3, 3), conv())),
+    "truncation of overlapping windows": (
+        "",
+        lambda: pool_of(act(2), truncated(3, 2, stride=1), conv()),
+    ),
+    "truncation of the whole map": (
+        "",
+        lambda: pool_of(act(4), truncated(6, 4), signed(), nn.Flatten(), linear(3)),
+    ),
+    "truncation of one of two readers": (
+        "",
+        lambda: pool_of(
+            act(4),
+            Sum(seq(truncated(), signed()), seq(nn.MaxPool2d(2), signed())),
+            act(),
+            conv(),
+        ),
+    ),
+    "truncation of a narrow range": (
+        "truncation",
+        lambda: pool_of(signed(), truncated(narrow_range=True), conv()),
+    ),
+    "truncation to one bit": ("truncation", lambda: pool_of(act(4), truncated(2, 1), conv())),
+    "truncation of an oblong window": (
+        "truncation",
+        lambda: pool_of(act(4), truncated((2, 3), stride=(2, 3)), conv()),
+    ),
+    "truncation of skipped pixels": (
+        "truncation",
+        lambda: pool_of(act(4), truncated(stride=3), conv()),
+    ),
+    "truncation behind another pool": (
+        "truncation",
+        lambda: pool_of(act(4), nn.MaxPool2d(2), truncated(3), nn.Flatten(), linear(3)),
+    ),
+    "factors behind a flattening": (
+        "",
+        lambda: seq(signed(), conv(), View(), Times(2, plus=-1), nn.ReLU(), act(), linear(108)),
+    ),
+    "sign behind a flattening": (
+        "",
+        lambda: seq(signed(), conv(), nn.MaxPool2d(2), nn.Flatten(), sign(), linear(27)),
+    ),
+    "quantizers on both sides of a flattening": (
+        "",
+        lambda: seq(signed(), conv(), act(), nn.Flatten(), signed(), linear(108)),
+    ),
+    "two quantizers behind a flattening": (
+        "forked-flattening",
+        lambda: seq(signed(), conv(), nn.Flatten(), Sum(act(), signed()), signed(), linear(108)),
+    ),
+    "flattened image": ("", lambda: seq(nn.Flatten(), signed(), linear(108))),
     "reshaped image": ("", lambda: seq(View(), Times(2, plus=-1), signed(), linear(108))),
     "factor before a pool that forks": (
         "",

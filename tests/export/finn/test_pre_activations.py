@@ -71,6 +71,16 @@ def test_one_number_tells_no_line():
     assert agrees(lines, 4, 0, own=1, found=999)
 
 
+def test_a_line_is_that_of_the_units_that_no_relu_has_cut_off():
+    numbers = np.array([[[-90.0, -8, 3, 5], [-70, 5, 6, 9]]])
+    lines = Lines()
+    lines.add(numbers, around(np.maximum(z_of(numbers), 0)))
+    assert agrees(lines, 4, 0, own=1, found=4)
+    assert not agrees(lines, 4, 0, own=1, found=5.5)
+    assert agrees(lines, 4, 1, own=11, found=4)
+    assert not agrees(lines, 4, 1, own=11, found=2)
+
+
 def network() -> nn.Module:
     """Even sums, of which many lie exactly on the threshold, a mean of 2."""
     torch.manual_seed(1)

@@ -3,24 +3,38 @@
 Each stands alone and can be applied to graphs of other exporters too. None needs FINN.
 """
 
+from .absorbed_summand import AbsorbSummandIntoThresholds
 from .average_pool import AveragePoolToGlobal
+from .flattened_quantizer import QuantizeBeforeFlattening
+from .idle_layers import DropIdleLayers
 from .image_input import ChannelsLastInput, Uint8Input
 from .integer_output import OUTPUT_SCALE, IntegerOutput
 from .padded_pool import UnsignedPaddedPool
 from .pool_order import ThresholdBeforePool
 from .pooled_fork import RethresholdPooledFork
 from .quant_to_thresholds import QuantToThresholds
+from .quantized_bias import FoldQuantizedBias
+from .truncated_pool import TruncatedPoolToQuantAvgPool
 from .zero_factors import ReachConstantThresholds, UnsignedZeroFactors
+
+# What leaves quantizers quantizers; a check looks at a graph behind them.
+PLAINER = (FoldQuantizedBias, DropIdleLayers, AveragePoolToGlobal, QuantizeBeforeFlattening)
 
 __all__ = [
     "OUTPUT_SCALE",
+    "PLAINER",
+    "AbsorbSummandIntoThresholds",
     "AveragePoolToGlobal",
     "ChannelsLastInput",
+    "DropIdleLayers",
+    "FoldQuantizedBias",
     "IntegerOutput",
     "QuantToThresholds",
+    "QuantizeBeforeFlattening",
     "ReachConstantThresholds",
     "RethresholdPooledFork",
     "ThresholdBeforePool",
+    "TruncatedPoolToQuantAvgPool",
     "Uint8Input",
     "UnsignedPaddedPool",
     "UnsignedZeroFactors",

@@ -9,9 +9,11 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
-from ....levels import ROUNDINGS_BY_NAME, LevelFunction, uniform_levels
+from ....levels import LevelFunction
 from ...graph_edits import add_constant, add_tensor, multi_threshold, replace
-from ...graph_reading import attributes_of, initializer, shape_of
+from ...graph_reading import initializer, shape_of
+from ...node_attributes import attribute_values
+from ...quant_nodes import quant_levels
 
 
 class QuantToThresholds(Transformation):
@@ -83,27 +85,13 @@ def _convert(model: ModelWrapper, node: NodeProto) -> None:
 
 
 def _levels(node: NodeProto, scale: np.ndarray, zero_point: np.ndarray, bits: int) -> LevelFunction:
-    attributes = attributes_of(node)
-    is_signed = bool(attributes.get_nodeattr("signed"))
-    mode = str(attributes.get_nodeattr("rounding_mode")).upper()
     if bits > 8:
         raise ValueError(f"{node.name} has {bits} bits; thresholds are for 8 or fewer")
-    if mode not in ROUNDINGS_BY_NAME:
-        raise ValueError(f"{node.name} rounds by {mode}; known are {', '.join(ROUNDINGS_BY_NAME)}")
-    span = 1 << (bits - is_signed)
-    narrow = int(attributes.get_nodeattr("narrow"))
-    low = narrow - span if is_signed else 0
-    high = span - 1 if is_signed else span - 1 - narrow
     parameters = torch.from_numpy(scale.copy()), torch.from_numpy(zero_point.copy())
-    rounding = ROUNDINGS_BY_NAME[mode]
-    return LevelFunction(
-        uniform_levels(rounding, *parameters, low, high),
-        range(low, high + 1),
-        *parameters,
-        bits,
-        is_signed,
-        rounding is torch.round,
-    )
+    try:
+        return quant_levels(attribute_values(node), *parameters, bits)
+    except ValueError as error:
+        raise ValueError(f"{node.name} has {error}") from error
 
 
 def _affine(operator: str, source: str, parameter: str, result: str) -> NodeProto:
