@@ -73,6 +73,7 @@ def inexact_accumulator(view: GraphView) -> Found:
         if sources is None or weight is None:
             continue
         largest = sum(_largest(view.proxies[name]) for name in sources.quantizers)
+        largest = largest or max(map(abs, view.io.ends))
         proxy: Any = view.proxies[weight]
         function = level_function(proxy)
         with torch.no_grad():

@@ -20,11 +20,11 @@ from .execution import HARDWARE
 from .passes import (
     AveragePoolToGlobal,
     ChannelsLastInput,
+    IntegerInput,
     IntegerOutput,
     QuantToThresholds,
     RethresholdPooledFork,
     ThresholdBeforePool,
-    Uint8Input,
     UnsignedPaddedPool,
 )
 from .streamlining_orders import has_joins, streamlining
@@ -33,15 +33,16 @@ from .tracking import apply, keep_notes
 
 def forms(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """Quantizers as thresholds, pools in FINN's forms, images and result as asked for."""
+    entry = [IntegerInput(io.datatype, io.thresholds, io.factor)] if io.takes_integers else []
     return apply(
         model,
         [
             QuantToThresholds(),
+            *entry,
             ThresholdBeforePool(),
             UnsignedPaddedPool(),
             *([RethresholdPooledFork()] if has_joins(model) else []),
             AveragePoolToGlobal(),
-            *([Uint8Input(io.mean, io.std)] if io.images == "uint8" else []),
             *([InsertTopK(k=1)] if io.result == "class" else []),
             InferShapes(),
         ],
@@ -76,7 +77,7 @@ def hardware(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig
     """Every node a hardware layer, with the smallest types that hold its integers."""
     # By themselves, so that each new node can be told to be the quantizer that it replaces.
     model = apply(
-        model, [ChannelsLastInput(transposed=io.images == "float"), InferThresholdingLayer()]
+        model, [ChannelsLastInput(transposed=not io.takes_integers), InferThresholdingLayer()]
     )
     return _built(model, config, "convert_to_hw", "minimize_bit_width_initial")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,59 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
         lambda: seq(signed(), conv(), nn.MaxPool2d(2), Sum(signed(), signed()), act()),
     ),
 }
+
+PIXELS = {"images": "uint8", "pixels": "x"}
+NORMALIZED = {"images": "uint8", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.3, 0.2)}
+# Beginnings where integers enter: what is asked for, and the same.
+BEGINNINGS: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
+    "pixels into weights": ("", PIXELS, lambda: seq(conv(), act(), conv())),
+    "normalized pixels into weights": ("pixel-input", NORMALIZED, lambda: seq(conv(), act())),
+    "pixels less one into weights": (
+        "pixel-input",
+        PIXELS | {"pixels": "x/127.5-1"},
+        lambda: seq(conv(), act()),
+    ),
+    "shifted pixels into weights": ("pixel-input", PIXELS, lambda: seq(Times(2, -1), conv())),
+    "factor before weights": ("", PIXELS, lambda: seq(Times(0.25), conv(), act(), conv())),
+    "pool before weights": ("", PIXELS, lambda: seq(nn.MaxPool2d(2), conv(), act(), conv())),
+    "flat pixels into weights": ("", PIXELS, lambda: seq(nn.Flatten(), linear(108))),
+    "flat pixels": ("", NORMALIZED, lambda: seq(nn.Flatten(), Times(2, -1), act(), linear(108))),
+    "pooled, then flat": (
+        "pixel-input",
+        NORMALIZED,
+        lambda: seq(nn.MaxPool2d(2), nn.Flatten(), signed(), linear(27)),
+    ),
+    "any rising function": (
+        "",
+        PIXELS,
+        lambda: seq(Times(0.01), nn.Tanh(), nn.ReLU(), nn.Sigmoid(), signed(), conv()),
+    ),
+    "int8 into weights": ("", {"images": "int8"}, lambda: seq(conv(), act(), conv())),
+    "signs into padding": ("", {"images": "bipolar"}, lambda: seq(conv(), sign(), conv())),
+    "int4 into a quantizer": (
+        "",
+        {"images": "int4"},
+        lambda: seq(nn.BatchNorm2d(3), signed(3), conv()),
+    ),
+    "int8 that forks": ("pixel-input", {"images": "int8"}, lambda: Sum(conv(), conv())),
+    "averaged pixels": ("", PIXELS, lambda: seq(MEAN(1), conv(kernel=1, padding=0))),
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_a_beginning_is_found_by_its_requirement_or_by_none(name):
+    requirement, options, make = BEGINNINGS[name]
+    found = missed_by(make(), **options) - WARNINGS
+    assert requirement in found if requirement else not found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_the_flow_fails_with_a_beginning_that_is_refused(judge, name):
+    requirement, options, make = BEGINNINGS[name]
+    model = settle(make(), (3, SIZE, SIZE))
+    report, error = judge(model, torch.randn(1, 3, SIZE, SIZE), **options)
+    assert (error is not None) is bool(requirement), f"{error}\n{report}"
 
 
 @pytest.mark.parametrize("name", VARIANTS)

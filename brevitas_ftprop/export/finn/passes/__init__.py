@@ -4,7 +4,7 @@ Each stands alone and can be applied to graphs of other exporters too. None need
 """
 
 from .average_pool import AveragePoolToGlobal
-from .image_input import ChannelsLastInput, Uint8Input
+from .image_input import ChannelsLastInput, IntegerInput
 from .integer_output import OUTPUT_SCALE, IntegerOutput
 from .padded_pool import UnsignedPaddedPool
 from .pool_order import ThresholdBeforePool
@@ -16,12 +16,12 @@ __all__ = [
     "OUTPUT_SCALE",
     "AveragePoolToGlobal",
     "ChannelsLastInput",
+    "IntegerInput",
     "IntegerOutput",
     "QuantToThresholds",
     "ReachConstantThresholds",
     "RethresholdPooledFork",
     "ThresholdBeforePool",
-    "Uint8Input",
     "UnsignedPaddedPool",
     "UnsignedZeroFactors",
 ]
