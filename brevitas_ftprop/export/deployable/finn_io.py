@@ -6,8 +6,10 @@ from onnx import NodeProto
 
 from ..entry_levels import RESHAPES, entry_path, entry_thresholds, first_quantizer
 from ..errors import ExportError
+from ..fixed_point_bias import fixed_point_bias
 from ..node_attributes import is_padded
 from .graph_view import GraphView
+from .last_bias import last_bias
 from .requirement import Found, Requirements
 from .walk import AVERAGES, integers_of, is_join, spacing_of
 
@@ -103,10 +105,12 @@ def _is_passed(view: GraphView, node: NodeProto) -> bool:
 
 @IO_REQUIREMENTS.add(
     "class-result",
-    why="Loud: FINN's LabelSelect compares integers; a bias or a factor of its own for each class "
-    "leaves floats, and its node is not converted.",
-    fix="end in a linear layer without bias, with one weight scale for all classes, or in a "
-    'quantizer behind it; or take result="logits"',
+    why="Loud: FINN's LabelSelect compares integers; a factor of its own for each class leaves "
+    "floats, and so does a float bias where PyTorch's rounding may decide.",
+    fix="end in a linear layer with one weight scale for all classes and bias=False, or "
+    "bias_quant=Int32Bias (the quantizer before it needs return_quant_tensor=True); or with scales "
+    "that are powers of two, which leave only the bias to be rounded; or in a quantizer behind it; "
+    'or take result="logits"',
 )
 def class_result(view: GraphView) -> Found:
     """With the class as result: logits (1, classes) that are not integers times one scale."""
@@ -117,16 +121,30 @@ def class_result(view: GraphView) -> Found:
     if len(shape) != 2 or shape[1] < 2:
         yield "model", f"its result has shape {shape}, not (1, classes)"
     elif spacing_of(view, name, shifted=True) is None:
-        yield "model", "its result is not integers times one scale"
+        yield from _inexact_bias(view, is_class=True)
 
 
 @IO_REQUIREMENTS.add(
     "integer-result",
     why="Loud: what is left out behind the last integers is one positive factor.",
-    fix="end in a linear layer without bias, with one weight scale for all classes, or in a "
+    fix="end in a linear layer with one weight scale for all classes and bias=False, or "
+    "bias_quant=Int32Bias (the quantizer before it needs return_quant_tensor=True), or in a "
     'quantizer behind it; or take result="logits"',
 )
 def integer_result(view: GraphView) -> Found:
     """With integers as result: logits that are not integers times one positive number."""
     if view.io.result == "integers" and (spacing_of(view, view.output) or 0) <= 0:
-        yield "model", "its result is not integers times one positive number"
+        yield from _inexact_bias(view, is_class=False)
+
+
+def _inexact_bias(view: GraphView, *, is_class: bool) -> Found:
+    """Why a last layer's bias leaves no integers; nothing where it does."""
+    last = last_bias(view, is_class=is_class)
+    if last is None:
+        number = "scale" if is_class else "positive number"
+        yield "model", f"its result is not integers times one {number}"
+        return
+    try:
+        fixed_point_bias(last.bias, last.scale, last.reach, last.terms, is_class=is_class)
+    except ExportError as error:
+        yield view.layer(last.layer), str(error)

@@ -8,6 +8,8 @@ from functools import partial
 from finn.builder.build_dataflow_config import DataflowBuildConfig
 from finn.transformation.fpgadataflow.convert_to_hw.thresholding import InferThresholdingLayer
 from finn.transformation.qonnx.convert_qonnx_to_finn import ConvertQONNXtoFINN
+from finn.transformation.streamline.absorb import AbsorbScalarMulAddIntoTopK
+from finn.transformation.streamline.collapse_repeated import CollapseRepeatedMul
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation import general
 from qonnx.transformation.fold_constants import FoldConstants
@@ -20,6 +22,8 @@ from .execution import HARDWARE
 from .passes import (
     AveragePoolToGlobal,
     ChannelsLastInput,
+    FoldQuantizedBias,
+    IntegerBias,
     IntegerInput,
     IntegerOutput,
     QuantToThresholds,
@@ -37,6 +41,7 @@ def forms(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -
     return apply(
         model,
         [
+            FoldQuantizedBias(),
             QuantToThresholds(),
             *entry,
             ThresholdBeforePool(),
@@ -69,8 +74,13 @@ def streamlined(
     model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig
 ) -> ModelWrapper:
     """Scales and batch norms in the thresholds, convolutions as matrix products."""
-    ends = [IntegerOutput()] if io.result == "integers" else []
-    return apply(model, [*streamlining(model), *ends])
+    ends = {
+        "logits": (),
+        "integers": (IntegerBias(is_class=False), CollapseRepeatedMul(), InferDataTypes()),
+        "class": (IntegerBias(is_class=True), AbsorbScalarMulAddIntoTopK(), InferDataTypes()),
+    }
+    outputs = [IntegerOutput()] if io.result == "integers" else []
+    return apply(model, [*streamlining(model), *ends[io.result], *outputs])
 
 
 def hardware(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:

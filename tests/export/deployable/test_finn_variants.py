@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import brevitas.nn as qnn
 import pytest
 import torch
+from brevitas.quant import (
+    Int8WeightPerChannelFloat,
+    Int8WeightPerTensorFixedPoint,
+    Int8WeightPerTensorFloat,
+    Int32Bias,
+)
 from torch import nn
 
 from tests.export.deployable.architectures import settle
@@ -129,6 +136,64 @@ BEGINNINGS: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
     "int8 that forks": ("pixel-input", {"images": "int8"}, lambda: Sum(conv(), conv())),
     "averaged pixels": ("", PIXELS, lambda: seq(MEAN(1), conv(kernel=1, padding=0))),
 }
+
+
+def ending(bias: torch.Tensor | None = None, *behind: nn.Module, **options: Any) -> nn.Module:
+    """A network that ends in a linear layer with a bias, its scales powers of two."""
+    weights = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4}
+    last = qnn.QuantLinear(108, 2, bias=True, **(weights | options))
+    if bias is not None:
+        last.bias = nn.Parameter(bias)
+    quantized = act(return_quant_tensor="bias_quant" in options)
+    return seq(signed(), conv(), quantized, nn.Flatten(), last, *behind)
+
+
+INT32 = {"bias_quant": Int32Bias}
+# Endings in a bias: the requirement that refuses them, or none, the result, and the same.
+ENDINGS: dict[str, tuple[str, str, Callable[[], nn.Module]]] = {
+    "quantized bias, class": ("", "class", lambda: ending(**INT32)),
+    "quantized bias, integers": ("", "integers", lambda: ending(**INT32)),
+    "quantized bias of a float scale": (
+        "",
+        "integers",
+        lambda: ending(**INT32, weight_quant=Int8WeightPerTensorFloat),
+    ),
+    "quantized bias and channels": (
+        "class-result",
+        "class",
+        lambda: ending(**INT32, weight_quant=Int8WeightPerChannelFloat),
+    ),
+    "float bias, class": ("", "class", lambda: ending(torch.tensor([0.3, -0.123]))),
+    "float bias, norm behind": (
+        "",
+        "class",
+        lambda: ending(torch.tensor([0.3, -0.123]), Times(0.5, plus=0.7)),
+    ),
+    "float bias, integers": ("integer-result", "integers", lambda: ending(torch.ones(2) / 3)),
+    "float bias of integers": ("", "integers", lambda: ending(torch.tensor([0.5, -3.0]))),
+    "float bias of one number": ("", "class", lambda: ending(torch.full((2,), 0.3))),
+    "float bias within rounding": (
+        "class-result",
+        "class",
+        lambda: ending(torch.tensor([0.1, 0.1 + 1e-7])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_an_ending_is_found_by_its_requirement_or_by_none(name):
+    requirement, result, make = ENDINGS[name]
+    found = missed_by(make(), result=result) - WARNINGS
+    assert requirement in found if requirement else not found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_flow_fails_with_an_ending_that_is_refused(judge, name):
+    requirement, result, make = ENDINGS[name]
+    model = settle(make(), (3, SIZE, SIZE))
+    report, error = judge(model, torch.randn(1, 3, SIZE, SIZE), result=result)
+    assert (error is not None) is bool(requirement), f"{error}\n{report}"
 
 
 @pytest.mark.parametrize("name", BEGINNINGS)
