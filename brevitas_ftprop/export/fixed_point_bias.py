@@ -40,18 +40,18 @@ def fixed_point_bias(
     (array([ 0., -1.]), 1)
     """
     bias = bias.astype(np.float64) / scale
-    whole = np.rint(bias)
-    if bool(np.all(np.abs(bias - whole) <= NEAR * np.maximum(1, np.abs(bias)))):
+    is_exact = math.frexp(scale)[0] == 0.5
+    whole, near = np.rint(bias), 0 if is_exact else NEAR
+    if bool(np.all(np.abs(bias - whole) <= near * np.maximum(1, np.abs(bias)))):
         return whole, 0
     if not is_class:
         raise ExportError("its bias is no multiple of the scale of its integers")
     difference = bias[:, None] - bias
     gap = np.abs(difference - np.rint(difference))
-    is_exact = math.frexp(scale)[0] == 0.5
     rounding = (1 if is_exact else terms + 4) * UNIT * (reach + np.abs(bias))
-    near = np.argwhere((gap > 0) & (gap <= rounding[:, None] + rounding))
-    if len(near):
-        one, other = near[0].tolist()
+    risky = np.argwhere((gap > 0) & (gap <= rounding[:, None] + rounding))
+    if len(risky):
+        one, other = risky[0].tolist()
         raise ExportError(
             f"its float bias leaves the logits of the classes {one} and {other} as near to each "
             "other as they are rounded"
