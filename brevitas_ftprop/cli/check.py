@@ -40,7 +40,10 @@ def check(
         ),
     ] = None,
     target: Annotated[Target, typer.Option(help="What to export to.")] = Target.FINN,
-    images: options.Images = options.ImageKind.FLOAT,
+    images: options.Images = "float",
+    pixels: options.Pixels = None,
+    mean: options.Normalization = None,
+    std: options.Normalization = None,
     result: options.Result = options.ResultKind.LOGITS,
     dynamo: Annotated[
         bool | None,
@@ -65,7 +68,10 @@ def check(
             loaded,
             example,
             target.value,
-            images=images.value,
+            images=images,
+            pixels=pixels,
+            mean=mean,
+            std=std,
             result=result.value,
             dynamo=exporter,
         )

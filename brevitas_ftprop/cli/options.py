@@ -12,13 +12,6 @@ import typer
 from .images import parse_numbers, parse_shape
 
 
-class ImageKind(StrEnum):
-    """What a FINN accelerator takes."""
-
-    FLOAT = "float"
-    UINT8 = "uint8"
-
-
 class ResultKind(StrEnum):
     """What a FINN accelerator gives."""
 
@@ -67,8 +60,18 @@ Normalization = Annotated[
     ),
 ]
 Images = Annotated[
-    ImageKind,
-    typer.Option(help="What a FINN accelerator takes: the model's images, or pixels (N, H, W, C)."),
+    str,
+    typer.Option(
+        metavar="[float|uint8|DATATYPE]",
+        help="What a FINN accelerator takes: the model's images, pixels (N, H, W, C), or integers "
+        "as the model takes them, such as int8 or bipolar.",
+    ),
+]
+Pixels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[x/255|x|x/127.5-1]", help="What the model sees of a uint8 pixel x; x/255 if none."
+    ),
 ]
 Result = Annotated[ResultKind, typer.Option(help="What a FINN accelerator gives.")]
 Shape = Annotated[

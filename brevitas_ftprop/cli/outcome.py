@@ -35,6 +35,8 @@ NAMES = {
     "overwrite=True": "--overwrite",
     "dynamo=False": "--no-dynamo",
     'images="uint8"': "--images uint8",
+    'images="float"': "--images float",
+    'pixels="': '--pixels "',
     "check_deployable": "brevitas-ftprop check",
     "export_qonnx": "brevitas-ftprop export qonnx",
     "export_qcdq": "brevitas-ftprop export qcdq",

@@ -37,6 +37,7 @@ from brevitas_ftprop import (
     restore_quantizers,
     swap_quantizers,
 )
+from brevitas_ftprop.export.accelerator_io import AcceleratorIO
 from brevitas_ftprop.export.deployable.check import findings_in
 from brevitas_ftprop.export.deployable.graph_view import trace_view
 from brevitas_ftprop.models import ConvNet4, QuantResNet18
@@ -146,7 +147,7 @@ def checks(models: Sequence[str], act: str, rule: str) -> dict[tuple[str, str], 
 
     def requirements(network: Network) -> float:
         model, images = built(network)
-        view = trace_view(model, images, "finn", dynamo=True, images="float", result="logits")
+        view = trace_view(model, images, "finn", dynamo=True, io=AcceleratorIO())
         return _seconds(lambda: list(findings_in(view, "finn")))
 
     return {

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.commands import SMALL, told
+from tests.cli.commands import told
 
 pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
 
@@ -35,8 +35,13 @@ def test_findings_are_listed_with_reason_and_remedy_and_end_with_1(run, target):
 
 
 def test_a_model_is_checked_for_the_images_asked_for(run):
-    arguments = (*SMALL, "--no-dynamo", "--images", "uint8")
-    assert "pixel-input" in run("check", *arguments).stdout
+    arguments = ("cli_nets:unquantized_input", "--input-shape", "1,4", "--no-dynamo")
+    asked = ("--images", "uint8", "--pixels")
+    assert "pixel-input" in run("check", *arguments, *asked, "x/127.5 - 1").stdout
+    assert run("check", *arguments, *asked, "x").stdout == "finn: no findings\n"
+    assert run("check", *arguments, "--images", "BIPOLAR").exit_code == 0
+    told_all = told(run("check", *arguments, "--images", "int9"))
+    assert "INT2, INT3, INT4, INT5, INT6, INT7, INT8, UINT2" in told_all
 
 
 def test_what_cannot_be_checked_is_told(run):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
-from ..accelerator_io import check_accelerator_io
+from ..accelerator_io import AcceleratorIO, checked_io
 from ..checks import check_batch, check_model
 from ..cleaning import check_graph, clean_graph
 from ..errors import ExportError
@@ -34,6 +34,9 @@ def check_deployable(
     target: str = "finn",
     *,
     images: str = "float",
+    pixels: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     result: str = "logits",
     dynamo: bool = True,
 ) -> DeployReport:
@@ -48,7 +51,8 @@ def check_deployable(
         model: float32 model on the CPU with Brevitas layers, any training mode.
         example_input: float32 (N, …) as the model takes it; N is 1 for ``"finn"``.
         target: ``"finn"``, ``"hls4ml"`` or ``"qcdq"``.
-        images: ``"float"`` or ``"uint8"``, as ``export_finn`` will be told.
+        images: ``"float"``, ``"uint8"`` or a datatype of FINN, as ``export_finn`` will be told.
+        pixels, mean, std: likewise; x/255 if nothing is told of uint8 pixels.
         result: ``"logits"``, ``"integers"`` or ``"class"``, likewise.
         dynamo: which exporter traces the model; the one that the export will use.
 
@@ -70,11 +74,10 @@ def check_deployable(
     """
     if target not in REQUIREMENTS:
         raise ValueError(f"target must be one of {', '.join(REQUIREMENTS)}, not {target!r}")
-    check_accelerator_io(images, result)
     check_model(model)
     check_batch(example_input, name="example_input")
-    options = {"images": images, "result": result}
-    return _checked(model, example_input, target, dynamo=dynamo, **options)[0]
+    io = checked_io(images, result, pixels, mean, std, example_input, is_guessed=True)
+    return _checked(model, example_input, target, dynamo=dynamo, io=io)[0]
 
 
 def require_deployable(
@@ -83,16 +86,14 @@ def require_deployable(
     target: str,
     *,
     dynamo: bool,
-    images: str = "float",
-    result: str = "logits",
+    io: AcceleratorIO,
 ) -> ModelProto:
     """The graph that the export to a target writes, unless ``check_deployable`` finds errors.
 
     Raises:
         ExportError: the first error, and how many others there are.
     """
-    io = {"images": images, "result": result}
-    report, graph = _checked(model, example_input, target, dynamo=dynamo, **io)
+    report, graph = _checked(model, example_input, target, dynamo=dynamo, io=io)
     if graph is None:
         first, others = report.errors[0], len(report.errors) - 1
         more = f" (and {others} more: check_deployable lists them)" if others else ""
@@ -102,14 +103,14 @@ def require_deployable(
 
 
 def _checked(
-    model: Module, example: Tensor, target: str, *, dynamo: bool, **io: str
+    model: Module, example: Tensor, target: str, *, dynamo: bool, io: AcceleratorIO
 ) -> tuple[DeployReport, ModelProto | None]:
     """The report, and the graph if there are no errors."""
     graph = None
     findings = list(untraced_findings(model, example, target))
     if not any(finding.severity == ERROR for finding in findings):
         try:
-            view = trace_view(model, example, target, dynamo=dynamo, **io)
+            view = trace_view(model, example, target, dynamo=dynamo, io=io)
             findings += findings_in(view, target)
             if not any(finding.severity == ERROR for finding in findings):
                 check_graph(view.exported)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
-from ...levels import level_function
+from ..entry_levels import RESHAPES, entry_path, entry_thresholds, first_quantizer
+from ..errors import ExportError
+from ..fixed_point_bias import fixed_point_bias
 from ..node_attributes import is_padded
 from .graph_view import GraphView
+from .last_bias import last_bias
 from .requirement import Found, Requirements
-from .walk import AVERAGES, is_join, spacing_of
+from .walk import AVERAGES, integers_of, is_join, spacing_of
 
 IO_REQUIREMENTS = Requirements()
 
@@ -28,39 +31,64 @@ def forked_image(view: GraphView) -> Found:
 
 @IO_REQUIREMENTS.add(
     "pixel-input",
-    why="Loud: the flow writes the thresholds of a first quantizer in pixel values, normalization "
-    "and all, and turns what one layer reads of them to channels last; it stops elsewhere.",
-    fix="let a quantizer of 8 bits or fewer be the only layer that reads the image (a max pool "
-    "without padding may stand before it), and one convolution, flattened linear layer or global "
-    'average the only one behind it; or take images="float"',
+    why="Loud: where integers enter, the flow makes all that stands before the first quantizer "
+    "part of its thresholds, or moves one factor behind the first layer, and turns what one layer "
+    "reads of them to channels last; it stops elsewhere.",
+    fix="let a quantizer of 8 bits or fewer be the first layer (put qnn.QuantIdentity() in front; "
+    "what computes each value by itself and does not fall, and a max pool without padding, may "
+    "stand before it), and one convolution, flattened linear layer or global average the only one "
+    'behind it; or let one layer with weights read the image, trained on pixels="x/255" or '
+    'pixels="x" without mean and std; or take images="float"',
 )
 def pixel_input(view: GraphView) -> Found:
-    """With uint8 images: other beginnings than one quantizer and one layer behind it."""
-    name = view.input
-    if view.images != "uint8":
+    """With integers: other beginnings than a quantizer or layer that alone reads the image."""
+    if not view.io.takes_integers:
         return
-    if len(view.shape(name)) != 4:
-        yield "model", "its input is no image (1, C, H, W)"
+    if len(view.shape(view.input)) not in (2, 4):
+        yield "model", "its input is neither an image (1, C, H, W) nor features (1, F)"
         return
-    while (node := _reader(view, name)) is not None and _is_plain_pool(node):
-        name = node.output[0]
-    # The flow takes a ReLU into a quantizer whose levels begin above 0.
-    if node is not None and node.op_type == "Relu":
-        behind = _reader(view, node.output[0])
-        node = behind if _is_unsigned(view, view.quantizer(behind)) else None
-    if node is None or view.quantizer(node) is None:
-        yield "model", "the image does not go into one quantizer"
+    path = entry_path(view.graph)
+    if not path:
+        yield "model", "several layers read the image, and not one quantizer or layer alone"
         return
-    name = node.output[0]
+    quantizer, first = first_quantizer(path), path[-1]
+    if quantizer is None:
+        is_layer = first.op_type in ("Conv", "Gemm", "MatMul", *AVERAGES)
+        if not is_layer or is_join(view, first):
+            yield view.layer(first), "the image does not go into one quantizer or layer"
+        elif integers_of(view, view.computed_inputs(first)[0]) is None:
+            yield view.layer(first), "what it reads is neither quantized nor the integers times one"
+        return
+    try:
+        entry_thresholds(view.model, quantizer, view.proxies[quantizer], view.example, view.io)
+    except ExportError as error:
+        yield quantizer, str(error)
+    name = first.output[0]
     while (reader := _reader(view, name)) is not None and _is_passed(view, reader):
         name = reader.output[0]
-    if reader is not None and reader.op_type in ("Flatten", "Reshape"):
-        behind = _reader(view, reader.output[0])
-        reader = behind if behind is not None and behind.op_type in ("Gemm", "MatMul") else None
-    elif reader is not None and reader.op_type not in ("Conv", *AVERAGES):
-        reader = None
-    if reader is None:
-        yield view.layer(node), "not one layer or average alone reads the quantized image"
+    if reader is not None and reader.op_type in RESHAPES:
+        reader = _reader(view, reader.output[0])
+        kinds = ("Gemm", "MatMul")
+    else:
+        kinds = ("Conv", *AVERAGES) if len(view.shape(name)) == 4 else ("Gemm", "MatMul")
+    if reader is None or reader.op_type not in kinds:
+        yield view.layer(first), "not one layer or average alone reads the quantized image"
+
+
+@IO_REQUIREMENTS.add(
+    "rounded-image",
+    severity="warning",
+    why="Silent: PyTorch rounds x/255 and its sums; where such a sum lies within that rounding of "
+    "a threshold, the accelerator's exact integers may differ from it, and verification counts "
+    "that as rounding.",
+    fix='put qnn.QuantIdentity() in front of the layer, train it on pixels="x" with weight scales '
+    "that are powers of two, or accept the difference",
+)
+def rounded_image(view: GraphView) -> Found:
+    """Layers with weights that read x/255 unquantized."""
+    path = entry_path(view.graph) if view.io.takes_integers else []
+    if path and first_quantizer(path) is None and view.io.factor not in (1, None):
+        yield view.layer(path[-1]), "it reads pixels that have been divided by 255"
 
 
 def _reader(view: GraphView, name: str) -> NodeProto | None:
@@ -69,46 +97,54 @@ def _reader(view: GraphView, name: str) -> NodeProto | None:
     return readers[0] if len(readers) == 1 else None
 
 
-def _is_plain_pool(node: NodeProto) -> bool:
-    return node.op_type == "MaxPool" and not is_padded(node)
-
-
 def _is_passed(view: GraphView, node: NodeProto) -> bool:
     """Whether pixels pass a node in their layout: scalings and pools."""
     is_scaling = node.op_type in ("Add", "Div", "Mul", "Sub") and not is_join(view, node)
-    return is_scaling or _is_plain_pool(node)
-
-
-def _is_unsigned(view: GraphView, name: str | None) -> bool:
-    return name is not None and float(level_function(view.proxies[name]).thresholds().min()) > 0
+    return is_scaling or (node.op_type == "MaxPool" and not is_padded(node))
 
 
 @IO_REQUIREMENTS.add(
     "class-result",
-    why="Loud: FINN's LabelSelect compares integers; a bias or a factor of its own for each class "
-    "leaves floats, and its node is not converted.",
-    fix="end in a linear layer without bias, with one weight scale for all classes, or in a "
-    'quantizer behind it; or take result="logits"',
+    why="Loud: FINN's LabelSelect compares integers; a factor of its own for each class leaves "
+    "floats, and so does a float bias where PyTorch's rounding may decide.",
+    fix="end in a linear layer with one weight scale for all classes and bias=False, or "
+    "bias_quant=Int32Bias (the quantizer before it needs return_quant_tensor=True); or with scales "
+    "that are powers of two, which leave only the bias to be rounded; or in a quantizer behind it; "
+    'or take result="logits"',
 )
 def class_result(view: GraphView) -> Found:
     """With the class as result: logits (1, classes) that are not integers times one scale."""
-    if view.result != "class":
+    if view.io.result != "class":
         return
     name = view.output
     shape = view.shape(name)
     if len(shape) != 2 or shape[1] < 2:
         yield "model", f"its result has shape {shape}, not (1, classes)"
     elif spacing_of(view, name, shifted=True) is None:
-        yield "model", "its result is not integers times one scale"
+        yield from _inexact_bias(view, is_class=True)
 
 
 @IO_REQUIREMENTS.add(
     "integer-result",
     why="Loud: what is left out behind the last integers is one positive factor.",
-    fix="end in a linear layer without bias, with one weight scale for all classes, or in a "
+    fix="end in a linear layer with one weight scale for all classes and bias=False, or "
+    "bias_quant=Int32Bias (the quantizer before it needs return_quant_tensor=True), or in a "
     'quantizer behind it; or take result="logits"',
 )
 def integer_result(view: GraphView) -> Found:
     """With integers as result: logits that are not integers times one positive number."""
-    if view.result == "integers" and (spacing_of(view, view.output) or 0) <= 0:
-        yield "model", "its result is not integers times one positive number"
+    if view.io.result == "integers" and (spacing_of(view, view.output) or 0) <= 0:
+        yield from _inexact_bias(view, is_class=False)
+
+
+def _inexact_bias(view: GraphView, *, is_class: bool) -> Found:
+    """Why a last layer's bias leaves no integers; nothing where it does."""
+    last = last_bias(view, is_class=is_class)
+    if last is None:
+        number = "scale" if is_class else "positive number"
+        yield "model", f"its result is not integers times one {number}"
+        return
+    try:
+        fixed_point_bias(last.bias, last.scale, last.reach, last.terms, is_class=is_class)
+    except ExportError as error:
+        yield view.layer(last.layer), str(error)

@@ -25,7 +25,8 @@ AFFINE = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 def loose_relu(view: GraphView) -> Found:
     """ReLUs whose result something else than one quantizer reads, max pools between apart."""
     for node in view.of_kind("Relu"):
-        if node.output[0] != view.output and not _is_quantized_behind(view, node):
+        is_absorbed = node in view.absorbed or node.output[0] == view.output
+        if not is_absorbed and not _is_quantized_behind(view, node):
             yield view.layer(node), "a ReLU that no quantizer follows"
 
 
@@ -37,8 +38,8 @@ def loose_relu(view: GraphView) -> Found:
 def image_result(view: GraphView) -> Found:
     """Flattening behind the last layer with weights; the class of an average's logits has none."""
     for node in feeding_nodes(view, view.output):
-        is_average = view.shape(node.input[0])[2:] == [1, 1]
-        if node.op_type in ("Flatten", "Reshape") and not (is_average and view.result == "class"):
+        is_class = view.shape(node.input[0])[2:] == [1, 1] and view.io.result == "class"
+        if node.op_type in ("Flatten", "Reshape") and not is_class:
             yield view.layer(node), "the result is flattened behind its last layer"
 
 
@@ -85,6 +86,7 @@ def flattened_sum(view: GraphView) -> Found:
         # FINN leaves a Flatten of the image to software, and drops a Reshape.
         is_image = view.producer(node.input[0]) is None and node.op_type == "Reshape"
         is_read = bool(view.consumers(node.output[0])) and not is_image
+        is_read &= node not in view.absorbed
         if is_mixed and is_read and integers_of(view, node.input[0], shifted=True) is None:
             yield view.layer(node), "the flattened map is not quantized"
 
@@ -206,4 +208,6 @@ def _is_unsigned(view: GraphView, name: str) -> bool:
     if integers is None or integers.factor < 0:
         return False
     functions = [level_function(view.proxies[name]) for name in integers.quantizers]
+    if not functions:
+        return view.io.ends[0] >= 0
     return all(f.level_values[0] >= 0 and not bool(f.zero_point.any()) for f in functions)

@@ -11,6 +11,7 @@ from torch import nn
 from ...levels import level_function
 from ..float32 import EXACT_BITS
 from .graph_view import GraphView
+from .last_bias import weight_totals
 from .requirement import Found, Requirements
 from .walk import integers_of, weighted_layers
 
@@ -73,14 +74,9 @@ def inexact_accumulator(view: GraphView) -> Found:
         if sources is None or weight is None:
             continue
         largest = sum(_largest(view.proxies[name]) for name in sources.quantizers)
+        largest = largest or max(map(abs, view.io.ends))
         proxy: Any = view.proxies[weight]
-        function = level_function(proxy)
-        with torch.no_grad():
-            latent = proxy.tracked_module_list[0].weight
-            integers = proxy.tensor_quant(latent.clone())[0] / function.scale
-            # Channels of a convolution or linear layer lie on axis 0.
-            total = float(integers.abs().flatten(1).sum(1).max())
-        reach = total * largest
+        reach = float(weight_totals(proxy).max()) * largest
         bits = 1 + math.ceil(math.log2(reach + 1)) if 1 <= reach < math.inf else 1
         if bits > EXACT_BITS:
             yield view.layer(node), f"its largest possible sum needs {bits} bits"

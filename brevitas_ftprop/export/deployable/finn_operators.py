@@ -43,7 +43,8 @@ def unknown_operator(view: GraphView) -> Found:
     """Operators that no pass of the flow knows: Sigmoid, Concat, Resize, GroupNorm, …"""
     for node in view.nodes:
         is_last_softmax = node.op_type == "Softmax" and node.output[0] == view.output
-        if node.op_type not in KNOWN and not is_last_softmax and not _is_flattened(view, node):
+        is_known = node.op_type in KNOWN or node in view.absorbed
+        if not is_known and not is_last_softmax and not _is_flattened(view, node):
             yield view.layer(node), f"the operator {node.op_type}"
 
 

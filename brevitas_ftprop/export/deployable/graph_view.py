@@ -13,6 +13,8 @@ from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
 
+from ..accelerator_io import AcceleratorIO
+from ..entry_levels import entry_path, first_quantizer
 from ..layer_names import LAYER
 from ..node_attributes import note_of
 from ..qcdq import qcdq_graph
@@ -31,15 +33,16 @@ class GraphView:
         graph: the same, for FINN behind those of its passes that leave quantizers quantizers; its
             nodes in topological order.
         proxies: enabled quantizer proxies by name.
-        images, result: what enters and leaves the accelerator, as ``export_finn`` takes them.
+        io: what enters and leaves the accelerator.
+        example: an input of the model.
     """
 
     model: Module
     exported: ModelProto
     graph: ModelWrapper
     proxies: Mapping[str, Any]
-    images: str
-    result: str
+    io: AcceleratorIO
+    example: Tensor
 
     @property
     def input(self) -> str:
@@ -117,6 +120,12 @@ class GraphView:
         return ((n, p) for n, p in self.proxies.items() if kind_of(p) == WEIGHT)
 
     @cached_property
+    def absorbed(self) -> list[NodeProto]:
+        """Nodes that become part of the first thresholds on the integers that enter."""
+        path = entry_path(self.graph) if self.io.takes_integers else []
+        return path[:-1] if first_quantizer(path) is not None else []
+
+    @cached_property
     def _producers(self) -> dict[str, NodeProto]:
         return {name: node for node in self.graph.graph.node for name in node.output}
 
@@ -150,7 +159,7 @@ class GraphView:
 
 
 def trace_view(
-    model: Module, example: Tensor, target: str, *, dynamo: bool, images: str, result: str
+    model: Module, example: Tensor, target: str, *, dynamo: bool, io: AcceleratorIO
 ) -> GraphView:
     """Trace a model once, as the export to a target does.
 
@@ -168,4 +177,4 @@ def trace_view(
 
         for each in PLAINER:
             seen = seen.transform(each())
-    return GraphView(model, graph, seen, quantizer_proxies(model), images, result)
+    return GraphView(model, graph, seen, quantizer_proxies(model), io, example[:1])

@@ -56,7 +56,7 @@ class IntegerSources:
     """Whose integers a tensor holds, and what they were multiplied with.
 
     Attributes:
-        quantizers: names of the quantizers.
+        quantizers: names of the quantizers; none where they are the integers that enter.
         factor: of the multiplications behind them; not 0.
     """
 
@@ -81,7 +81,8 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
         return IntegerSources((quantizer,))
     node = view.producer(name)
     if node is None:
-        return None
+        factor = entering_factor(view, name)
+        return None if factor is None else IntegerSources((), factor)
     computed = view.computed_inputs(node)
     if node.op_type in (*MOVES, "MaxPool") or (
         node.op_type in AVERAGES and is_global_average(view, node)
@@ -97,6 +98,11 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
     factor = _factor(view, node, shifted=shifted)
     before = integers_of(view, computed[0], shifted=shifted) if factor else None
     return before and IntegerSources(before.quantizers, before.factor * factor)
+
+
+def entering_factor(view: GraphView, name: str) -> float | None:
+    """What the integers that enter are multiplied with where the model reads them."""
+    return view.io.factor if view.io.takes_integers and name == view.input else None
 
 
 def _has_sums(view: GraphView) -> bool:
@@ -118,7 +124,7 @@ def spacing_of(view: GraphView, name: str, *, shifted: bool = False) -> float | 
     if quantizer is not None:
         return _only(view.proxies[quantizer])
     if node is None:
-        return None
+        return entering_factor(view, name)
     computed = view.computed_inputs(node)
     if node.op_type in MOVES or (node.op_type in AVERAGES and is_global_average(view, node)):
         return spacing_of(view, computed[0], shifted=shifted)
@@ -162,6 +168,8 @@ def _sum_of(branches: list[IntegerSources | None], view: GraphView) -> IntegerSo
         if branch is None:
             return None
         names += branch.quantizers
+        if not branch.quantizers:
+            scales.add(branch.factor)
         for name in branch.quantizers:
             scale = view.proxies[name].scale()
             scales.add(branch.factor * float(scale) if scale.numel() == 1 else None)

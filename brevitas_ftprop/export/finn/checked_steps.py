@@ -18,6 +18,7 @@ from torch.nn import Module
 
 from ..accelerator_io import AcceleratorIO
 from ..errors import ExportError, VerificationError
+from ..graph_reading import shape_of
 from ..onnx_file import write_model
 from ..quiet import silence
 from ..state import export_state
@@ -32,11 +33,8 @@ from .passes import OUTPUT_SCALE
 
 # Steps in which thresholds still are on PyTorch's pre-activations.
 ON_PRE_ACTIVATIONS = ("forms", "finn")
-# Steps whose graph takes images channels last.
-CHANNELS_LAST = {
-    "float": ("partition", "folded"),
-    "uint8": ("hardware", "partition", "folded"),
-}
+# Steps whose graph takes floats, or integers, channels last.
+FLOATS_LAST, INTEGERS_LAST = ("partition", "folded"), ("hardware", "partition", "folded")
 
 
 @dataclass
@@ -121,6 +119,7 @@ class CheckedSteps:
         step = self._begin(name, path, graph, seconds)
         if name == "hardware":
             _require_hardware(graph, step)
+            self.report.io = self.io.described(shape_of(graph, graph.graph.input[0].name))
             if step.software_nodes:
                 self.report.io["input"] += (
                     "; the Transpose to channels last before the accelerator is left to software"
@@ -136,12 +135,14 @@ class CheckedSteps:
 
     def _compare(self, step: StepReport, graph: ModelWrapper, oracle: Oracle) -> None:
         graph = executable(graph)
-        images = self.given.astype(np.float32)
-        if images.ndim == 4 and step.name in CHANNELS_LAST[self.io.images]:
+        images, shape = self.given.astype(np.float32), shape_of(graph, graph.graph.input[0].name)
+        last = INTEGERS_LAST if self.io.takes_integers else FLOATS_LAST
+        if images.ndim == 4 and step.name in last:
             channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
             # A network that flattens its images first takes them as they are.
-            if graph.get_tensor_shape(graph.graph.input[0].name) == [1, *channels_last.shape[1:]]:
+            if shape == [1, *channels_last.shape[1:]]:
                 images = channels_last
+        images = images.reshape(len(images), *shape[1:])
         for index, image in enumerate(np.split(images, len(images))):
             try:
                 oracle.compare(step, index, graph, image)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..accelerator_io import AcceleratorIO
 from ..checks import check_batch
-from .passes.image_input import normalized
 
 RANDOM_IMAGES = 4
 
@@ -27,27 +26,30 @@ def images_to_compare(
             f"{example.shape[0]}, give it one"
         )
     generator = torch.Generator().manual_seed(0)
-    if io.images == "float":
+    shape = (RANDOM_IMAGES, *example.shape[1:])
+    if not io.takes_integers:
         if batch is None:
-            random = torch.randn(RANDOM_IMAGES, *example.shape[1:], generator=generator)
+            random = torch.randn(shape, generator=generator)
             batch = torch.cat([example, torch.zeros_like(example), random])
         check_batch(batch, name="batch")
         _check_shape(batch, example)
         batch = batch.detach()
         return batch, batch.numpy()
     if batch is None:
-        shape = (RANDOM_IMAGES, *example.shape[1:])
-        batch = torch.randint(0, 256, shape, generator=generator)
-        batch = torch.cat([torch.zeros_like(batch[:1]), torch.full_like(batch[:1], 255), batch])
-    if not isinstance(batch, Tensor) or batch.is_complex() or not _are_pixels(batch):
-        raise ValueError('images="uint8" needs a batch of integers from 0 to 255')
+        random = io.values[torch.randint(0, len(io.values), shape, generator=generator)]
+        batch = torch.cat([torch.full_like(random[:1], end) for end in io.ends] + [random])
+    if not isinstance(batch, Tensor) or batch.is_complex() or not _can_enter(batch, io):
+        least, largest = io.ends
+        signs, others = "numbers -1 and 1", f"integers from {least} to {largest}"
+        needed = signs if io.images == "bipolar" else others
+        raise ValueError(f'images="{io.images}" needs a batch of {needed}')
     _check_shape(batch, example)
-    pixels = batch.detach().numpy().astype(np.float32)
-    return torch.from_numpy(normalized(pixels, io.mean, io.std)), pixels
+    integers = batch.detach()
+    return io.seen(integers), integers.numpy().astype(np.float32)
 
 
-def _are_pixels(batch: Tensor) -> bool:
-    return not bool(((batch < 0) | (batch > 255) | (batch % 1 != 0)).any())
+def _can_enter(batch: Tensor, io: AcceleratorIO) -> bool:
+    return bool(torch.isin(batch, io.values).all())
 
 
 def _check_shape(batch: Tensor, example: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch.nn import Module
 from ..accelerator_io import checked_io
 from ..checks import check_batch, check_finite, check_model
 from ..deployable.check import require_deployable
+from ..entry_levels import with_thresholds
 from ..errors import ExportError, VerificationError
 from ..output_folder import check_folder, output_folder
 from .compared_images import images_to_compare
@@ -32,6 +33,7 @@ def export_finn(
     clock_ns: float = 5.0,
     batch: Tensor | None = None,
     images: str = "float",
+    pixels: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     result: str = "logits",
@@ -59,12 +61,17 @@ def export_finn(
         fpga_part: for the estimates and the form of the layers.
         target_fps: frames a second to fold the layers for.
         clock_ns: clock period in nanoseconds.
-        batch: images to compare on, float32 (N, C, H, W), or integers from 0 to 255 with
-            ``images="uint8"``; the example, zeros and random images by default.
+        batch: images to compare on, float32 (N, C, H, W), or the integers that enter; the example
+            (the least and the largest integer), zeros and random images by default.
         images: what the accelerator takes: the ``"float"`` images of the model (a Transpose to
-            channels last is left to software), or ``"uint8"`` pixels, channels last, whose
-            normalization ``(x/255 - mean)/std`` and 8-bit quantizer become its first layer.
-        mean, std: of that normalization, one number a channel; for pixels, and needed there.
+            channels last is left to software); ``"uint8"`` pixels, channels last; or integers that
+            the model takes as they are, ``"bipolar"`` (-1 and 1) or another datatype of FINN of 8
+            bits or fewer, such as ``"int8"``. All that stands between integers and the first
+            quantizer, each value by itself, becomes part of its thresholds, the accelerator's first
+            layer. Where the first layer has weights, a factor moves behind it.
+        pixels: what the model sees of a pixel x: ``"x/255"`` (with a mean and std by default),
+            ``"x"`` or ``"x/127.5-1"``; told, or mean and std, for pixels.
+        mean, std: of a normalization ``(x/255 - mean)/std`` of that, one number a channel.
         result: ``"logits"``, the ``"integers"`` that they are multiples of (the report has the
             factor), or the ``"class"`` index.
         dynamo: which exporter writes the QONNX file.
@@ -91,17 +98,16 @@ def export_finn(
     check_device(fpga_part, clock_ns)
     if not (isinstance(target_fps, Real) and 0 < target_fps < math.inf):
         raise ValueError(f"target_fps must be a positive number, not {target_fps!r}")
-    io = checked_io(images, result, mean, std, example_input)
+    io = checked_io(images, result, pixels, mean, std, example_input)
     seen, given = images_to_compare(example_input, batch, io)
     target = check_folder(out_dir, overwrite=overwrite)
-    report = FinnReport(fpga_part, clock_ns, target_fps, io.described(example_input))
+    report = FinnReport(fpga_part, clock_ns, target_fps, io.described(example_input.shape))
     with finn_environment():
         # FINN's builder can be imported in its environment only.
         from .checked_steps import CheckedSteps
 
-        graph = require_deployable(
-            model, example_input, "finn", dynamo=dynamo, images=images, result=result
-        )
+        graph = require_deployable(model, example_input, "finn", dynamo=dynamo, io=io)
+        io = with_thresholds(io, model, example_input, graph)
         with output_folder(target, overwrite=overwrite) as folder:
             try:
                 steps = CheckedSteps(model, seen, given, folder, io, report)

@@ -8,6 +8,8 @@ from functools import partial
 from finn.builder.build_dataflow_config import DataflowBuildConfig
 from finn.transformation.fpgadataflow.convert_to_hw.thresholding import InferThresholdingLayer
 from finn.transformation.qonnx.convert_qonnx_to_finn import ConvertQONNXtoFINN
+from finn.transformation.streamline.absorb import AbsorbScalarMulAddIntoTopK
+from finn.transformation.streamline.collapse_repeated import CollapseRepeatedMul
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation import general
 from qonnx.transformation.fold_constants import FoldConstants
@@ -20,12 +22,13 @@ from .execution import HARDWARE
 from .passes import (
     PLAINER,
     ChannelsLastInput,
+    IntegerBias,
+    IntegerInput,
     IntegerOutput,
     QuantToThresholds,
     RethresholdPooledFork,
     ThresholdBeforePool,
     TruncatedPoolToQuantAvgPool,
-    Uint8Input,
     UnsignedPaddedPool,
 )
 from .streamlining_orders import has_joins, streamlining
@@ -34,16 +37,17 @@ from .tracking import apply, keep_notes
 
 def forms(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """Quantizers as thresholds, pools in FINN's forms, images and result as asked for."""
+    entry = [IntegerInput(io.datatype, io.thresholds, io.factor)] if io.takes_integers else []
     return apply(
         model,
         [
             *(each() for each in PLAINER),
             QuantToThresholds(),
+            *entry,
             TruncatedPoolToQuantAvgPool(),
             ThresholdBeforePool(),
             UnsignedPaddedPool(),
             *([RethresholdPooledFork()] if has_joins(model) else []),
-            *([Uint8Input(io.mean, io.std)] if io.images == "uint8" else []),
             *([InsertTopK(k=1)] if io.result == "class" else []),
             InferShapes(),
         ],
@@ -70,15 +74,20 @@ def streamlined(
     model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig
 ) -> ModelWrapper:
     """Scales and batch norms in the thresholds, convolutions as matrix products."""
-    ends = [IntegerOutput()] if io.result == "integers" else []
-    return apply(model, [*streamlining(model), *ends])
+    ends = {
+        "logits": (),
+        "integers": (IntegerBias(is_class=False), CollapseRepeatedMul(), InferDataTypes()),
+        "class": (IntegerBias(is_class=True), AbsorbScalarMulAddIntoTopK(), InferDataTypes()),
+    }
+    outputs = [IntegerOutput()] if io.result == "integers" else []
+    return apply(model, [*streamlining(model), *ends[io.result], *outputs])
 
 
 def hardware(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """Every node a hardware layer, with the smallest types that hold its integers."""
     # By themselves, so that each new node can be told to be the quantizer that it replaces.
     model = apply(
-        model, [ChannelsLastInput(transposed=io.images == "float"), InferThresholdingLayer()]
+        model, [ChannelsLastInput(transposed=not io.takes_integers), InferThresholdingLayer()]
     )
     return _built(model, config, "convert_to_hw", "minimize_bit_width_initial")
 

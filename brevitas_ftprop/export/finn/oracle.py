@@ -106,9 +106,9 @@ class Oracle:
         entry = graph.graph.input[0].name
         for quantizer in tracked_quantizers(graph):
             behind = graph.find_producer(quantizer.source)
-            kind = graph.get_tensor_datatype(quantizer.source).name
-            is_pixels = quantizer.source == entry and kind == "UINT8"
-            if is_pixels or (behind is not None and behind.op_type == "MaxPool"):
+            kind = graph.get_tensor_datatype(quantizer.source)
+            is_entering = quantizer.source == entry and kind.is_integer()
+            if is_entering or (behind is not None and behind.op_type == "MaxPool"):
                 continue
             found = read_constant(graph, quantizer.thresholds)
             wrong = found != self._own_thresholds(quantizer, graph)

@@ -19,6 +19,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
 
+from ..accelerator_io import AcceleratorIO
 from ..checks import check_batch, check_finite, check_model
 from ..deployable.check import require_deployable
 from ..output_folder import check_folder, output_folder
@@ -114,7 +115,9 @@ def export_hls4ml(
     options = Options(part, clock_ns, io_type, strategy, reuse_factor)
     report = Hls4mlReport(target)
     with _timed(report, "export"):
-        exported = require_deployable(model, example_input, "hls4ml", dynamo=dynamo)
+        exported = require_deployable(
+            model, example_input, "hls4ml", dynamo=dynamo, io=AcceleratorIO()
+        )
     with (
         output_folder(target, overwrite=overwrite) as folder,
         tempfile.TemporaryDirectory() as scratch,

@@ -15,6 +15,9 @@ from brevitas_ftprop.export import ExportError, VerificationError
 from brevitas_ftprop.export.deployable import DeployReport, check_deployable
 from brevitas_ftprop.export.qonnx import qonnx_graph
 
+# What export_finn and check_deployable are both asked for.
+IO = ("images", "pixels", "mean", "std", "result")
+
 
 @pytest.fixture
 def judge(
@@ -37,7 +40,7 @@ def judge(
         monkeypatch.setattr(finn_flow, "require_deployable", unasked)
 
         state = {name: value.clone() for name, value in model.state_dict().items()}
-        io = {name: options[name] for name in ("images", "result") if name in options}
+        io = {name: options[name] for name in IO if name in options}
         report = check_deployable(model, example, dynamo=dynamo, **io)
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
         try:

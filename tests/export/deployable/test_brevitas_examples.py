@@ -17,6 +17,8 @@ ACCEPTED = {
     "tfc_1w1a": GREY,
     "tfc_1w2a": GREY,
     "tfc_2w2a": GREY,
+    "sfc_1w1a": GREY,
+    "lfc_1w1a": GREY,
     "cnv_1w1a": COLOUR,
     "cnv_1w2a": COLOUR,
     "cnv_2w2a": COLOUR,
@@ -38,8 +40,9 @@ def converted(name: str, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_a_network_without_errors_is_compiled(judge, name):
-    report, error = judge(*converted(name, ACCEPTED[name]))
+def test_a_network_without_errors_takes_pixels_and_gives_the_class(judge, name):
+    pixels = {"images": "uint8", "pixels": "x/255", "result": "class"}
+    report, error = judge(*converted(name, ACCEPTED[name]), **pixels)
     assert report.ok, str(report)
     assert error is None
 

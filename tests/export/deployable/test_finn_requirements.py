@@ -38,6 +38,7 @@ from tests.export.deployable.small_models import (
 # What export_finn is asked for where it decides whether a requirement is broken.
 OPTIONS: dict[str, dict[str, Any]] = {
     "pixel-input": {"images": "uint8", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.3, 0.2)},
+    "rounded-image": {"images": "uint8", "pixels": "x/255"},
     "class-result": {"result": "class"},
     "integer-result": {"result": "integers"},
 }
@@ -50,8 +51,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
         lambda: seq(signed(), Sum(conv(), conv())),
     ),
     "pixel-input": (
-        lambda: seq(nn.BatchNorm2d(3), signed(), conv()),
-        lambda: seq(nn.MaxPool2d(2), signed(), nn.Flatten(), linear(27)),
+        lambda: seq(Times(-1), signed(), conv()),
+        lambda: seq(nn.BatchNorm2d(3), nn.MaxPool2d(2), signed(), nn.Flatten(), linear(27)),
+    ),
+    "rounded-image": (
+        lambda: seq(conv(), act(), conv()),
+        lambda: seq(signed(), conv(), act(), conv()),
     ),
     "class-result": (
         lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108, weight_quant=PER_CHANNEL)),

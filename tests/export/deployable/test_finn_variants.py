@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import brevitas.nn as qnn
 import pytest
 import torch
 from brevitas.quant import (
     Int8BiasPerTensorFloatInternalScaling,
     Int8WeightPerChannelFloat,
+    Int8WeightPerTensorFixedPoint,
+    Int8WeightPerTensorFloat,
     Int16Bias,
+    Int32Bias,
 )
 from torch import nn
 
@@ -197,6 +202,117 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
         lambda: seq(signed(), conv(), nn.MaxPool2d(2), Sum(signed(), signed()), act()),
     ),
 }
+
+PIXELS = {"images": "uint8", "pixels": "x"}
+NORMALIZED = {"images": "uint8", "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.3, 0.2)}
+# Beginnings where integers enter: what is asked for, and the same.
+BEGINNINGS: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
+    "pixels into weights": ("", PIXELS, lambda: seq(conv(), act(), conv())),
+    "normalized pixels into weights": ("pixel-input", NORMALIZED, lambda: seq(conv(), act())),
+    "pixels less one into weights": (
+        "pixel-input",
+        PIXELS | {"pixels": "x/127.5-1"},
+        lambda: seq(conv(), act()),
+    ),
+    "shifted pixels into weights": ("pixel-input", PIXELS, lambda: seq(Times(2, -1), conv())),
+    "factor before weights": ("", PIXELS, lambda: seq(Times(0.25), conv(), act(), conv())),
+    "pool before weights": ("", PIXELS, lambda: seq(nn.MaxPool2d(2), conv(), act(), conv())),
+    "flat pixels into weights": ("", PIXELS, lambda: seq(nn.Flatten(), linear(108))),
+    "flat pixels": ("", NORMALIZED, lambda: seq(nn.Flatten(), Times(2, -1), act(), linear(108))),
+    "pooled, then flat": (
+        "pixel-input",
+        NORMALIZED,
+        lambda: seq(nn.MaxPool2d(2), nn.Flatten(), signed(), linear(27)),
+    ),
+    "any rising function": (
+        "",
+        PIXELS,
+        lambda: seq(Times(0.01), nn.Tanh(), nn.ReLU(), nn.Sigmoid(), signed(), conv()),
+    ),
+    "int8 into weights": ("", {"images": "int8"}, lambda: seq(conv(), act(), conv())),
+    "signs into padding": ("", {"images": "bipolar"}, lambda: seq(conv(), sign(), conv())),
+    "int4 into a quantizer": (
+        "",
+        {"images": "int4"},
+        lambda: seq(nn.BatchNorm2d(3), signed(3), conv()),
+    ),
+    "int8 that forks": ("pixel-input", {"images": "int8"}, lambda: Sum(conv(), conv())),
+    "averaged pixels": ("", PIXELS, lambda: seq(MEAN(1), conv(kernel=1, padding=0))),
+}
+
+
+def ending(bias: torch.Tensor | None = None, *behind: nn.Module, **options: Any) -> nn.Module:
+    """A network that ends in a linear layer with a bias, its scales powers of two."""
+    weights = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4}
+    last = qnn.QuantLinear(108, 2, bias=True, **(weights | options))
+    if bias is not None:
+        last.bias = nn.Parameter(bias)
+    quantized = act(return_quant_tensor="bias_quant" in options)
+    return seq(signed(), conv(), quantized, nn.Flatten(), last, *behind)
+
+
+INT32 = {"bias_quant": Int32Bias}
+# Endings in a bias: the requirement that refuses them, or none, the result, and the same.
+ENDINGS: dict[str, tuple[str, str, Callable[[], nn.Module]]] = {
+    "quantized bias, class": ("", "class", lambda: ending(**INT32)),
+    "quantized bias, integers": ("", "integers", lambda: ending(**INT32)),
+    "quantized bias of a float scale": (
+        "",
+        "integers",
+        lambda: ending(**INT32, weight_quant=Int8WeightPerTensorFloat),
+    ),
+    "quantized bias and channels": (
+        "class-result",
+        "class",
+        lambda: ending(**INT32, weight_quant=Int8WeightPerChannelFloat),
+    ),
+    "float bias, class": ("", "class", lambda: ending(torch.tensor([0.3, -0.123]))),
+    "float bias, norm behind": (
+        "",
+        "class",
+        lambda: ending(torch.tensor([0.3, -0.123]), Times(0.5, plus=0.7)),
+    ),
+    "float bias, integers": ("integer-result", "integers", lambda: ending(torch.ones(2) / 3)),
+    "float bias of integers": ("", "integers", lambda: ending(torch.tensor([0.5, -3.0]))),
+    "float bias of one number": ("", "class", lambda: ending(torch.full((2,), 0.3))),
+    "float bias within rounding": (
+        "class-result",
+        "class",
+        lambda: ending(torch.tensor([0.1, 0.1 + 1e-7])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_an_ending_is_found_by_its_requirement_or_by_none(name):
+    requirement, result, make = ENDINGS[name]
+    found = missed_by(make(), result=result) - WARNINGS
+    assert requirement in found if requirement else not found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_flow_fails_with_an_ending_that_is_refused(judge, name):
+    requirement, result, make = ENDINGS[name]
+    model = settle(make(), (3, SIZE, SIZE))
+    report, error = judge(model, torch.randn(1, 3, SIZE, SIZE), result=result)
+    assert (error is not None) is bool(requirement), f"{error}\n{report}"
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_a_beginning_is_found_by_its_requirement_or_by_none(name):
+    requirement, options, make = BEGINNINGS[name]
+    found = missed_by(make(), **options) - WARNINGS
+    assert requirement in found if requirement else not found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_the_flow_fails_with_a_beginning_that_is_refused(judge, name):
+    requirement, options, make = BEGINNINGS[name]
+    model = settle(make(), (3, SIZE, SIZE))
+    report, error = judge(model, torch.randn(1, 3, SIZE, SIZE), **options)
+    assert (error is not None) is bool(requirement), f"{error}\n{report}"
 
 
 @pytest.mark.parametrize("name", VARIANTS)

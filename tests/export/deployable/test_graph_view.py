@@ -10,6 +10,7 @@ import torch
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
+from brevitas_ftprop.export.accelerator_io import AcceleratorIO
 from brevitas_ftprop.export.deployable.graph_view import GraphView, trace_view
 from brevitas_ftprop.models import QuantResNet18
 
@@ -18,8 +19,7 @@ from brevitas_ftprop.models import QuantResNet18
 def view(request) -> GraphView:
     model = QuantResNet18(10, "cifar", base=4, act="int2", form="hardware").eval()
     images = torch.zeros(1, 3, 32, 32)
-    options = {"images": "float", "result": "logits"}
-    return trace_view(model, images, request.param, dynamo=False, **options)
+    return trace_view(model, images, request.param, dynamo=False, io=AcceleratorIO())
 
 
 def tensors(graph: ModelWrapper) -> list[str]:
@@ -66,5 +66,5 @@ def test_a_tensor_that_a_node_reads_twice_has_that_reader_twice(view):
     twice = deepcopy(view.graph.model)
     added = twice.graph.node.add(op_type="Add", output=["doubled"])
     added.input.extend([node.output[0]] * 2)
-    changed = GraphView(view.model, ModelWrapper(twice), view.proxies, "float", "logits")
+    changed = GraphView(view.model, ModelWrapper(twice), view.proxies, view.io, view.example)
     assert names(changed.consumers(node.output[0])).count("doubled") == 2

@@ -8,11 +8,15 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear, QuantReLU
+from brevitas.quant import Int8WeightPerTensorFixedPoint
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
+from torch import nn
 
 from brevitas_ftprop.export import export_qonnx
 from brevitas_ftprop.export.finn import export_finn
+from tests.export.deployable.architectures import settle
 
 pytest.importorskip("finn", reason="needs the extra 'finn'")
 
@@ -156,6 +160,70 @@ def test_pixels_in_and_a_class_out_leave_nothing_to_software(convnet4, tmp_path)
     shapes = [[d.dim_value for d in end.type.tensor_type.shape.dim] for end in ends]
     assert shapes == [[1, 16, 16, 3], [1, 1]]
     assert graph.node[-1].op_type.startswith("LabelSelect")
+
+
+def features(first: list[nn.Module], last: nn.Module) -> nn.Module:
+    """A network on 12 features that was trained on random ones."""
+    torch.manual_seed(0)
+    weights = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4}
+    layers = [QuantLinear(12, 8, bias=False, **weights), nn.BatchNorm1d(8), QuantReLU(bit_width=2)]
+    return settle(nn.Sequential(*first, *layers, last), (12,))
+
+
+def small_conv() -> nn.Module:
+    torch.manual_seed(0)
+    options = {"bias": False, "weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4}
+    first = [QuantConv2d(3, 4, 3, padding=1, **options), nn.BatchNorm2d(4), QuantReLU(bit_width=2)]
+    second = [QuantConv2d(4, 4, 3, **options), nn.BatchNorm2d(4), QuantReLU(bit_width=2)]
+    last = QuantLinear(64, 5, **options)
+    return settle(nn.Sequential(*first, nn.MaxPool2d(2), *second, nn.Flatten(), last), (3, 12, 12))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "options", "entry", "first"),
+    [
+        (
+            small_conv,
+            (1, 3, 12, 12),
+            {"images": "uint8", "pixels": "x/255"},
+            "uint8 pixels (1, 12, 12, 3)",
+            "FMPadding_rtl_0",
+        ),
+        (
+            lambda: features([], QuantLinear(8, 5, bias=True, weight_bit_width=4)),
+            (1, 12),
+            {"images": "int8"},
+            "int8 integers (1, 12)",
+            "MVAU",
+        ),
+        (
+            lambda: features(
+                [nn.BatchNorm1d(12), QuantIdentity(bit_width=4)], QuantLinear(8, 5, bias=False)
+            ),
+            (1, 12),
+            {"images": "BIPOLAR"},
+            "bipolar integers (1, 12)",
+            "Thresholding",
+        ),
+    ],
+    ids=["p/255 into a convolution", "int8 features", "bipolar features"],
+)
+def test_integers_in_and_a_class_out(make, shape, options, entry, first, tmp_path):
+    report = export_finn(
+        make(),
+        torch.rand(shape),
+        tmp_path / "out",
+        result="class",
+        dynamo=False,
+        progress=False,
+        **options,
+    )
+    assert report.ok, str(report)
+    assert report.mismatches == report.excused == 0
+    assert all(step.same_class == step.images == 6 for step in report.steps)
+    assert report.io == {"input": entry, "output": "class index"}
+    assert next(iter(report.layers)).startswith(first)
+    assert report.steps[4].software_nodes == []
 
 
 def test_the_model_is_traced_once_for_its_file_and_once_for_the_rounding_bounds(

@@ -7,7 +7,8 @@ from .absorbed_summand import AbsorbSummandIntoThresholds
 from .average_pool import AveragePoolToGlobal
 from .flattened_quantizer import QuantizeBeforeFlattening
 from .idle_layers import DropIdleLayers
-from .image_input import ChannelsLastInput, Uint8Input
+from .image_input import ChannelsLastInput, IntegerInput
+from .integer_bias import IntegerBias
 from .integer_output import OUTPUT_SCALE, IntegerOutput
 from .padded_pool import UnsignedPaddedPool
 from .pool_order import ThresholdBeforePool
@@ -28,6 +29,8 @@ __all__ = [
     "ChannelsLastInput",
     "DropIdleLayers",
     "FoldQuantizedBias",
+    "IntegerBias",
+    "IntegerInput",
     "IntegerOutput",
     "QuantToThresholds",
     "QuantizeBeforeFlattening",
@@ -35,7 +38,6 @@ __all__ = [
     "RethresholdPooledFork",
     "ThresholdBeforePool",
     "TruncatedPoolToQuantAvgPool",
-    "Uint8Input",
     "UnsignedPaddedPool",
     "UnsignedZeroFactors",
 ]

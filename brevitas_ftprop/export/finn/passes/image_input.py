@@ -1,89 +1,93 @@
-"""What enters a dataflow accelerator: pixels instead of floats, channels last instead of first."""
+"""What enters an accelerator: integers instead of floats, channels last instead of first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
+from onnx import NodeProto
 from qonnx.core import data_layout
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
-from ...graph_edits import add_tensor, replace, rewired
+from ...entry_levels import RESHAPES, entry_path
+from ...graph_edits import add_constant, add_tensor, replace, rewired
 from ...graph_reading import attributes_of, read_constant, shape_of
 from ...node_attributes import integers_in
 
 TO_CHANNELS_LAST = [0, 2, 3, 1]
 
 
-def normalized(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """What a network sees of uint8 images: ``(x/255 - mean)/std`` in float32, channel by channel.
+class IntegerInput(Transformation):
+    """Let a graph take integers, such as uint8 pixels, instead of what the model sees of them.
+
+    Where a ``MultiThreshold`` is the first layer, all that the image passes before it (see
+    ``entry_path``) becomes part of its thresholds, which are given. Elsewhere the first layer reads
+    the integers, and what the model sees them multiplied with follows as a ``Mul``. A flattening in
+    front goes: the graph's input is flat.
 
     Args:
-        images: integers from 0 to 255, (N, C, H, W).
-        mean, std: one number a channel.
-
-    >>> normalized(np.array([[[[0, 255]]]]), [0.5], [0.25]).tolist()
-    [[[[-2.0, 2.0]]]]
-    """
-    shape = (1, -1, 1, 1)
-    offset = np.asarray(mean, np.float32).reshape(shape)
-    spread = np.asarray(std, np.float32).reshape(shape)
-    return (images.astype(np.float32) / np.float32(255) - offset) / spread
-
-
-class Uint8Input(Transformation):
-    """Let a graph take uint8 pixels; normalization and input quantizer become thresholds on them.
-
-    The graph's first node has to be the input quantizer's ``MultiThreshold`` on (N, C, H, W). Each
-    of its thresholds becomes the smallest of the 256 pixel values that reaches it through
-    ``normalized``; 256 where none does.
-
-    Args:
-        mean, std: of the normalization, one number a channel.
+        datatype: FINN's name of the integers.
+        thresholds: of the first quantizer on them, (channels or 1, steps); None without one.
+        factor: what the model sees them multiplied with.
 
     Raises:
-        ValueError: if the graph does not start with a ``MultiThreshold``, or ``mean`` and ``std``
-            do not fit its channels.
+        ValueError: if the graph does not start in one of these ways.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, datatype: str, thresholds: np.ndarray | None, factor: float | None) -> None:
         super().__init__()
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.datatype, self.thresholds, self.factor = datatype, thresholds, factor
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
+        path = entry_path(model)
+        first = path[-1] if path else None
         entry = model.graph.input[0].name
-        consumers = model.find_consumers(entry)
-        if len(consumers) != 1 or consumers[0].op_type != "MultiThreshold":
+        if self.thresholds is not None and first is not None and first.op_type == "MultiThreshold":
+            _drop(model, [node for node in path[:-1] if node.op_type != "MaxPool"])
+            known = read_constant(model, first.input[1])
+            # A sign of two bits has its one threshold twice.
+            again = known.shape[1] // self.thresholds.shape[1]
+            model.set_initializer(first.input[1], self.thresholds.repeat(again, axis=1))
+        elif self.thresholds is None and first is not None and self.factor is not None:
+            _drop(model, [node for node in path[:-1] if node.op_type in RESHAPES])
+            if self.factor != 1:
+                seen = add_tensor(model, shape_of(model, entry))
+                (reader,) = model.find_consumers(entry)
+                reader.input[list(reader.input).index(entry)] = seen
+                factor = add_constant(model, np.float32(self.factor))
+                model.graph.node.insert(0, onnx.helper.make_node("Mul", [entry, factor], [seen]))
+        else:
             raise ValueError(
-                "uint8 images need a model whose first layer is a quantizer of 8 bits or fewer, "
-                "such as the hardware forms have"
+                f"{self.datatype} integers need one quantizer of 8 bits or fewer to be the first "
+                "layer, or one layer that reads them times a factor"
             )
-        (node,) = consumers
-        channels = shape_of(model, entry)[1]
-        if not len(self.mean) == len(self.std) == channels:
-            raise ValueError(
-                f"mean and std need one number for each of {channels} channels, not "
-                f"{len(self.mean)} and {len(self.std)}"
-            )
-        pixels = np.arange(256).reshape(1, 1, 256, 1).repeat(channels, axis=1)
-        seen = normalized(pixels, self.mean, self.std).reshape(channels, 256, 1)
-        thresholds = read_constant(model, node.input[1])
-        reached = (seen >= thresholds[:, None, :]).argmax(axis=1)
-        never = ~(seen >= thresholds[:, None, :]).any(axis=1)
-        if thresholds.shape[0] == 1:
-            thresholds = thresholds.repeat(channels, axis=0)
-        model.set_initializer(node.input[1], np.where(never, 256, reached).astype(np.float32))
-        model.set_tensor_datatype(entry, DataType["UINT8"])
+        model.set_tensor_datatype(entry, DataType[self.datatype])
         return model, False
+
+
+def _drop(model: ModelWrapper, nodes: Sequence[NodeProto]) -> None:
+    """Remove nodes of one input; the graph's input takes the shape of what it then stands for."""
+    entry = model.graph.input[0].name
+    kind = model.get_tensor_datatype(entry)
+    for node in nodes:
+        name = next(n for n in node.input if n and model.get_initializer(n) is None)
+        result = node.output[0]
+        if name == entry:
+            model.set_tensor_shape(entry, shape_of(model, result))
+            model.set_tensor_datatype(entry, kind)
+        for reader in model.find_consumers(result):
+            reader.input[list(reader.input).index(result)] = name
+        model.graph.node.remove(node)
 
 
 class ChannelsLastInput(Transformation):
     """Put the ``Transpose`` to channels last at the very front of a graph, or leave it out.
 
-    The graph starts with a ``MultiThreshold`` on (N, C, H, W) whose result is transposed; the two
-    change places.
+    The graph starts with a ``MultiThreshold`` on (N, C, H, W) whose result is transposed, and the
+    two change places; or with the ``Transpose``.
 
     Args:
         transposed: whether the graph's input stays (N, C, H, W) and its first node is the
@@ -96,10 +100,15 @@ class ChannelsLastInput(Transformation):
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         entry = model.graph.input[0].name
-        quantizers = model.find_consumers(entry)
-        if len(quantizers) != 1 or quantizers[0].op_type != "MultiThreshold":
+        first = model.find_consumers(entry)
+        if len(first) != 1:
             return model, False
-        (quantizer,) = quantizers
+        (quantizer,) = first
+        if not self.transposed and integers_in(quantizer, "perm", ()) == TO_CHANNELS_LAST:
+            _drop(model, [quantizer])
+            return model, False
+        if quantizer.op_type != "MultiThreshold":
+            return model, False
         behind = model.find_consumers(quantizer.output[0])
         if len(behind) != 1 or integers_in(behind[0], "perm", ()) != TO_CHANNELS_LAST:
             return model, False

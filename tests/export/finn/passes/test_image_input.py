@@ -1,15 +1,13 @@
-"""An accelerator's input: pixels instead of floats, channels last instead of first."""
+"""An accelerator's input: integers instead of floats, channels last instead of first."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from brevitas_ftprop.export.finn.passes import ChannelsLastInput, QuantToThresholds, Uint8Input
-from brevitas_ftprop.export.finn.passes.image_input import normalized
+from brevitas_ftprop.export.finn.passes import ChannelsLastInput, IntegerInput, QuantToThresholds
 
 SHAPE = (1, 3, 16, 16)
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @pytest.fixture
@@ -26,20 +24,6 @@ def quantized_input(make_node, make_graph):
     return model
 
 
-def pixels() -> np.ndarray:
-    """Every pixel value in every channel."""
-    return np.arange(256, dtype=np.float32).reshape(1, 1, 16, 16).repeat(3, axis=1)
-
-
-def test_every_pixel_value_gives_the_integer_of_its_normalized_value(quantized_input, execute):
-    expected = execute(quantized_input, normalized(pixels(), MEAN, STD))
-    changed = quantized_input.transform(Uint8Input(MEAN, STD))
-    np.testing.assert_array_equal(execute(changed, pixels()), expected)
-    assert changed.get_tensor_datatype("x").name == "UINT8"
-    thresholds = changed.get_initializer(changed.graph.node[0].input[1])
-    assert ((thresholds >= 0) & (thresholds <= 256) & (thresholds % 1 == 0)).all()
-
-
 @pytest.mark.parametrize("transposed", [True, False])
 def test_the_transpose_goes_to_the_front_or_away(quantized_input, execute, operators, transposed):
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
@@ -51,12 +35,47 @@ def test_the_transpose_goes_to_the_front_or_away(quantized_input, execute, opera
     np.testing.assert_array_equal(execute(changed, given), expected)
 
 
-def test_a_graph_without_an_input_quantizer_takes_no_pixels(make_node, make_graph):
-    model = make_graph([make_node("Relu", ["x"], "y")], SHAPE)
-    with pytest.raises(ValueError, match="first layer is a quantizer"):
-        model.transform(Uint8Input(MEAN, STD))
+def test_a_transpose_of_integers_goes_away(make_node, make_graph, execute, operators):
+    nodes = [make_node("Transpose", ["x"], "t", perm=[0, 2, 3, 1]), make_node("Neg", ["t"], "y")]
+    model = make_graph(nodes, (1, 3, 4, 5)).transform(IntegerInput("INT4", None, 1.0))
+    x = np.random.default_rng(0).integers(-8, 8, (1, 3, 4, 5))
+    changed = model.transform(ChannelsLastInput(transposed=False))
+    assert operators(changed) == ["Neg"]
+    assert changed.get_tensor_shape("x") == [1, 4, 5, 3]
+    assert changed.get_tensor_datatype("x").name == "INT4"
+    last = x.transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(execute(changed, last), execute(model, x))
 
 
-def test_mean_and_std_have_to_fit_the_channels(quantized_input):
-    with pytest.raises(ValueError, match="each of 3 channels, not 1 and 1"):
-        quantized_input.transform(Uint8Input((0.5,), (0.5,)))
+def test_thresholds_are_those_that_are_given_and_what_stood_before_goes(
+    make_node, make_graph, execute, operators
+):
+    nodes = [
+        make_node("Mul", ["x", "two"], "d"),
+        make_node("Flatten", ["d"], "f"),
+        make_node("BipolarQuant", ["f", "one"], "y"),
+    ]
+    graph = make_graph(nodes, (1, 1, 2, 2), two=2.0, one=1.0).transform(QuantToThresholds())
+    thresholds = np.array([[3.0], [4.0], [5.0], [6.0]], np.float32)
+    changed = graph.transform(IntegerInput("UINT3", thresholds, None))
+    assert operators(changed)[0] == "MultiThreshold"
+    assert changed.get_tensor_shape("x") == [1, 4]
+    assert execute(changed, np.array([[4, 4, 4, 4]])).tolist() == [[1, 1, -1, -1]]
+
+
+def test_a_factor_follows_where_the_first_layer_has_weights(make_node, make_graph, execute):
+    nodes = [make_node("Flatten", ["x"], "f"), make_node("MatMul", ["f", "w"], "y")]
+    graph = make_graph(nodes, (1, 1, 2, 2), w=np.eye(4))
+    changed = graph.transform(IntegerInput("UINT8", None, 1 / 255))
+    assert changed.get_tensor_shape("x") == [1, 4]
+    x = np.array([[0, 51, 102, 255]])
+    np.testing.assert_allclose(execute(changed, x), x / np.float32(255), rtol=2**-23)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "factor"), [(np.zeros((1, 2), np.float32), None), (None, None)]
+)
+def test_a_graph_that_starts_otherwise_takes_no_integers(make_node, make_graph, thresholds, factor):
+    model = make_graph([make_node("MatMul", ["x", "w"], "y")], (1, 3), w=np.eye(3))
+    with pytest.raises(ValueError, match="one quantizer of 8 bits or fewer to be the first layer"):
+        model.transform(IntegerInput("UINT8", thresholds, factor))
