@@ -220,7 +220,7 @@ BEGINNINGS: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
     "flat pixels into weights": ("", PIXELS, lambda: seq(nn.Flatten(), linear(108))),
     "flat pixels": ("", NORMALIZED, lambda: seq(nn.Flatten(), Times(2, -1), act(), linear(108))),
     "pooled, then flat": (
-        "pixel-input",
+        "",
         NORMALIZED,
         lambda: seq(nn.MaxPool2d(2), nn.Flatten(), signed(), linear(27)),
     ),
