@@ -83,10 +83,10 @@ class Truncation:
         if self.shift and self.rounding != "FLOOR":
             return f"a truncation that rounds by {self.rounding}"
         bits, terms = DataType[integer_type(*levels)].bitwidth(), windows[0] ** 2
-        if self.bits != (((1 << bits) - 1) * terms).bit_length() or self.kept < 2:
-            return f"a truncation of {self.bits} bits to {self.kept}"
         if any(self._is_clipped(level * terms) for level in levels):
             return f"a truncation that clips sums of {terms} signed integers"
+        if self.bits != (((1 << bits) - 1) * terms).bit_length() or self.kept < 2:
+            return f"a truncation of {self.bits} bits to {self.kept}"
         return None
 
     def _is_clipped(self, total: int) -> bool:

@@ -12,8 +12,10 @@ import torch
 from brevitas.core.function_wrapper import CeilSte, FloorSte
 from brevitas.quant import (
     Int8ActPerTensorFloat,
+    Int8BiasPerTensorFloatInternalScaling,
     Int8WeightPerChannelFloat,
     Int8WeightPerTensorFloat,
+    Int32Bias,
     ShiftedUint8ActPerTensorFloat,
     SignedBinaryActPerTensorConst,
     SignedTernaryActPerTensorConst,
@@ -65,6 +67,9 @@ INPUTS: dict[str, Callable[[], nn.Module]] = {
     "int4": _identity(Int8ActPerTensorFloat, bit_width=4),
     "none": nn.Identity,
 }
+
+
+BIASES = {"": None, "int32": Int32Bias, "own scale": Int8BiasPerTensorFloatInternalScaling}
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,9 @@ class Architecture:
     """What a network is made of, in order.
 
     ``head``: ``"flatten"``, ``"average"`` (global), ``"average pool"`` (global, as AvgPool2d) or
-    ``"none"`` for images of shape (features,).
+    ``"none"`` for images of shape (features,). ``bias_quant``: of all biases. ``pool``: before the
+    head, ``"idle"``, or a truncation of ``"windows"`` or ``"map"`` to ``kept`` bits, or
+    ``"rounded"`` windows. ``flattened_act``: behind the flattening.
     """
 
     size: int = 8
@@ -138,10 +145,20 @@ class Architecture:
     last: Weights = Weights(8)
     last_bias: bool = False
     last_act: str = ""
+    bias_quant: str = ""
+    pool: str = ""
+    kept: int = 4
+    flattened_act: str = ""
+
+    def activation(self, name: str) -> nn.Module:
+        """One that hands on its scale where a bias or a truncation asks for it."""
+        act = ACTIVATIONS[name]()
+        act.return_quant_tensor = self.bias_quant == "int32" or self.pool not in ("", "idle")
+        return act
 
 
 class Block(nn.Module):
-    def __init__(self, spec: Residual, channels: int) -> None:
+    def __init__(self, spec: Residual, channels: int, act2: nn.Module) -> None:
         super().__init__()
         out = channels * (2 if spec.widen else 1)
         weights = spec.weights.options()
@@ -154,7 +171,7 @@ class Block(nn.Module):
             return nn.Sequential(layer, nn.BatchNorm2d(out))
 
         self.conv1, self.conv2 = conv(3, spec.stride, channels), conv(3, 1, out)
-        self.act1, self.act2 = (ACTIVATIONS[spec.act]() for _ in range(2))
+        self.act1, self.act2 = ACTIVATIONS[spec.act](), act2
         changed = spec.stride > 1 or spec.widen
         self.shortcut = conv(1, spec.stride, channels) if changed else nn.Identity()
         layers = Layers(form="hardware")
@@ -179,13 +196,17 @@ def build(spec: Architecture, seed: int = 0) -> nn.Module:
     """The network, its batch norms and scales as after some training, in evaluation mode."""
     torch.manual_seed(seed)
     channels, layers = 3, [INPUTS[spec.image]()]
+    layers[0].return_quant_tensor = spec.bias_quant == "int32"
+    bias_quant = BIASES[spec.bias_quant]
     for part in spec.body:
         if isinstance(part, Residual):
-            layers.append(Block(part, channels))
+            layers.append(Block(part, channels, spec.activation(part.act)))
             channels = layers[-1].out
             continue
-        layers += _conv_layers(part, channels)
+        layers += _conv_layers(part, channels, spec)
         channels = part.channels
+    if spec.pool:
+        layers.append(_drawn_pool(spec, layers))
     if spec.head == "average":
         layers.append(nn.AdaptiveAvgPool2d(1))
     elif spec.head == "average pool":
@@ -195,18 +216,31 @@ def build(spec: Architecture, seed: int = 0) -> nn.Module:
     layers.append(nn.Flatten())
     with torch.no_grad():
         width = nn.Sequential(*layers).eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[1]
+    layers += [spec.activation(spec.flattened_act)] if spec.flattened_act else []
     for part in spec.dense:
-        layers.append(qnn.QuantLinear(width, part.features, part.bias, **part.weights.options()))
-        layers += [nn.BatchNorm1d(part.features)] * part.norm + [ACTIVATIONS[part.act]()]
+        options = part.weights.options() | {"bias_quant": bias_quant}
+        layers.append(qnn.QuantLinear(width, part.features, part.bias, **options))
+        layers += [nn.BatchNorm1d(part.features)] * part.norm + [spec.activation(part.act)]
         width = part.features
-    layers.append(qnn.QuantLinear(width, 5, spec.last_bias, **spec.last.options()))
+    options = spec.last.options() | {"bias_quant": bias_quant}
+    layers.append(qnn.QuantLinear(width, 5, spec.last_bias, **options))
     if spec.last_act:
         layers.append(ACTIVATIONS[spec.last_act]())
     model = nn.Sequential(*layers)
     return settle(model, (3, spec.size, spec.size))
 
 
-def _conv_layers(part: Conv, channels: int) -> list[nn.Module]:
+def _drawn_pool(spec: Architecture, layers: list[nn.Module]) -> nn.Module:
+    with torch.no_grad():
+        side = nn.Sequential(*layers).eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[-1]
+    if spec.pool == "idle":
+        return nn.AdaptiveAvgPool2d(side)
+    rounding = "ROUND" if spec.pool == "rounded" else "FLOOR"
+    window = side if spec.pool == "map" else 2
+    return qnn.TruncAvgPool2d(window, bit_width=spec.kept, float_to_int_impl_type=rounding)
+
+
+def _conv_layers(part: Conv, channels: int, spec: Architecture) -> list[nn.Module]:
     layers: list[nn.Module] = [
         qnn.QuantConv2d(
             channels,
@@ -217,6 +251,7 @@ def _conv_layers(part: Conv, channels: int) -> list[nn.Module]:
             dilation=part.dilation,
             groups=part.groups,
             bias=part.bias,
+            bias_quant=BIASES[spec.bias_quant],
             **part.weights.options(),
         )
     ]
@@ -229,7 +264,7 @@ def _conv_layers(part: Conv, channels: int) -> list[nn.Module]:
     pool = (nn.AvgPool2d if part.average else nn.MaxPool2d)(
         part.pool_kernel, 2, padding=part.pool_padding, ceil_mode=part.pool_ceil
     )
-    act = ACTIVATIONS[part.act]()
+    act = spec.activation(part.act)
     layers += {"": [act], "before": [pool, act], "after": [act, pool]}[part.pool]
     return layers
 
@@ -254,13 +289,13 @@ def example(spec: Architecture) -> Tensor:
 
 def draw(seed: int) -> Architecture:
     """A random network whose layers fit; about three in ten have something odd in them."""
-    rng = random.Random(seed)
+    rng, others = random.Random(seed), random.Random(f"of others {seed}")
     while True:
-        spec = _drawn(rng)
+        spec = _as_others_define(_drawn(rng), others)
         try:
             build(spec)
-        except (RuntimeError, ValueError):
-            continue  # A map smaller than a window.
+        except (AssertionError, RuntimeError, ValueError):
+            continue  # A map smaller than a window, or a scale that a layer does not hand on.
         return spec
 
 
@@ -287,6 +322,24 @@ def _drawn(rng: random.Random) -> Architecture:
         last_act=rng.choice(("", "", "", "signed4")),
     )
     return rng.choice(list(ODDITIES.values()))(spec, rng) if rng.random() < 0.3 else spec
+
+
+def _as_others_define(spec: Architecture, rng: random.Random) -> Architecture:
+    """With quantized biases, pools, and quantizers behind the flattening; half are as they were."""
+    if rng.random() < 0.4:
+        body = tuple(replace(p, bias=True) if isinstance(p, Conv) else p for p in spec.body)
+        bias_quant, last_bias = rng.choice(("int32", "own scale")), rng.random() < 0.15
+        spec = replace(spec, body=body, bias_quant=bias_quant, last_bias=last_bias)
+    if rng.random() < 0.3:
+        pool, kept = rng.choice(("idle", "windows", "windows", "map", "rounded")), rng.randint(2, 9)
+        # Most truncate a quantizer's integers, and not those of another pool.
+        last = spec.body[-1]
+        if isinstance(last, Conv) and rng.random() < 0.95:
+            last = replace(last, pool="")
+        spec = replace(spec, body=(*spec.body[:-1], last), pool=pool, kept=kept)
+    if rng.random() < 0.2:
+        spec = replace(spec, flattened_act=rng.choice(PLAIN_ACTIVATIONS))
+    return spec
 
 
 def _drawn_weights(rng: random.Random) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import brevitas.nn as qnn
@@ -42,11 +43,12 @@ from tests.export.deployable.small_models import (
     truncated,
 )
 
+POINT = partial(conv, kernel=1, padding=0)
 FLOAT, OWN_SCALE = Int8WeightPerChannelFloat, Int8BiasPerTensorFloatInternalScaling
 
 
 def averaged(*layers: nn.Module) -> nn.Module:
-    return seq(signed(), *layers, MEAN(1), act(), conv(kernel=1, padding=0))
+    return seq(signed(), *layers, MEAN(1), act(), POINT())
 
 
 def pooled(*layers: nn.Module) -> nn.Module:
@@ -77,7 +79,7 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     ),
     "average of the image": (
         "float-average",
-        lambda: seq(MEAN(1), signed(), conv(kernel=1, padding=0)),
+        lambda: seq(MEAN(1), signed(), POINT()),
     ),
     "average at the end": ("float-average", lambda: seq(signed(), biased(), MEAN(1))),
     "average of a sum of weights": ("", lambda: averaged(conv())),
@@ -116,7 +118,7 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     ),
     "bias behind a truncated pool": (
         "",
-        lambda: pool_of(act(4), truncated(), quantized_bias(), nn.MaxPool2d(3), act(), conv()),
+        lambda: pool_of(act(4), truncated(), quantized_bias(), nn.MaxPool2d(2), act(), POINT()),
     ),
     "bias before a shortcut": (
         "",
@@ -131,7 +133,7 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     ),
     "average of a quantized bias": (
         "float-average",
-        lambda: seq(tensor(signed()), quantized_bias(), MEAN(1), act(), conv(kernel=1, padding=0)),
+        lambda: seq(tensor(signed()), quantized_bias(), MEAN(1), act(), POINT()),
     ),
     "pool to its own size": ("", lambda: seq(signed(), conv(), act(), MEAN(SIZE), conv())),
     "pool of the image to its own size": (
