@@ -61,11 +61,22 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
 }
 PLAIN_ACTIVATIONS = tuple(ACTIVATIONS)[:11]
+
+
+class Affine(nn.Module):
+    """What a network computes of the image before its first quantizer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2.0 * x - 1.0
+
+
 INPUTS: dict[str, Callable[[], nn.Module]] = {
     "int8": lambda: Layers(form="hardware").input_quantizer(),
     "int8 float scale": _identity(Int8ActPerTensorFloat),
     "int4": _identity(Int8ActPerTensorFloat, bit_width=4),
     "none": nn.Identity,
+    "affine": lambda: nn.Sequential(Affine(), Layers(form="hardware").input_quantizer()),
+    "norm": lambda: nn.Sequential(nn.BatchNorm2d(3), ACTIVATIONS["signed4"]()),
 }
 
 
@@ -290,8 +301,11 @@ def example(spec: Architecture) -> Tensor:
 def draw(seed: int) -> Architecture:
     """A random network whose layers fit; about three in ten have something odd in them."""
     rng, others = random.Random(seed), random.Random(f"of others {seed}")
+    of_image = random.Random(f"image {seed}")
     while True:
         spec = _as_others_define(_drawn(rng), others)
+        if of_image.random() < 0.4:
+            spec = replace(spec, image=of_image.choice(("affine", "affine", "norm", "none")))
         try:
             build(spec)
         except (AssertionError, RuntimeError, ValueError):
