@@ -58,8 +58,8 @@ def give_modules(graph_model: fx.GraphModule) -> None:
 
 
 def _made(module: nn.Module | None, node: fx.Node) -> nn.Module | None:
-    if isinstance(module, nn.ReLU):
-        return nn.ReLU()
+    if isinstance(module, nn.ReLU | nn.ReLU6):
+        return type(module)()
     if isinstance(module, nn.Hardtanh):
         return _clip(module.min_val, module.max_val, node)
     make = None if module is not None else CALLS.get(node.target)
@@ -83,7 +83,7 @@ def _relu(node: fx.Node, inplace: bool = False) -> nn.Module:
 
 
 def _relu6(node: fx.Node, inplace: bool = False) -> nn.Module:
-    return nn.Hardtanh(0.0, 6.0)
+    return nn.ReLU6()
 
 
 def _hardtanh(

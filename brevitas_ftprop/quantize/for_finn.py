@@ -95,13 +95,13 @@ def quantize_for_finn(
         quantize_output=quantize_output,
     )
     graph_model, places = quantized_graph(model, example, choices, calibrate=calibrate)
+    warnings = _require_deployable(graph_model, example[:1], dynamo=dynamo)
     floats = {slot.name: module for slot, module in places}
     alone, together = changes(graph_model, floats, example)
     insertions = tuple(
         Insertion(slot.name, describe(graph_model.get_submodule(slot.name)), slot.why, change)
         for (slot, _), change in zip(places, alone, strict=True)
     )
-    warnings = _require_deployable(graph_model, example[:1], dynamo=dynamo)
     return graph_model.train(model.training), QuantizeReport(insertions, together, warnings)
 
 

@@ -232,7 +232,9 @@ def _slots(graph: _Reader, inserted: dict[str, Slot]) -> Iterator[Slot]:
             kind, why = slot.kind, slot.why
         elif graph.is_activation(node):
             kind = "activation" if graph.is_unsigned(node) else "signed"
-            why = f"in place of {type(module_of(graph.model, node)).__name__}"
+            module = module_of(graph.model, node)
+            bounds = ", whose bounds are its range's" if isinstance(module, nn.Hardtanh) else ""
+            why = f"in place of {type(module).__name__}{bounds}"
         elif graph.is_layer(node):
             kind, why = "layer", "weights"
         else:

@@ -77,7 +77,7 @@ def describe(module: nn.Module) -> str:
         return f"{type(module).__name__}, {int(proxy.bit_width())} bits, a scale a {scale}"
     proxy = module.act_quant
     sign = "signed" if proxy.is_signed else "unsigned"
-    scale = float(proxy.scale())
+    scale = float(proxy.scale().detach())
     return f"{type(module).__name__}, {int(proxy.bit_width())} bits {sign}, scale {scale:.4g}"
 
 
