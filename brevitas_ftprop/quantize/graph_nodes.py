@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from typing import Any
 
 import torch
@@ -50,7 +51,8 @@ def owner_of(node: fx.Node) -> str:
     """Dotted prefix of the module whose forward makes a call, empty for the model's own."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     owners = [path for path in stack if path and path != node.target]
-    return f"{owners[-1]}." if owners else ""
+    # A second call of a module is numbered there.
+    return re.sub(r"@\d+", "", f"{owners[-1]}.") if owners else ""
 
 
 def free_name(graph_model: nn.Module, name: str) -> str:
