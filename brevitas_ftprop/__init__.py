@@ -15,6 +15,7 @@ References:
     ICLR 2018, arXiv:1710.11573.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import algorithm1, export, handlers, quant, traced_quant_tensor
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         simulate_rtl,
         verify_export,
     )
+    from .quantize import QuantizeReport, quantize_for_finn
 
 __version__ = "0.1.0"
 
@@ -46,6 +48,7 @@ __all__ = [
     "DeployReport",
     "FTPROPClassifier",
     "Monitor",
+    "QuantizeReport",
     "Rule",
     "SwapReport",
     "VerifyReport",
@@ -59,6 +62,7 @@ __all__ = [
     "get_rule",
     "handlers",
     "quant",
+    "quantize_for_finn",
     "register",
     "restore_quantizers",
     "search_targets",
@@ -69,11 +73,16 @@ __all__ = [
     "verify_export",
 ]
 
+# The package of their own imports Brevitas' graph tools.
+QUANTIZE = ("QuantizeReport", "quantize_for_finn")
+
 
 def __getattr__(name: str) -> Any:
-    """Names of ``algorithm1`` and ``export``, which import them when they are asked for."""
+    """Names of packages that import them, and what they need, when they are asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in QUANTIZE:
+        return getattr(import_module(".quantize", __name__), name)
     return getattr(algorithm1 if name in algorithm1.__all__ else export, name)
 
 

@@ -36,6 +36,7 @@ LAYERS = (
     {"proxy"},
     {"handlers", "quant", "search"},
     {"algorithm1", "convert", "export", "monitor", "models"},
+    {"quantize"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -55,6 +56,7 @@ REPEATED = {
     "monitor": "a class in the folder of its name",
     "qcdq": FORMAT,
     "qonnx": FORMAT,
+    "quantize": COMMAND,
     "rules": COMMAND,
     "targets": COMMAND,
     "verify": COMMAND,

@@ -8,7 +8,7 @@ import typer
 
 import brevitas_ftprop
 
-from . import check, export, rules, simulate, targets, verify
+from . import check, export, quantize, rules, simulate, targets, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("rules")(rules.rules)
 app.command("targets")(targets.targets)
+app.command("quantize")(quantize.quantize)
 app.command("check")(check.check)
 app.add_typer(export.app, name="export")
 app.command("verify")(verify.verify)
@@ -44,5 +45,6 @@ def _describe(
     """Target-propagation gradients for Brevitas, and exports that compute what was trained.
 
     Models are named as PACKAGE.MODULE:FACTORY, also from the current directory: something that
-    gives a torch.nn.Module when called, or a module itself.
+    gives a torch.nn.Module when called, or a module itself. finn:PACKAGE.MODULE:FACTORY is a float
+    one, quantized as by the command quantize.
     """

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch.nn import Module
 
+from .finn_factory import PREFIX, quantizing
+
 REFERENCE = re.compile(r"([\w.]+):([\w.]+)")
 
 
@@ -21,13 +23,22 @@ def find_factory(reference: str) -> Any:
     """What a reference names: a factory, or a model.
 
     Args:
-        reference: ``"package.module:factory"``; looked for in the current directory too.
+        reference: ``"package.module:factory"``; looked for in the current directory too. With
+            ``finn:`` before it, the factory of that network quantized for FINN.
 
     Raises:
         ImportError: if the module needs a package that is not installed.
         TypeError, ValueError: for a reference that names nothing of the kind, or a module that
             fails (says where).
     """
+    if reference.startswith(PREFIX):
+        name = reference.removeprefix(PREFIX)
+        found = find_factory(name)
+        if isinstance(found, Module):
+            return quantizing(lambda: found)
+        return quantizing(
+            lambda **options: build_model(found, options, reference=name, options_by="--arg")
+        )
     match = REFERENCE.fullmatch(reference)
     if match is None:
         raise ValueError(f"name the model as package.module:factory, not {reference!r}")

@@ -20,6 +20,7 @@ from torch import nn
 
 from brevitas_ftprop import restore_quantizers, swap_quantizers
 from brevitas_ftprop.cli.factory import build_model, find_factory
+from brevitas_ftprop.cli.finn_factory import PREFIX
 from brevitas_ftprop.models import ConvNet4, ConvNet8, QuantAlexNet, QuantResNet18
 
 from .failures import TrainingError
@@ -61,8 +62,8 @@ def build_network(recipe: Recipe, classes: int) -> tuple[nn.Module, int]:
     else:
         raise TrainingError(
             f"unknown model {recipe.model!r}; valid are {', '.join(OURS)}, "
-            f"{', '.join(f'brevitas/{name}' for name in BREVITAS)}, torchvision/<name> and "
-            "package.module:factory"
+            f"{', '.join(f'brevitas/{name}' for name in BREVITAS)}, torchvision/<name>, "
+            "package.module:factory and finn:package.module:factory"
         )
     if recipe.clip_weights and not hasattr(network, "clip_weights"):
         raise TrainingError(f"clip_weights is set, but {recipe.model} has no such method")
@@ -135,7 +136,14 @@ def _torchvision(recipe: Recipe, name: str, classes: int) -> nn.Module:
 
 
 def _factory(recipe: Recipe) -> nn.Module:
-    _refuse_options(recipe, "act", "weight_bits")
+    options = dict(recipe.model_options)
+    if recipe.model.startswith(PREFIX):
+        size = recipe.data.image_size
+        chosen = {"act": recipe.act, "weight_bits": recipe.weight_bits}
+        options |= {name: value for name, value in chosen.items() if value is not None}
+        options["input_shape"] = (1, recipe.data.channels, size, size)
+    else:
+        _refuse_options(recipe, "act", "weight_bits")
     try:
         factory = find_factory(recipe.model)
         if isinstance(factory, nn.Module):
@@ -143,9 +151,7 @@ def _factory(recipe: Recipe) -> nn.Module:
     except (ImportError, TypeError, ValueError) as error:
         raise TrainingError(f"there is no model {recipe.model}: {error}") from error
     try:
-        return build_model(
-            factory, recipe.model_options, reference=recipe.model, options_by="model_options"
-        )
+        return build_model(factory, options, reference=recipe.model, options_by="model_options")
     except (ImportError, TypeError, ValueError) as error:
         raise TrainingError(str(error)) from error
 

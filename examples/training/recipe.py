@@ -31,7 +31,8 @@ class Recipe:
     Args:
         model: ``convnet4``, ``convnet8``, ``alexnet``, ``resnet18`` (ours), ``brevitas/<name>``
             (of ``brevitas_examples.bnn_pynq``), ``torchvision/<name>`` (quantized by
-            ``brevitas.graph.quantize``) or ``package.module:factory``.
+            ``brevitas.graph.quantize``), ``package.module:factory``, or
+            ``finn:package.module:factory`` for a float network, quantized for FINN.
         model_options: further arguments of the model.
         act: activation quantizer, by the names of ``brevitas_ftprop.models.LayerOptions``; None
             for the model's own.

@@ -61,6 +61,12 @@ def failing():
     return {}["nothing"]
 
 
+def floating(features=6):
+    return torch.nn.Sequential(
+        torch.nn.Linear(4, features), torch.nn.ReLU(), torch.nn.Linear(features, 2)
+    )
+
+
 a_model = small()
 a_float_model = torch.nn.Linear(4, 2)
 a_number = 1
@@ -97,6 +103,7 @@ def folder(tmp_path_factory):
         small(torch.randn(8, 4))
         torch.save(small.state_dict(), "small.pt")
         torch.save({"epoch": 3}, "no_state.pt")
+        torch.save(cli_nets.floating().state_dict(), "floating.pt")
         Path("garbage.pt").write_bytes(b"not a checkpoint")
         Path("empty.pt").touch()
         Path("cut.pt").write_bytes(Path("good.pt").read_bytes()[:3000])

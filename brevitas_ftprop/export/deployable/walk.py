@@ -171,7 +171,7 @@ def _sum_of(branches: list[IntegerSources | None], view: GraphView) -> IntegerSo
         if not branch.quantizers:
             scales.add(branch.factor)
         for name in branch.quantizers:
-            scale = view.proxies[name].scale()
+            scale = view.proxies[name].scale().detach()
             scales.add(branch.factor * float(scale) if scale.numel() == 1 else None)
     return IntegerSources(tuple(names)) if len(scales) == 1 and None not in scales else None
 

@@ -42,6 +42,15 @@ def test_residuals_of_torchvisions_networks_take_narrow_activations_and_images_s
     assert int(network.layer1.get_submodule("0").relu.act_quant.bit_width()) == 4
 
 
+def test_a_float_network_is_quantized_for_finn_with_the_recipes_options():
+    options = {"act": "int2", "weight_bits": 8, "model_options": {"power_of_two": True}}
+    network, converted = build("finn:tiny_networks:floating", image_size=8, rule="hinge", **options)
+    act = network.get_submodule("1").act_quant
+    assert (converted, int(act.bit_width()), act.rule) == (2, 2, "hinge")
+    start = build("finn:tiny_networks:floating", image_size=8, rule="stock", **options)[0]
+    assert hash_weights(start) == hash_weights(network)
+
+
 def test_torchvisions_batch_norms_are_trained():
     network, _ = build("torchvision/resnet18")
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == 20

@@ -60,3 +60,8 @@ def failing() -> nn.Module:
 
 
 a_model = nn.Identity()
+
+
+def floating(classes: int = 10) -> nn.Module:
+    """Nothing quantized."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes))
