@@ -1,6 +1,8 @@
 """Target-propagation gradients for Brevitas quantizers, and ONNX that computes what was trained.
 
-Importing the package registers its quantizer proxies with Brevitas' export and inference managers.
+Each name is imported when it is asked for, so that the command line's help waits for neither torch
+nor Brevitas. What makes target-prop quantizers also registers their proxies with Brevitas' export
+and inference managers.
 
 >>> import brevitas.nn as qnn, torch
 >>> from brevitas.quant import SignedBinaryActPerTensorConst
@@ -15,17 +17,15 @@ References:
     ICLR 2018, arXiv:1710.11573.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import algorithm1, export, handlers, quant, traced_quant_tensor
-from .convert import SwapReport, restore_quantizers, swap_quantizers
-from .monitor import Monitor
-from .proxy import advance_rules
-from .rules import RULES, Rule, get_rule, register
-from .search import BlackBox, search_targets, train_layerwise
+from . import quiet_imports as quiet_imports
 
 if TYPE_CHECKING:
+    from . import handlers, quant, traced_quant_tensor
     from .algorithm1 import FTPROPClassifier
+    from .convert import SwapReport, restore_quantizers, swap_quantizers
     from .export import (
         DeployReport,
         VerifyReport,
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
         simulate_rtl,
         verify_export,
     )
+    from .monitor import Monitor
+    from .proxy import advance_rules
+    from .rules import RULES, Rule, get_rule, register
+    from .search import BlackBox, search_targets, train_layerwise
 
 __version__ = "0.1.0"
 
@@ -69,12 +73,35 @@ __all__ = [
     "verify_export",
 ]
 
+HOMES = {
+    "algorithm1": ("FTPROPClassifier",),
+    "convert": ("SwapReport", "restore_quantizers", "swap_quantizers"),
+    "export": (
+        "DeployReport",
+        "VerifyReport",
+        "check_deployable",
+        "export_finn",
+        "export_hls4ml",
+        "export_qcdq",
+        "export_qonnx",
+        "simulate_rtl",
+        "verify_export",
+    ),
+    "monitor": ("Monitor",),
+    "proxy": ("advance_rules",),
+    "rules": ("RULES", "Rule", "get_rule", "register"),
+    "search": ("BlackBox", "search_targets", "train_layerwise"),
+}
+MODULES = {"handlers", "quant", "targets", "traced_quant_tensor", *HOMES}
+
 
 def __getattr__(name: str) -> Any:
-    """Names of ``algorithm1`` and ``export``, which import them when they are asked for."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(algorithm1 if name in algorithm1.__all__ else export, name)
+    if name in MODULES:
+        return import_module(f".{name}", __name__)
+    for home, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
