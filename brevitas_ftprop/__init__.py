@@ -1,6 +1,8 @@
 """Target-propagation gradients for Brevitas quantizers, and ONNX that computes what was trained.
 
-Importing the package registers its quantizer proxies with Brevitas' export and inference managers.
+Each name is imported when it is asked for, so that the command line's help waits for neither torch
+nor Brevitas. What makes target-prop quantizers also registers their proxies with Brevitas' export
+and inference managers.
 
 >>> import brevitas.nn as qnn, torch
 >>> from brevitas.quant import SignedBinaryActPerTensorConst
@@ -18,15 +20,12 @@ References:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import algorithm1, export, handlers, quant, traced_quant_tensor
-from .convert import SwapReport, restore_quantizers, swap_quantizers
-from .monitor import Monitor
-from .proxy import advance_rules
-from .rules import RULES, Rule, get_rule, register
-from .search import BlackBox, search_targets, train_layerwise
+from . import quiet_imports as quiet_imports
 
 if TYPE_CHECKING:
+    from . import handlers, quant, traced_quant_tensor
     from .algorithm1 import FTPROPClassifier
+    from .convert import SwapReport, restore_quantizers, swap_quantizers
     from .export import (
         DeployReport,
         VerifyReport,
@@ -38,7 +37,11 @@ if TYPE_CHECKING:
         simulate_rtl,
         verify_export,
     )
+    from .monitor import Monitor
+    from .proxy import advance_rules
     from .quantize import QuantizeReport, quantize_for_finn
+    from .rules import RULES, Rule, get_rule, register
+    from .search import BlackBox, search_targets, train_layerwise
 
 __version__ = "0.1.0"
 
@@ -73,17 +76,36 @@ __all__ = [
     "verify_export",
 ]
 
-# The package of their own imports Brevitas' graph tools.
-QUANTIZE = ("QuantizeReport", "quantize_for_finn")
+HOMES = {
+    "algorithm1": ("FTPROPClassifier",),
+    "convert": ("SwapReport", "restore_quantizers", "swap_quantizers"),
+    "export": (
+        "DeployReport",
+        "VerifyReport",
+        "check_deployable",
+        "export_finn",
+        "export_hls4ml",
+        "export_qcdq",
+        "export_qonnx",
+        "simulate_rtl",
+        "verify_export",
+    ),
+    "monitor": ("Monitor",),
+    "proxy": ("advance_rules",),
+    "quantize": ("QuantizeReport", "quantize_for_finn"),
+    "rules": ("RULES", "Rule", "get_rule", "register"),
+    "search": ("BlackBox", "search_targets", "train_layerwise"),
+}
+MODULES = {"handlers", "quant", "targets", "traced_quant_tensor", *HOMES}
 
 
 def __getattr__(name: str) -> Any:
-    """Names of packages that import them, and what they need, when they are asked for."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in QUANTIZE:
-        return getattr(import_module(".quantize", __name__), name)
-    return getattr(algorithm1 if name in algorithm1.__all__ else export, name)
+    if name in MODULES:
+        return import_module(f".{name}", __name__)
+    for home, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

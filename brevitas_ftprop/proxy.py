@@ -12,6 +12,8 @@ from brevitas.proxy import ActQuantProxyFromInjector, WeightQuantProxyFromInject
 from brevitas.quant_tensor import IntQuantTensor
 from torch import nn
 
+# Made known to the compiler.
+from . import traced_quant_tensor as traced_quant_tensor
 from .core import OPTIONS, fuse_relu, rule_holder
 from .kernels.backends.compiled import COMPILABLE, SINCE
 from .levels import tensor_quant_of

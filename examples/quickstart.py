@@ -19,6 +19,10 @@ from itertools import product
 from pathlib import Path
 from statistics import mean
 
+# Before Brevitas.
+from brevitas_ftprop import quiet_imports as quiet_imports
+
+# isort: split
 import lightning
 import matplotlib
 import torch

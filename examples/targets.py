@@ -19,6 +19,10 @@ from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 
+# Before Brevitas.
+from brevitas_ftprop import quiet_imports as quiet_imports
+
+# isort: split
 import matplotlib
 import torch
 from brevitas.nn import QuantIdentity

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from ..export.deployable import DeployReport, check_deployable
 from . import options
-from .images import example_for
-from .loading import load_model
 from .outcome import Outcome, finish
+
+if TYPE_CHECKING:
+    from ..export.deployable import DeployReport
 
 COLORS = {"error": "bold red", "warning": "bold yellow"}
 
@@ -61,6 +61,10 @@ def check(
     """
 
     def work() -> Outcome:
+        from ..export import check_deployable
+        from .images import example_for
+        from .loading import load_model
+
         loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
         example = example_for(loaded, input_shape)
         exporter = target is not Target.HLS4ML if dynamo is None else dynamo
@@ -76,7 +80,8 @@ def check(
             dynamo=exporter,
         )
         findings = [asdict(finding) for finding in report]
-        return Outcome(report.ok, {"target": target.value, "findings": findings}, _shown(report))
+        data = {"target": target.value, "untrained": checkpoint is None, "findings": findings}
+        return Outcome(report.ok, data, _shown(report))
 
     finish(work, as_json=as_json)
 

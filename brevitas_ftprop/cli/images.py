@@ -16,36 +16,6 @@ from torch.nn import Module
 MOST_VALUES = 2**28
 
 
-def parse_shape(text: str) -> tuple[int, ...]:
-    """A shape from its commas.
-
-    >>> parse_shape("1,3,32,32")
-    (1, 3, 32, 32)
-    """
-    parts = [part.strip() for part in text.strip("() ").split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(parts) < 2:
-        raise ValueError(
-            f"write the input's shape as positive numbers, 1,3,32,32 with the batch size first, "
-            f"not {text!r}"
-        )
-    return tuple(map(int, parts))
-
-
-def parse_numbers(text: str) -> tuple[float, ...]:
-    """Numbers from their commas.
-
-    >>> parse_numbers("0.5,0.25")
-    (0.5, 0.25)
-    """
-    try:
-        numbers = tuple(map(float, text.split(",")))
-    except ValueError:
-        numbers = ()
-    if not numbers or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"write finite numbers with commas between them, not {text!r}")
-    return numbers
-
-
 def random_images(shape: Sequence[int], *, count: int) -> Tensor:
     """Standard normal images, the same in every run, at least ``count`` in batches of the shape.
 

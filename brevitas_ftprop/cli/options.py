@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .images import parse_numbers, parse_shape
+from .parsing import parse_numbers, parse_shape
 
 
 class ResultKind(StrEnum):
@@ -38,6 +38,10 @@ Model = Annotated[
 Checkpoint = Annotated[
     Path | None,
     typer.Option(help="State dict to load, strictly and without running code in it."),
+]
+Untrained = Annotated[
+    bool,
+    typer.Option("--untrained", help="Export without a checkpoint: the weights that MODEL gives."),
 ]
 Arguments = Annotated[
     list[str] | None,

@@ -42,6 +42,8 @@ NAMES = {
     "export_qcdq": "brevitas-ftprop export qcdq",
     "example_input": "--input-shape",
 }
+# Above what is found of a model without a checkpoint.
+UNTRAINED = "untrained: no checkpoint was given, the weights are those that the model's code gives"
 # Tables of reports are this wide where there is no terminal.
 WIDTH = 120
 
@@ -52,7 +54,8 @@ class Outcome:
 
     Attributes:
         ok: whether nothing was found wanting.
-        data: what ``--json`` prints, in plain types.
+        data: what ``--json`` prints, in plain types; where ``untrained`` is true, what is printed
+            without it begins with that.
         shown: what is printed without it; reports as plain text.
     """
 
@@ -87,6 +90,8 @@ def finish(work: Callable[[], Outcome], *, as_json: bool) -> NoReturn:
         console = Console()
         if not console.is_terminal:
             console = Console(width=WIDTH)
+        if outcome.data.get("untrained"):
+            console.print(UNTRAINED, style="yellow", highlight=False, soft_wrap=True)
         console.print(outcome.shown, markup=False, highlight=False, soft_wrap=_is_text(outcome))
     raise typer.Exit(FINE if outcome.ok else WANTING)
 

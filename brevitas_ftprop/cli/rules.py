@@ -6,15 +6,16 @@ import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from ..export.checks import check_path
-from ..rules import RULES, Rule, get_rule
 from . import options
 from .outcome import Outcome, finish
+
+if TYPE_CHECKING:
+    from ..rules import Rule
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -36,15 +37,18 @@ def rules(
     """List the rules: loss and slope on the margin m = t·z, parameters, reference names."""
 
     def work() -> Outcome:
+        from ..rules import RULES, get_rule
+
         shown = [get_rule(spec) for spec in rule or RULES]
         described = [_described(each) for each in shown]
         data: dict[str, Any] = {"rules": described, "plot": None}
         if plot is not None:
             if plot.suffix.lower() not in FORMATS:
                 raise ValueError(f"the plot's name ends in {', '.join(FORMATS)}, not {plot.name!r}")
-            target = check_path(plot, overwrite=overwrite)
+            from ..export.checks import check_path
             from .rules_figure import draw_rules
 
+            target = check_path(plot, overwrite=overwrite)
             draw_rules(shown if rule else gallery(), target, overwrite=overwrite)
             data["plot"] = str(plot)
         return Outcome(True, data, _table(described))
@@ -54,6 +58,8 @@ def rules(
 
 def gallery() -> list[Rule]:
     """Every rule with its defaults; those that follow a schedule at its start, middle and end."""
+    from ..rules import RULES
+
     stages = (rule().at(progress) for rule in RULES.values() for progress in (0.0, 0.5, 1.0))
     return list(dict.fromkeys(stages))
 

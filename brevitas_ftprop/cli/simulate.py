@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from ..export.finn.rtl import simulate_rtl
-from ..export.finn.rtl.partition import load_partition
 from . import options
-from .images import check_size, read_batch
 from .outcome import Outcome, finish, note
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def simulate(
@@ -43,6 +42,10 @@ def simulate(
     """
 
     def work() -> Outcome:
+        from ..export import simulate_rtl
+        from ..export.finn.rtl.partition import load_partition
+        from .images import read_batch
+
         if batch is None:
             given = _random_values(load_partition(partition), images)
         else:
@@ -63,6 +66,10 @@ def simulate(
 
 def _random_values(model: Any, count: int) -> NDArray[np.float32]:
     """Values of the input's datatype, the same in every run."""
+    import numpy as np
+
+    from .images import check_size
+
     name = model.graph.input[0].name
     runs, *image = model.get_tensor_shape(name)
     datatype = model.get_tensor_datatype(name)

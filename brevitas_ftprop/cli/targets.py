@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from ..targets import SETTERS, TargetSetter, get_setter
 from . import options
 from .outcome import Outcome, finish
+
+if TYPE_CHECKING:
+    from ..targets import TargetSetter
 
 
 def targets(
@@ -23,6 +25,8 @@ def targets(
     """List the target setters: the target t and weight w of each unit, and the parameters."""
 
     def work() -> Outcome:
+        from ..targets import SETTERS, get_setter
+
         described = [_described(get_setter(spec)) for spec in setter or SETTERS]
         return Outcome(True, {"setters": described}, _table(described))
 

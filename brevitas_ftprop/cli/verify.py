@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..export import verify_export
 from ..export.errors import VerificationError
-from ..export.verification.cut_graphs import input_shape, load_tagged
 from . import options
-from .images import random_images, read_batch
-from .loading import load_model
 from .outcome import Outcome, finish, note
 
 
@@ -29,6 +25,11 @@ def verify(
     """Compare every integer that an exported file computes with the model's; 1 if one differs."""
 
     def work() -> Outcome:
+        from ..export import verify_export
+        from ..export.verification.cut_graphs import input_shape, load_tagged
+        from .images import random_images, read_batch
+        from .loading import load_model
+
         graph, _ = load_tagged(file)
         loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
         if batch is None:

@@ -1,5 +1,9 @@
-"""Swap the quantizers of a live Brevitas model to a target rule, and back."""
+"""Swap the quantizers of a live Brevitas model to a target rule, and back.
 
+Importing this makes the proxies of what is swapped known to Brevitas' managers.
+"""
+
+from .. import handlers as handlers
 from .report import SwapReport
 from .swap import restore_quantizers, swap_quantizers
 

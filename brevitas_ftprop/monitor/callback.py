@@ -1,6 +1,7 @@
 """The monitor as a Lightning callback; importing this file imports Lightning."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,24 +9,27 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from .monitor import Monitor, check_sample
+from .probe import check_probe
 
 
 class MonitorCallback(Callback):
     """Watches the module that is fitted, and gives every sampled step to the trainer's loggers.
 
     The metrics are logged as ``target_prop/<quantizer>/<metric>``; in a distributed run those of
-    the first process are. Gradients are divided by the scale of a float16 run's loss.
+    the first process are. Gradients are divided by the scale of a float16 run's loss. Loggers of
+    TensorBoard get the figure of the history when the fit ends.
 
     Args:
         every, units, seed: as for :class:`Monitor`.
-        probe: computes the loss of the module on a fixed batch, as
-            ``lambda module: loss(module(images), labels)``.
+        probe: a fixed batch ``(images, labels)``, or what computes the loss of the module on one,
+            as ``lambda module: loss(module(images), labels)``.
 
     Attributes:
         monitor: the :class:`Monitor` of the fit that is under way or was last; None before.
 
     Raises:
         ValueError: for ``every`` or ``units`` that are no positive integers.
+        TypeError: for a ``probe`` that is neither a batch nor a function.
 
     >>> MonitorCallback(every=100).monitor is None
     True
@@ -36,10 +40,11 @@ class MonitorCallback(Callback):
         *,
         every: int = 50,
         units: int = 256,
-        probe: Callable[[LightningModule], Tensor] | None = None,
+        probe: tuple[Tensor, Tensor] | Callable[[LightningModule], Tensor] | None = None,
         seed: int = 0,
     ):
         check_sample(every, units)
+        check_probe(probe)
         self.monitor: Monitor | None = None
         self._options = {"every": every, "units": units, "seed": seed}
         self._probe = probe
@@ -51,7 +56,7 @@ class MonitorCallback(Callback):
         self._global_step = trainer.global_step
         self.monitor = Monitor(
             pl_module,
-            probe=None if probe is None else lambda: probe(pl_module),
+            probe=partial(probe, pl_module) if callable(probe) else probe,
             first_step=trainer.global_step,
             **self._options,
         )
@@ -78,6 +83,10 @@ class MonitorCallback(Callback):
             logger.log_metrics(scalars, step=trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.monitor is not None and any(e["layers"] for e in self.monitor.history):
+            for logger in trainer.loggers:
+                if hasattr(logger.experiment, "add_figure"):
+                    self.monitor.write_figure(logger.experiment)
         self._close()
 
     def on_exception(

@@ -13,6 +13,7 @@ from ..levels import remaining_delay, tensor_quant_of
 from ..units import reason_not_to_watch
 from .evaluation import evaluating
 from .metrics import METRICS, flips, read, signs, summarize
+from .probe import check_probe, probe_loss
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Monitor:
             same gradient stands in).
         every: steps from one sample to the next.
         units: features of each image, or elements of each weight, in the sample.
-        probe: function without arguments that computes the loss on a fixed batch, as a rule
+        probe: a fixed batch ``(images, labels)``, whose loss is the model's cross-entropy, or a
+            function without arguments that computes the loss on one, as a rule
             ``lambda: loss(model(images), labels)``; it costs a forward and a backward pass every
             ``every`` steps.
         seed: chooses the sample.
@@ -67,7 +69,7 @@ class Monitor:
         sampling: whether the step that is under way is sampled.
 
     Raises:
-        TypeError: if ``model`` is no module.
+        TypeError: if ``model`` is no module, or ``probe`` neither a batch nor a function.
         ValueError: for a model without quantizers that can be watched or one that is watched
             already, or for ``every`` or ``units`` that are no positive integers.
 
@@ -93,15 +95,16 @@ class Monitor:
         *,
         every: int = 50,
         units: int = 256,
-        probe: Callable[[], Tensor] | None = None,
+        probe: tuple[Tensor, Tensor] | Callable[[], Tensor] | None = None,
         seed: int = 0,
         first_step: int = 0,
     ):
         check_sample(every, units)
+        check_probe(probe)
         proxies, self.skipped = _watchable(model)
         self.history: list[dict[str, Any]] = []
         self._model: nn.Module | None = model
-        self._every, self._probe, self._step = every, probe, first_step
+        self._every, self._probe, self._step = every, probe_loss(model, probe), first_step
         self._watches = {
             name: Watch(proxy, units=units, seed=seed) for name, proxy in proxies.items()
         }
@@ -161,6 +164,14 @@ class Monitor:
         """Write the last sampled step to a ``torch.utils.tensorboard.SummaryWriter``."""
         for tag, value in self.scalars().items():
             writer.add_scalar(tag, value, self.history[-1]["step"])
+
+    def write_figure(self, writer: Any, tag: str = "target_prop") -> None:
+        """Write the figure of the history to a ``torch.utils.tensorboard.SummaryWriter``.
+
+        Raises:
+            ImportError, ValueError: as :meth:`figure`.
+        """
+        writer.add_figure(tag, self.figure(), self.history[-1]["step"])
 
     def table(self) -> "Table":
         """The last sampled step as a Rich table, one row a quantizer.

@@ -19,6 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+# Before Brevitas.
+from brevitas_ftprop import quiet_imports as quiet_imports
+
+# isort: split
 import torch
 from brevitas.export import export_qonnx as export_stock_qonnx
 from jsonargparse import Namespace

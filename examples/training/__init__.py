@@ -3,6 +3,10 @@
 >>> from training import Run, load_recipe, train
 """
 
+# Before Brevitas.
+from brevitas_ftprop import quiet_imports as quiet_imports
+
+# isort: split
 from .failures import TrainingError
 from .recipe import Recipe, differences, load_recipe
 from .result import Epoch, Result

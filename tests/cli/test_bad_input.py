@@ -16,6 +16,7 @@ from tests.cli.commands import FLAGS, SMALL, told
 pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
 
 TERABYTES = (10**6, 3, 1000, 1000)
+HUGE = ("cli_nets:small", "--input-shape", "1000000000,4")
 
 
 def changed(source, name, change):
@@ -168,7 +169,7 @@ def test_a_batch_that_is_none_is_refused(run, folder, kind):
     write, words = BATCHES[kind]
     write("bad.npy")
     result = run(
-        "export", "qcdq", *SMALL, "--batch", "bad.npy", "--out", "refused.onnx", "--no-dynamo"
+        "export", "qcdq", *SMALL, "--untrained", "--batch", "bad.npy", "--out", "refused.onnx"
     )
     assert words in told(result)
     assert result.exit_code == 2
@@ -188,8 +189,8 @@ def test_batches_of_every_kind_of_number_are_read(folder, tmp_path, dtype, order
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("export", "qcdq", "cli_nets:small", "--input-shape", "1000000000,4", "--out", "x.onnx"),
-        ("export", "qcdq", *SMALL, "--images", "1000000000000", "--out", "x.onnx"),
+        ("export", "qcdq", *HUGE, "--untrained", "--out", "x.onnx"),
+        ("export", "qcdq", *SMALL, "--untrained", "--images", "1000000000000", "--out", "x.onnx"),
         ("check", "cli_nets:small", "--input-shape", f"{2**62},4"),
     ],
     ids=lambda arguments: " ".join(arguments),

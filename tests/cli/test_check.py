@@ -34,6 +34,13 @@ def test_findings_are_listed_with_reason_and_remedy_and_end_with_1(run, target):
         assert all(finding[key] for key in ("layer", "requirement", "message", "why", "fix"))
 
 
+def test_a_model_without_a_checkpoint_is_checked_and_the_first_line_says_so(run):
+    arguments = ("check", "cli_nets:tiny", "--input-shape", "1,3,8,8", "--no-dynamo")
+    first, *_ = run(*arguments).stdout.splitlines()
+    assert first.startswith("untrained: no checkpoint was given")
+    assert json.loads(run(*arguments, "--json").stdout)["untrained"] is True
+
+
 def test_a_model_is_checked_for_the_images_asked_for(run):
     arguments = ("cli_nets:unquantized_input", "--input-shape", "1,4", "--no-dynamo")
     asked = ("--images", "uint8", "--pixels")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.commands import FLAGS, TINY, told
+from tests.cli.commands import FLAGS, SMALL, TINY, told
 
 pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
 
@@ -64,7 +64,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_no_code_in_it_runs(
 )
 def test_wrong_input_is_told_in_one_sentence(run, arguments, words):
     defaults = ("--input-shape", "1,4", "--out", "refused.onnx")
-    result = run("export", "qcdq", *defaults, *arguments, *FLAGS)
+    result = run("export", "qcdq", *defaults, *arguments, *FLAGS, "--untrained")
     assert words in told(result)
     assert result.exit_code == 2
 
@@ -72,7 +72,7 @@ def test_wrong_input_is_told_in_one_sentence(run, arguments, words):
 def test_an_interrupted_export_ends_with_130_and_leaves_nothing(run, folder):
     before = sorted(folder.iterdir())
     arguments = ("cli_nets:interrupted", "--input-shape", "1,4", "--out", "half.onnx")
-    result = run("export", "qonnx", *arguments, *FLAGS)
+    result = run("export", "qonnx", *arguments, *FLAGS, "--untrained")
     assert result.exit_code == 130
     assert result.stdout == ""
     assert [p for p in sorted(folder.iterdir()) if p not in before if p.name != "__pycache__"] == []
@@ -81,10 +81,33 @@ def test_an_interrupted_export_ends_with_130_and_leaves_nothing(run, folder):
 def test_a_file_is_written_without_verification_and_replaced_when_told(run, folder):
     for extra in ((), ("--overwrite",)):
         arguments = ("cli_nets:a_model", "--input-shape", "1,4", "--out", "plain.onnx", *extra)
+        arguments += ("--untrained",)
         result = run("export", "qcdq", *arguments, "--no-dynamo", "--no-verify", "--json")
         assert result.exit_code == 0
         assert json.loads(result.stdout)["verification"] is None
     assert (folder / "plain.onnx").is_file()
+
+
+@pytest.mark.parametrize("kind", ["qonnx", "qcdq", "finn", "hls4ml"])
+def test_weights_that_nobody_trained_are_exported_only_where_that_is_asked_for(run, folder, kind):
+    result = run("export", kind, *SMALL, "--out", "random")
+    assert result.exit_code == 2
+    assert "pass --checkpoint FILE, or --untrained" in told(result)
+    both = run("export", kind, *SMALL, "--out", "random", "--untrained", "--checkpoint", "small.pt")
+    assert both.exit_code == 2
+    assert "exclude each other" in told(both)
+    assert not (folder / "random").exists()
+
+
+def test_a_file_of_untrained_weights_says_so_first_and_one_of_a_checkpoint_does_not(run):
+    arguments = ("export", "qonnx", *SMALL, "--out", "random.onnx", *FLAGS, "--overwrite")
+    shown = run(*arguments, "--untrained")
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("untrained: no checkpoint was given")
+    assert json.loads(run(*arguments, "--untrained", "--json").stdout)["untrained"] is True
+    trained = (*arguments, "--checkpoint", "small.pt")
+    assert "untrained" not in run(*trained).stdout
+    assert json.loads(run(*trained, "--json").stdout)["untrained"] is False
 
 
 def test_quantizers_are_swapped_before_the_checkpoint_is_loaded(run):

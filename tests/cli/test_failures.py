@@ -45,7 +45,8 @@ def test_an_error_is_json_too_where_json_was_asked_for(run):
 
 def test_a_module_that_needs_a_missing_package_is_told_apart(run, folder):
     (folder / "needs_more.py").write_text("import no_such_package\n")
-    result = run("export", "qonnx", "needs_more:build", "--input-shape", "1,4", "--out", "x.onnx")
+    arguments = ("needs_more:build", "--input-shape", "1,4", "--untrained", "--out", "x.onnx")
+    result = run("export", "qonnx", *arguments)
     assert result.exit_code == 3
     assert "No module named 'no_such_package'" in told(result)
 
@@ -53,7 +54,7 @@ def test_a_module_that_needs_a_missing_package_is_told_apart(run, folder):
 def test_a_missing_tool_is_told_with_its_install_line(run, monkeypatch):
     pytest.importorskip("hls4ml", reason="needs the extra 'hls4ml'")
     monkeypatch.setenv("PATH", "")
-    result = run("export", "hls4ml", *SMALL, "--out", "project")
+    result = run("export", "hls4ml", *SMALL, "--untrained", "--out", "project")
     assert result.exit_code == 3
     assert "apt-get install g++" in told(result)
 
@@ -62,7 +63,7 @@ def test_a_missing_tool_is_told_with_its_install_line(run, monkeypatch):
 def test_a_missing_extra_is_told_with_its_install_line(run, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     extra = module.partition(".")[0]
-    result = run("export", extra, *SMALL, "--out", "out")
+    result = run("export", extra, *SMALL, "--untrained", "--out", "out")
     assert result.exit_code == 3
     assert f"pip install 'brevitas-ftprop[{extra}]'" in told(result)
 
@@ -82,6 +83,6 @@ def test_a_programming_error_shows_its_traceback(run, monkeypatch):
     def broken(*_):
         raise AssertionError("a mistake of ours")
 
-    monkeypatch.setattr("brevitas_ftprop.cli.export.files.verify_export", broken)
+    monkeypatch.setattr("brevitas_ftprop.export.verify.verify_export", broken)
     with pytest.raises(AssertionError, match="of ours"):
-        run("export", "qonnx", *SMALL, "--out", "mistake.onnx", *FLAGS)
+        run("export", "qonnx", *SMALL, "--untrained", "--out", "mistake.onnx", *FLAGS)

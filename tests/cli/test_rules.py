@@ -56,7 +56,7 @@ def test_the_gallery_holds_every_rule_and_the_stages_of_those_with_a_schedule():
 
 def test_a_gallery_of_three_rules_is_drawn_where_none_is_named(run, folder, monkeypatch):
     few = {name: RULES[name] for name in ("ste", "perceptron", "swish_sign")}
-    monkeypatch.setattr("brevitas_ftprop.cli.rules.RULES", few)
+    monkeypatch.setattr("brevitas_ftprop.rules.RULES", few)
     assert run("rules", "--plot", "gallery.svg").exit_code == 0
     drawing = (folder / "gallery.svg").read_text()
     assert all(f"<!-- {name} -->" in drawing for name in few)

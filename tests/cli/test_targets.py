@@ -31,7 +31,7 @@ def test_a_setter_is_shown_with_the_parameters_that_it_is_given(run):
 
 def test_a_setter_of_ones_own_is_listed_once_it_is_registered(run, monkeypatch):
     known = dict(SETTERS)
-    for module in ("targets.setters", "cli.targets"):
+    for module in ("targets.setters", "targets"):
         monkeypatch.setattr(f"brevitas_ftprop.{module}.SETTERS", known)
 
     @register_setter

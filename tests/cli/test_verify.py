@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import onnx
 import pytest
 
 from tests.cli.commands import told
@@ -37,6 +38,19 @@ def test_a_file_of_other_weights_is_a_difference(run, exported):
     found = json.loads(result.stdout)
     assert not found["ok"]
     assert found["first_difference"] is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["good.pt", "small.pt", "no_state.pt", "script.pt", "empty.pt", "three.npy", "unnamed.onnx"],
+)
+def test_what_is_no_file_of_an_export_is_wrong_input_and_no_difference(run, folder, name):
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([], "unnamed", [value], [value])
+    onnx.save(onnx.helper.make_model(graph, ir_version=10), folder / "unnamed.onnx")
+    result = run("verify", name, "cli_nets:tiny")
+    assert result.exit_code == 2
+    assert name in told(result)
 
 
 @pytest.mark.parametrize(

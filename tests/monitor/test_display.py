@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 
 import pytest
+import torch
 from rich.console import Console
+from torch.nn.functional import cross_entropy
 
 from brevitas_ftprop.monitor import METRICS, Monitor
+from brevitas_ftprop.monitor.display import SHARES, table
 
 
 @pytest.fixture
@@ -52,14 +56,65 @@ def test_the_table_has_a_row_a_quantizer(monitor):
 def test_the_figure_has_a_panel_a_metric_of_quantizers_and_time(monitor, tmp_path):
     figure = monitor.figure()
     panels = [axis for axis in figure.axes if axis.images]
-    assert [axis.get_title() for axis in panels] == list(METRICS.values())
+    *panels, margins = panels
+    assert [axis.get_title() for axis in panels] == [f"{k}: {v}" for k, v in METRICS.items()]
     names = list(monitor.history[0]["layers"])
     for axis in panels:
         assert axis.images[0].get_array().shape == (len(names), len(monitor.history))
     shown = panels[0].images[0].get_array()
     assert shown[1][2] == monitor.history[2]["layers"][names[1]]["at_target"]
+    last = monitor.history[-1]["layers"]
+    assert margins.images[0].get_array().tolist() == [last[name]["margins"] for name in names]
     figure.savefig(tmp_path / "monitor.png")
     assert (tmp_path / "monitor.png").stat().st_size > 1000
+
+
+def test_the_figure_is_an_image_in_tensorboard(monitor, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        monitor.write_figure(writer)
+    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("target_prop")
+    assert image.step == 4
+    assert image.encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_the_table_fits_80_columns_and_cuts_no_part_of_a_name():
+    metrics = dict.fromkeys(METRICS, 1.234e-5) | dict.fromkeys(SHARES, 1.0)
+    name = "features.layers.13.downsample.conv1.weight_quant"
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table([{"step": 7, "layers": {name: metrics}}]))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert all(part in text for part in name.split("."))
+    assert text.count("100.0%") == len(SHARES)
+    assert text.count("1.2e-05") == len(METRICS) - len(SHARES)
+
+
+@pytest.mark.parametrize("probe", [torch.zeros(2, 3), "images", (torch.zeros(2), "labels"), 3])
+def test_a_probe_that_is_neither_a_batch_nor_a_function_is_refused(network, probe):
+    from brevitas_ftprop.monitor.callback import MonitorCallback
+
+    for made in (lambda: Monitor(network, probe=probe), lambda: MonitorCallback(probe=probe)):
+        with pytest.raises(TypeError, match=r"batch \(images, labels\) of tensors, or a function"):
+            made()
+
+
+def test_a_batch_as_probe_is_its_cross_entropy(network, batches, train):
+    images, labels = batches[0]
+    histories = []
+    other = copy.deepcopy(network)
+    by_hand = (other, lambda: cross_entropy(other(images), labels))
+    for model, probe in ((network, (images, labels)), by_hand):
+        torch.manual_seed(0)
+        with Monitor(model, every=1, units=8, probe=probe) as seen:
+            train(model, batches, seen)
+        flips = [entry["layers"]["2.act_quant"]["target_flips"] for entry in seen.history]
+        assert flips[1] is not None
+        histories.append(flips)
+    assert histories[0] == histories[1]
 
 
 def test_before_the_first_sample_the_table_is_empty_and_there_is_no_figure(network):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from torch import Tensor
-from torch.nn import Module
 
-from ...export import export_qcdq, export_qonnx, verify_export
+from ... import export
 from .. import options
-from ..images import example_for, random_images, read_batch
-from ..loading import load_model
+from ..checkpoint_given import check_weights
 from ..outcome import Outcome, finish, note
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 Verify = Annotated[
     bool,
@@ -24,7 +25,7 @@ Verify = Annotated[
 ]
 
 
-def _command(name: str, export: Callable[..., Path], purpose: str) -> Callable[..., None]:
+def _command(name: str, purpose: str) -> Callable[..., None]:
     """The command that writes a file in one format."""
 
     def command(
@@ -32,6 +33,7 @@ def _command(name: str, export: Callable[..., Path], purpose: str) -> Callable[.
         input_shape: options.Shape,
         out: options.Out,
         checkpoint: options.Checkpoint = None,
+        untrained: options.Untrained = False,
         arg: options.Arguments = None,
         rule: options.Rule = None,
         dynamo: options.Dynamo = True,
@@ -42,12 +44,18 @@ def _command(name: str, export: Callable[..., Path], purpose: str) -> Callable[.
         as_json: options.Json = False,
     ) -> None:
         def work() -> Outcome:
+            check_weights(model, checkpoint, untrained=untrained)
+            from ..images import example_for
+            from ..loading import load_model
+
             loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
             example = example_for(loaded, input_shape)
             compared = _compared(batch, example, images) if verify else None
             note(f"exporting to {name}")
-            path = export(loaded, example, out, dynamo=dynamo, overwrite=overwrite)
-            return _verified(loaded, path, compared, name)
+            write = getattr(export, f"export_{name}")
+            path = write(loaded, example, out, dynamo=dynamo, overwrite=overwrite)
+            data = {"format": name, "path": str(path), "untrained": untrained}
+            return _verified(loaded, path, compared, data)
 
         finish(work, as_json=as_json)
 
@@ -58,12 +66,14 @@ def _command(name: str, export: Callable[..., Path], purpose: str) -> Callable[.
     return command
 
 
-qonnx = _command("qonnx", export_qonnx, "QONNX file, for FINN and its relatives")
-qcdq = _command("qcdq", export_qcdq, "standard ONNX file, for ONNX Runtime")
+qonnx = _command("qonnx", "QONNX file, for FINN and its relatives")
+qcdq = _command("qcdq", "standard ONNX file, for ONNX Runtime")
 
 
 def _compared(batch: Path | None, example: Tensor, images: int) -> Tensor:
     """Read before the export, so that a wrong file costs no time and leaves nothing behind."""
+    from ..images import random_images, read_batch
+
     if batch is None:
         return random_images(example.shape, count=images)
     given = read_batch(batch)
@@ -75,12 +85,11 @@ def _compared(batch: Path | None, example: Tensor, images: int) -> Tensor:
     return given
 
 
-def _verified(model: Module, path: Path, batch: Tensor | None, name: str) -> Outcome:
-    data = {"format": name, "path": str(path)}
+def _verified(model: Module, path: Path, batch: Tensor | None, data: dict[str, Any]) -> Outcome:
     if batch is None:
         return Outcome(True, data | {"verification": None}, f"{path}: written, not verified")
     note(f"verifying on {len(batch)} images")
-    report = verify_export(model, path, batch)
+    report = export.verify_export(model, path, batch)
     verdict = "verified" if report.ok else "DIFFERS from the model"
     return Outcome(
         report.ok, data | {"verification": report.as_dict()}, f"{report}\n{path}: {verdict}"

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ...export import export_finn
 from .. import options
-from ..images import example_for, read_batch
-from ..loading import load_model
+from ..checkpoint_given import check_weights
 from ..outcome import Outcome, finish
 
 
@@ -19,6 +17,7 @@ def finn(
     input_shape: options.Shape,
     out: options.Out,
     checkpoint: options.Checkpoint = None,
+    untrained: options.Untrained = False,
     arg: options.Arguments = None,
     rule: options.Rule = None,
     fpga_part: options.FpgaPart = "xczu7ev-ffvc1156-2-e",
@@ -43,6 +42,11 @@ def finn(
     """
 
     def work() -> Outcome:
+        check_weights(model, checkpoint, untrained=untrained)
+        from ...export import export_finn
+        from ..images import example_for, read_batch
+        from ..loading import load_model
+
         loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
         report = export_finn(
             loaded,
@@ -61,7 +65,7 @@ def finn(
             overwrite=overwrite,
         )
         folder = os.path.abspath(out)
-        data = {"format": "finn", "path": folder, **report.as_dict()}
+        data = {"format": "finn", "path": folder, "untrained": untrained, **report.as_dict()}
         return Outcome(report.ok, data, f"{report}\n{folder}: written")
 
     finish(work, as_json=as_json)

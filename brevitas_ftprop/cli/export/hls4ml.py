@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ...export import export_hls4ml
 from .. import options
-from ..images import example_for, read_batch
-from ..loading import load_model
+from ..checkpoint_given import check_weights
 from ..outcome import Outcome, finish, note
 
 
@@ -34,6 +32,7 @@ def hls4ml(
     input_shape: options.Shape,
     out: options.Out,
     checkpoint: options.Checkpoint = None,
+    untrained: options.Untrained = False,
     arg: options.Arguments = None,
     rule: options.Rule = None,
     fpga_part: options.FpgaPart = "xcu250-figd2104-2L-e",
@@ -59,6 +58,11 @@ def hls4ml(
     """
 
     def work() -> Outcome:
+        check_weights(model, checkpoint, untrained=untrained)
+        from ...export import export_hls4ml
+        from ..images import example_for, read_batch
+        from ..loading import load_model
+
         loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
         example = example_for(loaded, input_shape)
         given = None if batch is None else read_batch(batch)
@@ -76,7 +80,8 @@ def hls4ml(
             dynamo=dynamo,
             overwrite=overwrite,
         )
-        data = {"format": "hls4ml", "path": str(report.folder), **report.as_dict()}
+        data = {"format": "hls4ml", "path": str(report.folder), "untrained": untrained}
+        data |= report.as_dict()
         return Outcome(report.ok, data, str(report))
 
     finish(work, as_json=as_json)

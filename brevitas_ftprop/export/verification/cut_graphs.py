@@ -21,8 +21,7 @@ def load_tagged(path: Path) -> tuple[ModelProto, list[Site]]:
 
     Raises:
         FileNotFoundError: if there is no file.
-        DamagedFileError: if it is not ONNX, or is damaged.
-        VerificationError: if it carries no quantizer names.
+        DamagedFileError: if it is not ONNX, is damaged, or carries no quantizer names.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file")
@@ -37,7 +36,7 @@ def load_tagged(path: Path) -> tuple[ModelProto, list[Site]]:
     except ValueError as error:
         raise VerificationError(f"{path} was changed since it was exported: {error}") from error
     if not sites:
-        raise VerificationError(
+        raise DamagedFileError(
             f"{path} names no quantizers: write it with export_qonnx or export_qcdq"
         )
     if len(model.graph.input) != 1 or len(model.graph.output) != 1:
