@@ -115,13 +115,18 @@ class Comparison:
         """Test accuracy in percent of each seed."""
         return {run.recipe["seed"]: 100 * run.test_accuracy for run in self.runs_of(arm)}
 
-    def table(self) -> str:
-        """Markdown: means with 95 % intervals, and paired differences to the reference rule."""
+    def cells(self) -> list[dict[str, str]]:
+        """The table's rows as text under the titles of its columns."""
         rows = [row for act in self.acts for row in self.rows(act)]
         cells = [_cells(row, minus=f"minus {self.reference}") for row in rows]
-        shown = [title for title in cells[0] if title not in self._left_out(rows)]
-        lines = markdown_table(shown, ([row[title] for title in shown] for row in cells))
-        return "\n".join([*lines, "", self._caption()])
+        left_out = self._left_out(rows)
+        return [{t: text for t, text in row.items() if t not in left_out} for row in cells]
+
+    def table(self) -> str:
+        """Markdown: means with 95 % intervals, and paired differences to the reference rule."""
+        cells = self.cells()
+        lines = markdown_table(list(cells[0]), (list(row.values()) for row in cells))
+        return "\n".join([*lines, "", self.caption()])
 
     def _relative(self, arm: Arm, cost: Callable[[Result], float | None]) -> float | None:
         """Median of the arm's runs over that of the same rule's without a search."""
@@ -135,7 +140,8 @@ class Comparison:
             return {TARGETS, TIME, MEMORY}
         return {MEMORY} if all(row.memory is None for row in rows) else set()
 
-    def _caption(self) -> str:
+    def caption(self) -> str:
+        """What the table is of."""
         first = self.runs[0]
         hours = sum(run.seconds for run in (*self.runs, *self.tuning)) / 3600
         candidates = {run.recipe["optimizer"]["lr"] for run in self.tuning}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentError
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -96,7 +97,7 @@ class Recipe:
     def __post_init__(self) -> None:
         # Aliases become the rule's own name, so that equal recipes compare equal.
         if self.rule != STOCK:
-            spec = check_options(self.rule, self.weighting, self.staircase)
+            spec = check_options(rule_spec(self.rule), self.weighting, self.staircase)
             object.__setattr__(self, "rule", _at_start(spec))
         elif (self.weighting, self.staircase, self.saved) != ("grad", "single", "exact"):
             raise ValueError(
@@ -191,15 +192,16 @@ class Recipe:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Recipe:
         """The inverse of :meth:`to_dict`."""
-        parser = _parser()
+        parser = recipe_parser()
         return _built(parser, parser.parse_object(values))
 
 
-def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
+def load_recipe(path: str | Path, arguments: Sequence[str] = (), **overrides: Any) -> Recipe:
     """Read a recipe from YAML.
 
     Args:
         path: of the file.
+        arguments: options that replace its fields, as the command line has them.
         **overrides: as for :meth:`Recipe.with_overrides`.
 
     Raises:
@@ -209,11 +211,13 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}")
-    parser = _parser()
+    parser = recipe_parser()
+    parser.add_argument("--config", action="config")
     try:
-        values = parser.parse_path(path)
+        values = parser.parse_args(["--config", str(path), *arguments])
     except ArgumentError as error:
         raise ValueError(f"{path}: {error}") from error
+    del values["config"]
     return _built(parser, values).with_overrides(**overrides)
 
 
@@ -243,6 +247,22 @@ def _differences(
     return names
 
 
+def rule_spec(rule: str) -> str:
+    """A rule's canonical spec, or ``stock``.
+
+    Raises:
+        ValueError: for an unknown rule; lists the valid ones, ``stock`` among them.
+    """
+    if rule == STOCK:
+        return rule
+    try:
+        return get_rule(rule).spec
+    except ValueError as error:
+        if not str(error).startswith("unknown rule"):
+            raise
+        raise ValueError(f"{error}; {STOCK} keeps the model's own gradients") from error
+
+
 def _at_start(spec: str) -> str:
     rule = get_rule(spec)
     if rule.at(0.0).spec != spec:
@@ -250,7 +270,8 @@ def _at_start(spec: str) -> str:
     return spec
 
 
-def _parser() -> ArgumentParser:
+def recipe_parser() -> ArgumentParser:
+    """A parser with an option for each field of a recipe; it raises what is wrong."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe)
     return parser
