@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+# First, for Ctrl-C during the other imports.
+import interruption
 import torch
 from comparison.arguments import REFERENCE, read_arguments
 from comparison.execution import TrialsError, execute
@@ -134,6 +136,7 @@ def write_tables(comparison: Comparison, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    interruption.over()
     try:
         options = read_arguments(__doc__, sys.argv[1:] if argv is None else argv)
         if options.stored is None:
@@ -150,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("compare.py: interrupted; the same command goes on", file=sys.stderr)
-        return 130
+        return interruption.INTERRUPTED
     print(comparison.table())
     return 0
 

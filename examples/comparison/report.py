@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from training import Result
-from training.recipe import PLAIN
+from training.recipe import PLAIN, STOCK
 
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.export.tables import markdown_table
@@ -18,6 +18,8 @@ from .fairness import refuse_unfair
 from .plan import Arm
 from .statistics import Estimate, Paired, estimate, holm, paired
 
+# What Brevitas' own binary and integer activations do.
+EQUAL_TO_STOCK = "saturated_ste"
 # Columns of the table that are there for a search.
 TARGETS, TIME, MEMORY = "targets", "time a step", "peak memory"
 
@@ -157,7 +159,7 @@ class Comparison:
             "once. Means with 95 % Student intervals over the seeds; differences and t-tests are "
             "paired by seed, over the seeds that both rules have; Holm's adjustment is for the "
             f"{'rules and setters' if self.has_search else 'rules'} of one activation. "
-            f"{self._of_search() if self.has_search else ''}"
+            f"{self._of_search() if self.has_search else ''}{self._of_equal_rules()}"
             f"{len(self.runs) + len(self.tuning)} runs, {hours:.1f} hours of training on "
             f"{first.device}, torch {first.versions['torch']}."
         )
@@ -169,6 +171,19 @@ class Comparison:
             f"the GPU, both relative to the same rule with {PLAIN}. "
             + (f"Left at {PLAIN}, for reasons in the JSON: {', '.join(left)}. " if left else "")
         )
+
+    def _of_equal_rules(self) -> str:
+        """Why rules of one formula differ, where they do."""
+        for act in self.acts:
+            stock, same = (self.accuracies(Arm(act, rule)) for rule in (STOCK, EQUAL_TO_STOCK))
+            if any(stock[seed] != same[seed] for seed in stock.keys() & same.keys()):
+                return (
+                    f"On binary and integer activations {EQUAL_TO_STOCK} is the formula of "
+                    f"{STOCK}: what differs began in the last place, where sums of gradients run "
+                    "in another order (of learned scales in large tensors, unless "
+                    "BREVITAS_FTPROP_BACKEND=eager, and where branches of a network meet). "
+                )
+        return ""
 
     def write(self, path: Path) -> None:
         """Write all runs as JSON; the file is whole or not there."""

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from brevitas_ftprop.export.output_file import TEMPORARY, output_file
 
-from .failures import TrainingError
+from .failures import TrainingError, uninterrupted
 from .recipe import Recipe, differences
 
 
@@ -30,10 +30,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with output_file(path, overwrite=True) as stream:
-            torch.save(checkpoint, stream)
-        _sync(path.parent)
-        keep_only(path)
+        with uninterrupted():
+            with output_file(path, overwrite=True) as stream:
+                torch.save(checkpoint, stream)
+            _sync(path.parent)
+            keep_only(path)
 
 
 class WithinEpoch(ModelCheckpoint):

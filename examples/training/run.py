@@ -23,7 +23,7 @@ from .classifier import Classifier
 from .compilation import compile_network
 from .curve import Curve
 from .data import Images
-from .failures import TrainingError, explained_memory
+from .failures import TrainingError, explained_memory, uninterrupted
 from .folder import RunFolder
 from .network import build_network
 from .recipe import Recipe
@@ -119,7 +119,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
             trainer.test(module, datamodule=images, verbose=False)
             accuracies |= module.tested
     if rank_zero_only.rank == 0 and not run.fast_dev_run:
-        with output_file(folder.weights, overwrite=True) as stream:
+        with uninterrupted(), output_file(folder.weights, overwrite=True) as stream:
             torch.save(network.state_dict(), stream)
     targets = search.report()
     timed = curve.epochs[1:] or curve.epochs

@@ -52,6 +52,14 @@ def test_the_same_numbers_are_there_for_spreadsheets_and_papers(comparison):
     assert r"sign & soft\_hinge & 0.001 & 4 & 64.25 (" in lines[6]
 
 
+def test_why_equal_rules_differ_stands_under_the_table_where_they_do(comparison, result):
+    reason = "sums of gradients run in another order"
+    equal = [result("stock", seed, accuracy) for seed, accuracy in SSTE.items()]
+    assert reason not in replace(comparison, runs=(*comparison.runs, *equal)).table()
+    differing = [*equal[1:], result("stock", 0, 0.601)]
+    assert reason in replace(comparison, runs=(*comparison.runs, *differing)).table()
+
+
 def searched(comparison: Comparison, result, **costs) -> Comparison:
     """The comparison with runs of soft hinge and a setter, which cost more."""
     plain = [replace(run, step_seconds=0.1 + 0.01 * run.recipe["seed"]) for run in comparison.runs]

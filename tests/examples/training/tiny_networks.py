@@ -55,6 +55,14 @@ def out_of_memory() -> nn.Module:
     return Greedy(nn.Flatten(), QuantIdentity(SignedBinaryActPerTensorConst), QuantLinear(192, 10))
 
 
+def giving_a_dict() -> nn.Module:
+    class Named(nn.Sequential):
+        def forward(self, x):
+            return {"logits": super().forward(x)}
+
+    return Named(nn.Flatten(), QuantIdentity(SignedBinaryActPerTensorConst), QuantLinear(192, 10))
+
+
 def failing() -> nn.Module:
     return {}["nothing"]
 
