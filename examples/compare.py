@@ -41,6 +41,7 @@ from training.network import build_network
 from training.recipe import PLAIN, rule_spec
 from training.result import versions
 
+from brevitas_ftprop.cli.own_modules import own_part
 from brevitas_ftprop.provenance import device_name
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 from brevitas_ftprop.targets import get_setter
@@ -76,10 +77,13 @@ def refuse_unsearchable(plan: Plan, classes: int) -> None:
 
 def planned(options: Namespace, out: Path) -> Plan:
     """The plan that the options ask for."""
+    recipe = load_recipe(options.recipe, options.recipe_arguments)
+    rules, targets = (list(map(own_part, given)) for given in (options.rules, options.targets))
+    own = {module: None for _, module in (*rules, *targets) if module is not None}
     return Plan(
-        recipe=load_recipe(options.recipe, options.recipe_arguments),
-        rules=tuple(map(rule_spec, options.rules)),
-        targets=tuple(get_setter(each).spec for each in options.targets),
+        recipe=replace(recipe, imports=own | recipe.imports),
+        rules=tuple(rule_spec(spec) for spec, _ in rules),
+        targets=tuple(get_setter(spec).spec for spec, _ in targets),
         acts=tuple(options.acts),
         seeds=options.seeds,
         learning_rates=tuple(options.learning_rates),
@@ -96,7 +100,7 @@ def reference_of(given: str | None, plan: Plan, stored: Sequence[Result]) -> str
     arms = (*plan.arms, *(Arm.of(result.recipe) for result in stored))
     rules = [arm.rule for arm in arms if arm.targets == PLAIN]
     default = REFERENCE if REFERENCE in rules else next(iter(rules), REFERENCE)
-    reference = default if given is None else rule_spec(given)
+    reference = default if given is None else rule_spec(own_part(given)[0])
     if reference not in rules:
         raise ValueError(
             f"--reference {reference} is none of the rules to compare with {PLAIN}"

@@ -8,7 +8,7 @@ import typer
 
 import brevitas_ftprop
 
-from . import check, export, rules, simulate, targets, verify
+from . import check, export, outcome, own_modules, rules, simulate, targets, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,9 +40,18 @@ def _describe(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end."),
     ] = False,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="A module of yours that registers rules or target setters; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Target-propagation gradients for Brevitas, and exports that compute what was trained.
 
     Models are named as PACKAGE.MODULE:FACTORY, also from the current directory: something that
     gives a torch.nn.Module when called, or a module itself.
     """
+    outcome.attempt(lambda: own_modules.import_parts(imports or ()))

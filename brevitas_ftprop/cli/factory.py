@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
@@ -31,7 +32,7 @@ def find_factory(reference: str) -> Any:
     match = REFERENCE.fullmatch(reference)
     if match is None:
         raise ValueError(f"name the model as package.module:factory, not {reference!r}")
-    return _attribute(_imported(match[1]), match[2], reference)
+    return _attribute(imported(match[1]), match[2], reference)
 
 
 def build_model(
@@ -70,7 +71,13 @@ def build_model(
     return model
 
 
-def _imported(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
+    """A module, looked for in the current directory too.
+
+    Raises:
+        ImportError: if it needs a package that is not installed.
+        ValueError: for a module that is not there, or fails (says where).
+    """
     # As `python -m` does; a script has its own folder there instead.
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -98,8 +105,10 @@ def _attribute(module: ModuleType, attribute: str, reference: str) -> Any:
                     isinstance(value, Module) or getattr(value, "__module__", "") == module.__name__
                 )
             ]
+            nearest = get_close_matches(part, own, n=1)
+            meant = f"; did you mean {module.__name__}:{nearest[0]}?" if nearest else ""
             defined = f"; it defines {', '.join(own)}" if own else ""
-            raise ValueError(f"{module.__name__} has no {attribute!r}{defined}")
+            raise ValueError(f"{module.__name__} has no {attribute!r}{meant or defined}")
         found = getattr(found, part)
     if not (callable(found) or isinstance(found, Module)):
         raise TypeError(f"{reference} is a {type(found).__name__}, neither a factory nor a model")

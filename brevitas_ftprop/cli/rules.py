@@ -15,6 +15,7 @@ from ..export.checks import check_path
 from ..rules import RULES, Rule, get_rule
 from . import options
 from .outcome import Outcome, finish
+from .own_modules import own_part
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -36,7 +37,7 @@ def rules(
     """List the rules: loss and slope on the margin m = t·z, parameters, reference names."""
 
     def work() -> Outcome:
-        shown = [get_rule(spec) for spec in rule or RULES]
+        shown = [get_rule(own_part(spec)[0]) for spec in rule or RULES]
         described = [_described(each) for each in shown]
         data: dict[str, Any] = {"rules": described, "plot": None}
         if plot is not None:

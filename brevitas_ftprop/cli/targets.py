@@ -12,6 +12,7 @@ from rich.table import Table
 from ..targets import SETTERS, TargetSetter, get_setter
 from . import options
 from .outcome import Outcome, finish
+from .own_modules import own_part
 
 
 def targets(
@@ -23,7 +24,7 @@ def targets(
     """List the target setters: the target t and weight w of each unit, and the parameters."""
 
     def work() -> Outcome:
-        described = [_described(get_setter(spec)) for spec in setter or SETTERS]
+        described = [_described(get_setter(own_part(spec)[0])) for spec in setter or SETTERS]
         return Outcome(True, {"setters": described}, _table(described))
 
     finish(work, as_json=as_json)

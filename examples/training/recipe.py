@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from brevitas_ftprop import get_rule
+from brevitas_ftprop.cli.own_modules import import_parts, own_part
 from brevitas_ftprop.ops import check_options
 from brevitas_ftprop.targets import get_setter
 
@@ -41,6 +42,8 @@ class Recipe:
         weight_rule: target rule of the weight quantizers; None leaves them as the model has them.
         weighting: ``grad`` or ``mean``.
         targets: target setter of the sign quantizers, by its spec.
+        imports: modules of your own that register rules or setters, each with the hash of its
+            source; a rule or setter ``package.module:Class`` adds its module.
         staircase: ``single`` or ``sum``.
         saved: ``exact`` or ``compact``, what the quantizers keep for backward.
         batch_size: images of one optimizer step, over all devices and accumulated parts.
@@ -74,6 +77,7 @@ class Recipe:
     weight_rule: str | None = None
     weighting: Literal["grad", "mean"] = "grad"
     targets: str = PLAIN
+    imports: dict[str, str | None] | Sequence[str] = ()
     staircase: Literal["single", "sum"] = "single"
     saved: Literal["exact", "compact"] = "exact"
     data: Data = field(default_factory=Data)
@@ -95,6 +99,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._import_own_parts()
         # Aliases become the rule's own name, so that equal recipes compare equal.
         if self.rule != STOCK:
             spec = check_options(rule_spec(self.rule), self.weighting, self.staircase)
@@ -152,6 +157,22 @@ class Recipe:
                 f"batch_size {self.batch_size} cannot be split into accumulate = "
                 f"{self.accumulate} equal parts"
             )
+
+    def _import_own_parts(self) -> None:
+        given = self.imports if isinstance(self.imports, dict) else dict.fromkeys(self.imports)
+        found = import_parts(given)
+        for name, recorded in given.items():
+            if recorded not in (None, found[name]):
+                raise ValueError(
+                    f"{name} has changed since this recipe was written (the hash of its source is "
+                    f"{found[name]}, not {recorded}): bring it back, or train anew with it"
+                )
+        for field_name in ("rule", "weight_rule", "targets"):
+            if (spec := getattr(self, field_name)) is not None:
+                own, module = own_part(spec)
+                object.__setattr__(self, field_name, own)
+                found |= import_parts([module] if module else [])
+        object.__setattr__(self, "imports", found)
 
     def _refuse_what_graphs_cannot(self) -> None:
         if self.accumulate > 1:
@@ -224,7 +245,8 @@ def load_recipe(path: str | Path, arguments: Sequence[str] = (), **overrides: An
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Dotted names of the fields in which two recipes, as dictionaries, differ.
 
-    Where their images lie does not count, and a field that one is too old to have is its default.
+    Where their images lie and what only one imports does not count; a field that one is too old to
+    have is its default.
 
     >>> differences(Recipe().to_dict(), Recipe(epochs=2, optimizer=Optimizer(lr=1.0)).to_dict())
     ['optimizer.lr', 'epochs']
@@ -243,6 +265,9 @@ def _differences(
             inner = default if isinstance(default, dict) else {}
             names += _differences(mine, theirs, inner, f"{prefix}{name}.")
         elif mine != theirs and f"{prefix}{name}" not in PLACES:
+            # A module more changes nothing: the rules and setters that are taken from it are told.
+            if prefix == "imports." and None in (mine, theirs):
+                continue
             names.append(f"{prefix}{name}")
     return names
 

@@ -14,6 +14,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
+from brevitas_ftprop.cli.own_modules import import_parts
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
@@ -62,6 +63,8 @@ def train(
             or a batch does not fit into memory.
     """
     run = run or Run()
+    # Here too, since the recipe may come from another process.
+    import_parts(recipe.imports)
     if run.fast_dev_run:
         with _torch_settings(run):
             return _fit(recipe, RunFolder(out), run, callbacks)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
+# Python keeps the shorter word for itself; said twice, both count.
+ALIASES = {"--import": "--imports+"}
 # A comma between the parameters of a rule separates nothing.
 BETWEEN = re.compile(r"[,\s]+(?![^()]*\))")
 
@@ -31,6 +33,7 @@ def respelled(argv: Sequence[str], *parsers: ArgumentParser) -> list[str]:
     for parser in parsers:
         for option, action in parser._option_string_actions.items():
             known.setdefault(_plain(option), (option, action))
+    known |= {alias: known[option] for alias, option in ALIASES.items() if option in known}
     spelled, hint = [], None
     for word in argv:
         if not word.startswith("--"):
@@ -82,7 +85,7 @@ def _listed(value: str, hint: Any) -> str:
     """A list without brackets with them, as YAML has it."""
     kinds = (hint, *get_args(hint))
     takes_list = any(get_origin(kind) is get_origin(Sequence[int]) for kind in kinds)
-    is_list_only = get_origin(hint) is get_origin(Sequence[int])
+    is_list_only = not {int, str} & set(kinds)
     if takes_list and value[:1] not in ("[", "n") and (is_list_only or "," in value):
         return f"[{', '.join(split_list(value))}]"
     return value

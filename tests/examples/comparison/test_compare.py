@@ -118,6 +118,14 @@ def test_seeds_lists_and_fields_of_the_recipe_are_spelt_as_for_the_trainer(recip
     assert (out / "runs" / "sign-stock-lr0.01-seed1" / "output.txt").is_file()
 
 
+def test_an_own_rule_is_added_to_a_comparison(recipe, own_module):
+    assert run(recipe, "--rules", "saturated_ste") == 0
+    assert run(recipe, "--rules", "saturated_ste", "myrules:Laplace") == 0
+    stored = json.loads((recipe.parent / "out" / "comparison.json").read_text())["runs"]
+    imports = {each["recipe"]["rule"]: list(each["recipe"]["imports"]) for each in stored}
+    assert imports == {"saturated_ste": [], "laplace": ["myrules"]}
+
+
 def test_what_would_run_does_not_go_with_stored_runs(tmp_path, capsys):
     assert compare.main(["--from", str(tmp_path / "comparison.json"), "--seeds", "1-2"]) == 1
     told = capsys.readouterr().err
