@@ -2,8 +2,10 @@
 
     python examples/train.py --config examples/recipes/convnet4_sign_ftp_sh.yaml --data.root DATA
 
+    python examples/train.py --resume --out RUN --epochs 400
+
 Every field of the recipe is an option: --rule ste --optimizer.lr 1e-3 --epochs 3. The folder --out
-then holds the result, the weights, checkpoints and logs.
+then holds the result, the weights, checkpoints and logs; --resume goes on with what it holds.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from pathlib import Path
 import interruption
 from jsonargparse import ArgumentParser
 from training import Recipe, Run, TrainingError, train
+from training.folder import RunFolder
+from training.longer import bound_to_the_end
 from training.spelling import respelled
 
 FLAGS = {
-    "resume": "go on from the last complete checkpoint in --out",
+    "resume": "go on from the last complete checkpoint in --out, by the recipe that lies there; "
+    "with more --epochs, train longer",
     "fast-dev-run": "two small batches of everything, to see that all works; keeps nothing",
 }
 
@@ -48,14 +53,22 @@ def read_arguments(argv: Sequence[str]) -> tuple[Recipe, Run, Path]:
         ValueError: for options that are not there, and values that they do not take.
     """
     parser = build_parser()
+    words = respelled(argv, parser)
     try:
-        options = parser.instantiate(parser.parse_args(respelled(argv, parser)))
+        parsed = parser.parse_args(words)
+        if parsed.resume and parsed.config is None:
+            kept = RunFolder(parsed.out).recipe
+            if kept.is_file():
+                parsed = parser.parse_args(["--config", str(kept), *words])
+        options = parser.instantiate(parsed)
     except ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from error
     recipe, run = (
         kind(**{field.name: options[field.name] for field in fields(kind)})
         for kind in (Recipe, Run)
     )
+    if run.resume and parsed.config is None and recipe == Recipe():
+        raise ValueError(f"{parsed.out} holds no run to go on with: name its folder by --out")
     return recipe, run, Path(options.out)
 
 
@@ -66,8 +79,10 @@ def next_commands(recipe: Recipe, out: Path) -> str:
     words = [
         ["brevitas-ftprop", "export", target, "--run", out, "--out", file],
         ["tensorboard", "--logdir", out],
-        ["python", sys.argv[0], "--resume", "--out", out, "--epochs", 2 * recipe.epochs],
+        ["python", sys.argv[0], "--resume", "--out", out],
     ]
+    if bound_to_the_end(recipe) is None:
+        words[-1] += ["--epochs", 2 * recipe.epochs]
     return "\n".join(["next:", *(f"  {shlex.join(map(str, each))}" for each in words)])
 
 

@@ -19,13 +19,14 @@ from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 
-from .checkpoint import check_recipe, keep_only, last_checkpoint, load_checkpoint
+from .checkpoint import keep_only, last_checkpoint, load_checkpoint
 from .classifier import Classifier
 from .compilation import compile_network
 from .curve import Curve
 from .data import Images
 from .failures import TrainingError, explained_memory, uninterrupted
 from .folder import RunFolder
+from .longer import going_on, is_longer
 from .network import build_network
 from .recipe import Recipe
 from .result import Result, hash_weights, versions
@@ -55,7 +56,8 @@ def train(
         callbacks: more of Lightning's, such as a monitor.
 
     Returns:
-        The result; of a run that is complete already, with ``resume``, the one that it left.
+        The result; of a run that is complete already, with ``resume``, the one that it left, unless
+        the recipe now has more epochs.
 
     Raises:
         TrainingError: if the recipe names something unknown, the data are not there or do not fit
@@ -72,8 +74,8 @@ def train(
     with folder.taken(resume=run.resume), _torch_settings(run):
         if run.resume and folder.result.exists():
             result = Result.read(folder.result)
-            check_recipe(folder.result, result.recipe, recipe)
-            return result
+            if not is_longer(folder.result, result.recipe, recipe):
+                return result
         result = _fit(recipe, folder, run, callbacks)
         if rank_zero_only.rank == 0:
             result.write(folder.result)
@@ -176,12 +178,16 @@ def _check_devices(recipe: Recipe, trainer: lightning.Trainer) -> None:
 def _checkpoint(recipe: Recipe, folder: RunFolder, run: Run) -> Path | None:
     """Where to go on from; writes the recipe of a run that starts."""
     last = last_checkpoint(folder.checkpoints) if run.resume else None
+    longer = False
     if last is not None:
-        check_recipe(last, load_checkpoint(last)["recipe"], recipe)
+        saved = load_checkpoint(last)["recipe"]
+        longer = is_longer(last, saved, recipe)
         if rank_zero_only.rank == 0:
             # What a killed run was writing, or had not removed yet.
             keep_only(last)
-    elif rank_zero_only.rank == 0:
+            if longer and run.progress:
+                print(going_on(saved, recipe))
+    if (last is None or longer) and rank_zero_only.rank == 0:
         with output_file(folder.recipe, overwrite=True) as stream:
             yaml.safe_dump(recipe.to_dict(), stream, sort_keys=False, encoding="utf-8")
     return last
