@@ -38,7 +38,19 @@ def find_factory(reference: str) -> Any:
 def build_model(
     factory: Any, options: Mapping[str, Any], *, reference: str, options_by: str
 ) -> Module:
-    """The model that a factory makes of its options.
+    """The model that a factory makes of its options; see ``called``.
+
+    Raises:
+        TypeError: for anything but a model.
+    """
+    model = called(factory, options, reference=reference, options_by=options_by)
+    if not isinstance(model, Module):
+        raise TypeError(f"{reference} gives a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def called(factory: Any, options: Mapping[str, Any], *, reference: str, options_by: str) -> Any:
+    """What a factory makes of its options.
 
     Args:
         factory: as ``find_factory`` found it.
@@ -48,8 +60,7 @@ def build_model(
 
     Raises:
         ImportError: if the factory needs a package that is not installed.
-        TypeError, ValueError: for options that it does not take, a factory that fails (says where),
-            and for anything but a model.
+        ValueError: for options that it does not take, and a factory that fails (says where).
     """
     try:
         signature = inspect.signature(factory)
@@ -61,14 +72,11 @@ def build_model(
         except TypeError as error:
             raise ValueError(f"{reference}{signature}: {error}; see {options_by}") from error
     try:
-        model = factory(**options)
+        return factory(**options)
     except ImportError:
         raise
     except (Exception, SystemExit) as error:
         raise ValueError(f"{reference} failed: {_told(error)}") from error
-    if not isinstance(model, Module):
-        raise TypeError(f"{reference} gives a {type(model).__name__}, not a torch.nn.Module")
-    return model
 
 
 def imported(name: str) -> ModuleType:

@@ -91,6 +91,8 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         recipe = _fast(recipe, devices)
     _check_devices(recipe, trainer)
     images = Images(recipe, run.workers, run.prefetch)
+    if run.progress and rank_zero_only.rank == 0:
+        print(images.summary())
     data_hash = images.fingerprint()
     network, converted = build_network(recipe, images.classes)
     initial = hash_weights(network)
