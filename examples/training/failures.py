@@ -77,7 +77,9 @@ def first_non_finite(network: nn.Module, images: Tensor, loss: Callable[[Tensor]
         if not bool(torch.isfinite(grad).all()):
             found.append(f"the gradient of layer {name}'s output has values that are not finite")
 
-    hooks = [module.register_forward_hook(watch(name)) for name, module in _layers(network) if name]
+    hooks = [
+        module.register_forward_hook(watch(name)) for name, module in layers_of(network) if name
+    ]
     try:
         value = loss(network(images))
         value.backward()
@@ -92,9 +94,9 @@ def first_non_finite(network: nn.Module, images: Tensor, loss: Callable[[Tensor]
     return found[0] if found else "no layer's output or gradient was non-finite when computed again"
 
 
-def _layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def layers_of(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """All modules, what lies inside a quantizer left out."""
     yield prefix, module
     if not isinstance(module, QuantProxyFromInjector):
         for name, child in module.named_children():
-            yield from _layers(child, f"{prefix}.{name}" if prefix else name)
+            yield from layers_of(child, f"{prefix}.{name}" if prefix else name)

@@ -35,6 +35,8 @@ class Recipe:
             (of ``brevitas_examples.bnn_pynq``), ``torchvision/<name>`` (quantized by
             ``brevitas.graph.quantize``) or ``package.module:factory``.
         model_options: further arguments of the model.
+        init_weights: file of a state dict to start from, of the same layers with any quantizers or
+            none, such as ``weights.pt`` of a run, or torchvision's weights for ``resnet18``.
         act: activation quantizer, by the names of ``brevitas_ftprop.models.LayerOptions``; None
             for the model's own.
         weight_bits: bit width of the weights; None for the model's own.
@@ -71,6 +73,7 @@ class Recipe:
 
     model: str = "convnet4"
     model_options: dict[str, Any] = field(default_factory=dict)
+    init_weights: str | None = None
     act: str | None = None
     weight_bits: int | None = None
     rule: str = "soft_hinge"

@@ -26,6 +26,7 @@ from .curve import Curve
 from .data import Images
 from .failures import TrainingError, explained_memory, uninterrupted
 from .folder import RunFolder
+from .initial import load_initial
 from .longer import going_on, is_longer
 from .network import build_network
 from .recipe import Recipe
@@ -95,6 +96,10 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         print(images.summary())
     data_hash = images.fingerprint()
     network, converted = build_network(recipe, images.classes)
+    if recipe.init_weights is not None:
+        told = load_initial(network, recipe.init_weights)
+        if run.progress and rank_zero_only.rank == 0:
+            print(told)
     initial = hash_weights(network)
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
