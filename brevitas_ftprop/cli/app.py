@@ -8,7 +8,7 @@ import typer
 
 import brevitas_ftprop
 
-from . import check, export, quantize, rules, simulate, targets, verify
+from . import check, export, outcome, own_modules, quantize, rules, simulate, targets, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +41,14 @@ def _describe(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end."),
     ] = False,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="A module of yours that registers rules or target setters; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Target-propagation gradients for Brevitas, and exports that compute what was trained.
 
@@ -48,3 +56,4 @@ def _describe(
     gives a torch.nn.Module when called, or a module itself. finn:PACKAGE.MODULE:FACTORY is a float
     one, quantized as by the command quantize.
     """
+    outcome.attempt(lambda: own_modules.import_parts(imports or ()))

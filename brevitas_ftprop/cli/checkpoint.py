@@ -28,12 +28,22 @@ def load_checkpoint(model: Module, path: Path) -> None:
         ValueError: if the file is damaged, holds pickled code or anything but plain real tensors,
             or belongs to another model (names the first keys that do not fit).
     """
-    state = _without_prefix(_state_dict(_read(path), path), model.state_dict().keys())
+    state = read_state(path, model.state_dict())
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = _differences(model, state) or " ".join(str(error).split())
         raise ValueError(f"{path} is a checkpoint of another model: {reason}") from error
+
+
+def read_state(path: Path, wanted: Iterable[str]) -> dict[str, Any]:
+    """The state dict that a file holds, without a prefix that the wanted keys do not have.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if the file is damaged or holds no state dict of plain tensors.
+    """
+    return _without_prefix(_state_dict(_read(path), path), wanted)
 
 
 def _read(path: Path) -> Any:

@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
@@ -42,13 +43,25 @@ def find_factory(reference: str) -> Any:
     match = REFERENCE.fullmatch(reference)
     if match is None:
         raise ValueError(f"name the model as package.module:factory, not {reference!r}")
-    return _attribute(_imported(match[1]), match[2], reference)
+    return _attribute(imported(match[1]), match[2], reference)
 
 
 def build_model(
     factory: Any, options: Mapping[str, Any], *, reference: str, options_by: str
 ) -> Module:
-    """The model that a factory makes of its options.
+    """The model that a factory makes of its options; see ``called``.
+
+    Raises:
+        TypeError: for anything but a model.
+    """
+    model = called(factory, options, reference=reference, options_by=options_by)
+    if not isinstance(model, Module):
+        raise TypeError(f"{reference} gives a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def called(factory: Any, options: Mapping[str, Any], *, reference: str, options_by: str) -> Any:
+    """What a factory makes of its options.
 
     Args:
         factory: as ``find_factory`` found it.
@@ -58,8 +71,7 @@ def build_model(
 
     Raises:
         ImportError: if the factory needs a package that is not installed.
-        TypeError, ValueError: for options that it does not take, a factory that fails (says where),
-            and for anything but a model.
+        ValueError: for options that it does not take, and a factory that fails (says where).
     """
     try:
         signature = inspect.signature(factory)
@@ -71,17 +83,20 @@ def build_model(
         except TypeError as error:
             raise ValueError(f"{reference}{signature}: {error}; see {options_by}") from error
     try:
-        model = factory(**options)
+        return factory(**options)
     except ImportError:
         raise
     except (Exception, SystemExit) as error:
         raise ValueError(f"{reference} failed: {_told(error)}") from error
-    if not isinstance(model, Module):
-        raise TypeError(f"{reference} gives a {type(model).__name__}, not a torch.nn.Module")
-    return model
 
 
-def _imported(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
+    """A module, looked for in the current directory too.
+
+    Raises:
+        ImportError: if it needs a package that is not installed.
+        ValueError: for a module that is not there, or fails (says where).
+    """
     # As `python -m` does; a script has its own folder there instead.
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -109,8 +124,10 @@ def _attribute(module: ModuleType, attribute: str, reference: str) -> Any:
                     isinstance(value, Module) or getattr(value, "__module__", "") == module.__name__
                 )
             ]
+            nearest = get_close_matches(part, own, n=1)
+            meant = f"; did you mean {module.__name__}:{nearest[0]}?" if nearest else ""
             defined = f"; it defines {', '.join(own)}" if own else ""
-            raise ValueError(f"{module.__name__} has no {attribute!r}{defined}")
+            raise ValueError(f"{module.__name__} has no {attribute!r}{meant or defined}")
         found = getattr(found, part)
     if not (callable(found) or isinstance(found, Module)):
         raise TypeError(f"{reference} is a {type(found).__name__}, neither a factory nor a model")

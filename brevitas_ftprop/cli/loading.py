@@ -16,6 +16,7 @@ from ..export.checks import check_finite
 from .checkpoint import load_checkpoint
 from .factory import build_model, find_factory
 from .outcome import note
+from .own_modules import own_part
 
 # Text that needs no quotes: names, paths, versions.
 WORD = re.compile(r"[A-Za-z_./~][\w./~-]*")
@@ -36,7 +37,7 @@ def load_model(
     Args:
         reference: ``"package.module:factory"``; looked for in the current directory too.
         arguments: of the factory, as ``"key=value"``.
-        rule: what to swap the activation quantizers to.
+        rule: what to swap the activation quantizers to; see ``own_part``.
         checkpoint: see ``load_checkpoint``.
 
     Returns:
@@ -58,7 +59,8 @@ def load_model(
         torch.manual_seed(0)
         model = build_model(found, options, reference=reference, options_by="--arg")
     if rule is not None:
-        note(str(swap_quantizers(model, rule)).partition("\n")[0])
+        spec, _ = own_part(rule)
+        note(str(swap_quantizers(model, spec)).partition("\n")[0])
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
     check_finite(model)

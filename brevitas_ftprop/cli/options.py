@@ -53,7 +53,10 @@ Arguments = Annotated[
 ]
 Rule = Annotated[
     str | None,
-    typer.Option(help="Swap the activation quantizers to this rule before loading."),
+    typer.Option(
+        help="Swap the activation quantizers to this rule before loading; your own is "
+        "PACKAGE.MODULE:CLASS, or a name that --import makes known."
+    ),
 ]
 Normalization = Annotated[
     tuple | None,

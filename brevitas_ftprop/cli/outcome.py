@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
@@ -48,6 +48,9 @@ UNTRAINED = "untrained: no checkpoint was given, the weights are those that the 
 WIDTH = 120
 
 
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command found.
@@ -65,13 +68,28 @@ class Outcome:
 
 
 def finish(work: Callable[[], Outcome], *, as_json: bool) -> NoReturn:
-    """Do a command's work, print what it found, and exit.
+    """Do a command's work, print what it found, and exit."""
+    outcome = attempt(work, as_json=as_json)
+    if as_json:
+        _print_json({"ok": outcome.ok, **outcome.data})
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=WIDTH)
+        if outcome.data.get("untrained"):
+            console.print(UNTRAINED, style="yellow", highlight=False, soft_wrap=True)
+        console.print(outcome.shown, markup=False, highlight=False, soft_wrap=_is_text(outcome))
+    raise typer.Exit(FINE if outcome.ok else WANTING)
+
+
+def attempt(work: Callable[[], Result], *, as_json: bool = False) -> Result:
+    """Do some work whose errors become a sentence and an exit code.
 
     Meanwhile everything that is printed, by libraries and native code too, goes to stderr.
     """
     try:
         with _stdout_as_stderr():
-            outcome = work()
+            return work()
     except KeyboardInterrupt:
         note("interrupted")
         raise typer.Exit(INTERRUPTED) from None
@@ -84,16 +102,6 @@ def finish(work: Callable[[], Outcome], *, as_json: bool) -> NoReturn:
             _print_json({"ok": False, "error": message, "exit_code": code})
         note(f"error: {message}")
         raise typer.Exit(code) from None
-    if as_json:
-        _print_json({"ok": outcome.ok, **outcome.data})
-    else:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=WIDTH)
-        if outcome.data.get("untrained"):
-            console.print(UNTRAINED, style="yellow", highlight=False, soft_wrap=True)
-        console.print(outcome.shown, markup=False, highlight=False, soft_wrap=_is_text(outcome))
-    raise typer.Exit(FINE if outcome.ok else WANTING)
 
 
 def note(message: str) -> None:

@@ -11,7 +11,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
     >>> parse_shape("1,3,32,32")
     (1, 3, 32, 32)
     """
-    parts = [part.strip() for part in text.strip("() ").split(",")]
+    parts = [part.strip() for part in text.strip("()[] ").split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts) or len(parts) < 2:
         raise ValueError(
             f"write the input's shape as positive numbers, 1,3,32,32 with the batch size first, "
@@ -21,13 +21,13 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def parse_numbers(text: str) -> tuple[float, ...]:
-    """Numbers from their commas.
+    """Numbers from their commas, with or without brackets.
 
-    >>> parse_numbers("0.5,0.25")
-    (0.5, 0.25)
+    >>> parse_numbers("0.5,0.25"), parse_numbers("[0.5, 0.25]")
+    ((0.5, 0.25), (0.5, 0.25))
     """
     try:
-        numbers = tuple(map(float, text.split(",")))
+        numbers = tuple(map(float, text.strip("[] ").split(",")))
     except ValueError:
         numbers = ()
     if not numbers or not all(map(math.isfinite, numbers)):

@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
-from ..export.checks import check_path
-from ..export.output_file import output_file
 from . import options
-from .finn_factory import IMAGES, PREFIX
-from .images import example_for, random_images, read_batch
-from .loading import load_model
 from .outcome import Outcome, finish, note
 
 
@@ -52,7 +46,14 @@ def quantize(
     """
 
     def work() -> Outcome:
+        import torch
+
+        from ..export.checks import check_path
+        from ..export.output_file import output_file
         from ..quantize import quantize_for_finn
+        from .finn_factory import IMAGES, PREFIX
+        from .images import example_for, random_images, read_batch
+        from .loading import load_model
 
         target = check_path(out, overwrite=overwrite)
         reference = model if ":" in model else f"torchvision.models:{model}"

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from . import options
 from .outcome import Outcome, finish
+from .own_modules import own_part
 
 if TYPE_CHECKING:
     from ..rules import Rule
@@ -39,7 +40,7 @@ def rules(
     def work() -> Outcome:
         from ..rules import RULES, get_rule
 
-        shown = [get_rule(spec) for spec in rule or RULES]
+        shown = [get_rule(own_part(spec)[0]) for spec in rule or RULES]
         described = [_described(each) for each in shown]
         data: dict[str, Any] = {"rules": described, "plot": None}
         if plot is not None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from . import options
 from .outcome import Outcome, finish
+from .own_modules import own_part
 
 if TYPE_CHECKING:
     from ..targets import TargetSetter
@@ -27,7 +28,7 @@ def targets(
     def work() -> Outcome:
         from ..targets import SETTERS, get_setter
 
-        described = [_described(get_setter(spec)) for spec in setter or SETTERS]
+        described = [_described(get_setter(own_part(spec)[0])) for spec in setter or SETTERS]
         return Outcome(True, {"setters": described}, _table(described))
 
     finish(work, as_json=as_json)

@@ -59,7 +59,7 @@ class Plan:
         rules: canonical specs, or ``stock`` for the model's own gradients.
         targets: canonical specs of target setters.
         acts: activation quantizers; empty for the recipe's.
-        seeds: how many, from 0.
+        seeds: of the runs.
         learning_rates: candidates among which each arm's is chosen on the validation images, each
             with one run; empty for the recipe's learning rate.
         out: folder of the comparison.
@@ -73,20 +73,20 @@ class Plan:
     rules: tuple[str, ...]
     targets: tuple[str, ...] = (PLAIN,)
     acts: tuple[str | None, ...] = ()
-    seeds: int = 3
+    seeds: tuple[int, ...] = (0, 1, 2)
     learning_rates: tuple[float, ...] = ()
     out: Path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "acts", self.acts or (self.recipe.act,))
-        for name in ("rules", "targets", "acts", "learning_rates"):
+        for name in ("rules", "targets", "acts", "seeds", "learning_rates"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
                 raise ValueError(f"{name} holds one twice: {', '.join(map(str, given))}")
         for targets in self.targets:
             # What they do not go with is refused by the recipe.
             self.recipe.with_overrides(targets=targets)
-        if not self.rules or self.seeds < 1:
+        if not self.rules or not self.seeds:
             raise ValueError("a comparison needs at least one rule and one seed")
         if self.learning_rates and not self.recipe.data.validation_images:
             raise ValueError(
@@ -112,7 +112,7 @@ class Plan:
             chosen: learning rate of each arm that has one of its own.
         """
         # Seed after seed, so that an interrupted comparison has whole ones.
-        for seed, arm in product(range(self.seeds), self.arms):
+        for seed, arm in product(self.seeds, self.arms):
             lr = chosen.get(arm, self.recipe.optimizer.lr)
             recipe = self._of(arm, lr, seed=seed, test="end")
             yield Trial(recipe, self.out / "runs" / f"{arm}-lr{lr:g}-seed{seed}")

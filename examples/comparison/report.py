@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from training import Result
-from training.recipe import PLAIN
+from training.recipe import PLAIN, STOCK
 
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.export.tables import markdown_table
@@ -18,6 +18,8 @@ from .fairness import refuse_unfair
 from .plan import Arm
 from .statistics import Estimate, Paired, estimate, holm, paired
 
+# What Brevitas' own binary and integer activations do.
+EQUAL_TO_STOCK = "saturated_ste"
 # Columns of the table that are there for a search.
 TARGETS, TIME, MEMORY = "targets", "time a step", "peak memory"
 
@@ -115,13 +117,18 @@ class Comparison:
         """Test accuracy in percent of each seed."""
         return {run.recipe["seed"]: 100 * run.test_accuracy for run in self.runs_of(arm)}
 
-    def table(self) -> str:
-        """Markdown: means with 95 % intervals, and paired differences to the reference rule."""
+    def cells(self) -> list[dict[str, str]]:
+        """The table's rows as text under the titles of its columns."""
         rows = [row for act in self.acts for row in self.rows(act)]
         cells = [_cells(row, minus=f"minus {self.reference}") for row in rows]
-        shown = [title for title in cells[0] if title not in self._left_out(rows)]
-        lines = markdown_table(shown, ([row[title] for title in shown] for row in cells))
-        return "\n".join([*lines, "", self._caption()])
+        left_out = self._left_out(rows)
+        return [{t: text for t, text in row.items() if t not in left_out} for row in cells]
+
+    def table(self) -> str:
+        """Markdown: means with 95 % intervals, and paired differences to the reference rule."""
+        cells = self.cells()
+        lines = markdown_table(list(cells[0]), (list(row.values()) for row in cells))
+        return "\n".join([*lines, "", self.caption()])
 
     def _relative(self, arm: Arm, cost: Callable[[Result], float | None]) -> float | None:
         """Median of the arm's runs over that of the same rule's without a search."""
@@ -135,7 +142,8 @@ class Comparison:
             return {TARGETS, TIME, MEMORY}
         return {MEMORY} if all(row.memory is None for row in rows) else set()
 
-    def _caption(self) -> str:
+    def caption(self) -> str:
+        """What the table is of."""
         first = self.runs[0]
         hours = sum(run.seconds for run in (*self.runs, *self.tuning)) / 3600
         candidates = {run.recipe["optimizer"]["lr"] for run in self.tuning}
@@ -151,7 +159,7 @@ class Comparison:
             "once. Means with 95 % Student intervals over the seeds; differences and t-tests are "
             "paired by seed, over the seeds that both rules have; Holm's adjustment is for the "
             f"{'rules and setters' if self.has_search else 'rules'} of one activation. "
-            f"{self._of_search() if self.has_search else ''}"
+            f"{self._of_search() if self.has_search else ''}{self._of_equal_rules()}"
             f"{len(self.runs) + len(self.tuning)} runs, {hours:.1f} hours of training on "
             f"{first.device}, torch {first.versions['torch']}."
         )
@@ -163,6 +171,19 @@ class Comparison:
             f"the GPU, both relative to the same rule with {PLAIN}. "
             + (f"Left at {PLAIN}, for reasons in the JSON: {', '.join(left)}. " if left else "")
         )
+
+    def _of_equal_rules(self) -> str:
+        """Why rules of one formula differ, where they do."""
+        for act in self.acts:
+            stock, same = (self.accuracies(Arm(act, rule)) for rule in (STOCK, EQUAL_TO_STOCK))
+            if any(stock[seed] != same[seed] for seed in stock.keys() & same.keys()):
+                return (
+                    f"On binary and integer activations {EQUAL_TO_STOCK} is the formula of "
+                    f"{STOCK}: what differs began in the last place, where sums of gradients run "
+                    "in another order (of learned scales in large tensors, unless "
+                    "BREVITAS_FTPROP_BACKEND=eager, and where branches of a network meet). "
+                )
+        return ""
 
     def write(self, path: Path) -> None:
         """Write all runs as JSON; the file is whole or not there."""

@@ -14,8 +14,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from brevitas_ftprop.export.output_file import TEMPORARY, output_file
 
-from .failures import TrainingError
-from .recipe import Recipe, differences
+from .failures import uninterrupted
+from .recipe import Recipe
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -30,10 +30,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with output_file(path, overwrite=True) as stream:
-            torch.save(checkpoint, stream)
-        _sync(path.parent)
-        keep_only(path)
+        with uninterrupted():
+            with output_file(path, overwrite=True) as stream:
+                torch.save(checkpoint, stream)
+            _sync(path.parent)
+            keep_only(path)
 
 
 class WithinEpoch(ModelCheckpoint):
@@ -95,20 +96,6 @@ def keep_only(path: Path) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's contents, read without running code."""
     return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-
-
-def check_recipe(path: Path, saved: dict[str, Any], recipe: Recipe) -> None:
-    """Raise unless the recipe that a file holds is this one.
-
-    Raises:
-        TrainingError: names the fields that differ.
-    """
-    fields = differences(saved, recipe.to_dict())
-    if fields:
-        raise TrainingError(
-            f"{path} is of another recipe, which differs in {', '.join(fields)}: go on with that "
-            "one, or train this one in a folder of its own"
-        )
 
 
 def _sync(folder: Path) -> None:

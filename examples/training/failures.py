@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,22 @@ from torch import Tensor, nn
 
 class TrainingError(RuntimeError):
     """A run that cannot start or go on, and why."""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until a file is written: torch's writer would raise errors of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
@@ -40,7 +58,7 @@ def first_non_finite(network: nn.Module, images: Tensor, loss: Callable[[Tensor]
         return "the images hold values that are not finite"
     for name, parameter in network.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
-            return f"the parameter {name} is not finite"
+            return f"{name} has values that are not finite"
     found: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:
@@ -49,7 +67,7 @@ def first_non_finite(network: nn.Module, images: Tensor, loss: Callable[[Tensor]
             if not isinstance(value, Tensor):
                 return
             if not bool(torch.isfinite(value).all()):
-                found.append(f"the output of layer {name} is not finite")
+                found.append(f"the output of layer {name} has values that are not finite")
             if value.requires_grad:
                 value.register_hook(lambda grad: look_at_gradient(name, grad))
 
@@ -57,9 +75,11 @@ def first_non_finite(network: nn.Module, images: Tensor, loss: Callable[[Tensor]
 
     def look_at_gradient(name: str, grad: Tensor) -> None:
         if not bool(torch.isfinite(grad).all()):
-            found.append(f"the gradient of layer {name}'s output is not finite")
+            found.append(f"the gradient of layer {name}'s output has values that are not finite")
 
-    hooks = [module.register_forward_hook(watch(name)) for name, module in _layers(network) if name]
+    hooks = [
+        module.register_forward_hook(watch(name)) for name, module in layers_of(network) if name
+    ]
     try:
         value = loss(network(images))
         value.backward()
@@ -70,13 +90,13 @@ def first_non_finite(network: nn.Module, images: Tensor, loss: Callable[[Tensor]
         found.append("the loss is not finite, though every layer's output is")
     for name, parameter in network.named_parameters():
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-            found.append(f"the gradient of the parameter {name} is not finite")
+            found.append(f"the gradient of {name} has values that are not finite")
     return found[0] if found else "no layer's output or gradient was non-finite when computed again"
 
 
-def _layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def layers_of(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """All modules, what lies inside a quantizer left out."""
     yield prefix, module
     if not isinstance(module, QuantProxyFromInjector):
         for name, child in module.named_children():
-            yield from _layers(child, f"{prefix}.{name}" if prefix else name)
+            yield from layers_of(child, f"{prefix}.{name}" if prefix else name)

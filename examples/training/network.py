@@ -16,7 +16,7 @@ from brevitas.graph.quantize import (
     quantize,
 )
 from brevitas_examples.bnn_pynq import models as bnn_pynq
-from torch import nn
+from torch import Tensor, nn
 
 from brevitas_ftprop import restore_quantizers, swap_quantizers
 from brevitas_ftprop.cli.factory import build_model, find_factory
@@ -206,6 +206,10 @@ def _check_classes(network: nn.Module, recipe: Recipe, classes: int) -> None:
         raise TrainingError(
             f"{recipe.model} does not take images of {tuple(images.shape[1:])}: {error}"
         ) from error
+    if not isinstance(getattr(logits, "value", logits), Tensor):
+        raise TrainingError(
+            f"{recipe.model} returns a {type(logits).__name__}: return one plain tensor, the logits"
+        )
     if logits.shape != (2, classes):
         raise TrainingError(
             f"{recipe.model} gives {tuple(logits.shape[1:])} logits an image, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentError
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from brevitas_ftprop import get_rule
+from brevitas_ftprop.cli.own_modules import import_parts, own_part
 from brevitas_ftprop.ops import check_options
 from brevitas_ftprop.targets import get_setter
 
@@ -34,6 +36,8 @@ class Recipe:
             ``brevitas.graph.quantize``), ``package.module:factory``, or
             ``finn:package.module:factory`` for a float network, quantized for FINN.
         model_options: further arguments of the model.
+        init_weights: file of a state dict to start from, of the same layers with any quantizers or
+            none, such as ``weights.pt`` of a run, or torchvision's weights for ``resnet18``.
         act: activation quantizer, by the names of ``brevitas_ftprop.models.LayerOptions``; None
             for the model's own.
         weight_bits: bit width of the weights; None for the model's own.
@@ -41,6 +45,8 @@ class Recipe:
         weight_rule: target rule of the weight quantizers; None leaves them as the model has them.
         weighting: ``grad`` or ``mean``.
         targets: target setter of the sign quantizers, by its spec.
+        imports: modules of your own that register rules or setters, each with the hash of its
+            source; a rule or setter ``package.module:Class`` adds its module.
         staircase: ``single`` or ``sum``.
         saved: ``exact`` or ``compact``, what the quantizers keep for backward.
         batch_size: images of one optimizer step, over all devices and accumulated parts.
@@ -68,12 +74,14 @@ class Recipe:
 
     model: str = "convnet4"
     model_options: dict[str, Any] = field(default_factory=dict)
+    init_weights: str | None = None
     act: str | None = None
     weight_bits: int | None = None
     rule: str = "soft_hinge"
     weight_rule: str | None = None
     weighting: Literal["grad", "mean"] = "grad"
     targets: str = PLAIN
+    imports: dict[str, str | None] | Sequence[str] = ()
     staircase: Literal["single", "sum"] = "single"
     saved: Literal["exact", "compact"] = "exact"
     data: Data = field(default_factory=Data)
@@ -95,9 +103,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._import_own_parts()
         # Aliases become the rule's own name, so that equal recipes compare equal.
         if self.rule != STOCK:
-            spec = check_options(self.rule, self.weighting, self.staircase)
+            spec = check_options(rule_spec(self.rule), self.weighting, self.staircase)
             object.__setattr__(self, "rule", _at_start(spec))
         elif (self.weighting, self.staircase, self.saved) != ("grad", "single", "exact"):
             raise ValueError(
@@ -153,6 +162,22 @@ class Recipe:
                 f"{self.accumulate} equal parts"
             )
 
+    def _import_own_parts(self) -> None:
+        given = self.imports if isinstance(self.imports, dict) else dict.fromkeys(self.imports)
+        found = import_parts(given)
+        for name, recorded in given.items():
+            if recorded not in (None, found[name]):
+                raise ValueError(
+                    f"{name} has changed since this recipe was written (the hash of its source is "
+                    f"{found[name]}, not {recorded}): bring it back, or train anew with it"
+                )
+        for field_name in ("rule", "weight_rule", "targets"):
+            if (spec := getattr(self, field_name)) is not None:
+                own, module = own_part(spec)
+                object.__setattr__(self, field_name, own)
+                found |= import_parts([module] if module else [])
+        object.__setattr__(self, "imports", found)
+
     def _refuse_what_graphs_cannot(self) -> None:
         if self.accumulate > 1:
             raise ValueError(
@@ -192,15 +217,16 @@ class Recipe:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Recipe:
         """The inverse of :meth:`to_dict`."""
-        parser = _parser()
+        parser = recipe_parser()
         return _built(parser, parser.parse_object(values))
 
 
-def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
+def load_recipe(path: str | Path, arguments: Sequence[str] = (), **overrides: Any) -> Recipe:
     """Read a recipe from YAML.
 
     Args:
         path: of the file.
+        arguments: options that replace its fields, as the command line has them.
         **overrides: as for :meth:`Recipe.with_overrides`.
 
     Raises:
@@ -210,18 +236,21 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {path}")
-    parser = _parser()
+    parser = recipe_parser()
+    parser.add_argument("--config", action="config")
     try:
-        values = parser.parse_path(path)
+        values = parser.parse_args(["--config", str(path), *arguments])
     except ArgumentError as error:
         raise ValueError(f"{path}: {error}") from error
+    del values["config"]
     return _built(parser, values).with_overrides(**overrides)
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Dotted names of the fields in which two recipes, as dictionaries, differ.
 
-    Where their images lie does not count, and a field that one is too old to have is its default.
+    Where their images lie and what only one imports does not count; a field that one is too old to
+    have is its default.
 
     >>> differences(Recipe().to_dict(), Recipe(epochs=2, optimizer=Optimizer(lr=1.0)).to_dict())
     ['optimizer.lr', 'epochs']
@@ -240,8 +269,27 @@ def _differences(
             inner = default if isinstance(default, dict) else {}
             names += _differences(mine, theirs, inner, f"{prefix}{name}.")
         elif mine != theirs and f"{prefix}{name}" not in PLACES:
+            # A module more changes nothing: the rules and setters that are taken from it are told.
+            if prefix == "imports." and None in (mine, theirs):
+                continue
             names.append(f"{prefix}{name}")
     return names
+
+
+def rule_spec(rule: str) -> str:
+    """A rule's canonical spec, or ``stock``.
+
+    Raises:
+        ValueError: for an unknown rule; lists the valid ones, ``stock`` among them.
+    """
+    if rule == STOCK:
+        return rule
+    try:
+        return get_rule(rule).spec
+    except ValueError as error:
+        if not str(error).startswith("unknown rule"):
+            raise
+        raise ValueError(f"{error}; {STOCK} keeps the model's own gradients") from error
 
 
 def _at_start(spec: str) -> str:
@@ -251,7 +299,8 @@ def _at_start(spec: str) -> str:
     return spec
 
 
-def _parser() -> ArgumentParser:
+def recipe_parser() -> ArgumentParser:
+    """A parser with an option for each field of a recipe; it raises what is wrong."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe)
     return parser

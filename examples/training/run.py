@@ -14,17 +14,20 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
+from brevitas_ftprop.cli.own_modules import import_parts
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 
-from .checkpoint import check_recipe, keep_only, last_checkpoint, load_checkpoint
+from .checkpoint import keep_only, last_checkpoint, load_checkpoint
 from .classifier import Classifier
 from .compilation import compile_network
 from .curve import Curve
 from .data import Images
-from .failures import TrainingError, explained_memory
+from .failures import TrainingError, explained_memory, uninterrupted
 from .folder import RunFolder
+from .initial import load_initial
+from .longer import going_on, is_longer
 from .network import build_network
 from .recipe import Recipe
 from .result import Result, hash_weights, versions
@@ -54,7 +57,8 @@ def train(
         callbacks: more of Lightning's, such as a monitor.
 
     Returns:
-        The result; of a run that is complete already, with ``resume``, the one that it left.
+        The result; of a run that is complete already, with ``resume``, the one that it left, unless
+        the recipe now has more epochs.
 
     Raises:
         TrainingError: if the recipe names something unknown, the data are not there or do not fit
@@ -62,6 +66,8 @@ def train(
             or a batch does not fit into memory.
     """
     run = run or Run()
+    # Here too, since the recipe may come from another process.
+    import_parts(recipe.imports)
     if run.fast_dev_run:
         with _torch_settings(run):
             return _fit(recipe, RunFolder(out), run, callbacks)
@@ -69,8 +75,8 @@ def train(
     with folder.taken(resume=run.resume), _torch_settings(run):
         if run.resume and folder.result.exists():
             result = Result.read(folder.result)
-            check_recipe(folder.result, result.recipe, recipe)
-            return result
+            if not is_longer(folder.result, result.recipe, recipe):
+                return result
         result = _fit(recipe, folder, run, callbacks)
         if rank_zero_only.rank == 0:
             result.write(folder.result)
@@ -86,8 +92,14 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         recipe = _fast(recipe, devices)
     _check_devices(recipe, trainer)
     images = Images(recipe, run.workers, run.prefetch)
+    if run.progress and rank_zero_only.rank == 0:
+        print(images.summary())
     data_hash = images.fingerprint()
     network, converted = build_network(recipe, images.classes)
+    if recipe.init_weights is not None:
+        told = load_initial(network, recipe.init_weights)
+        if run.progress and rank_zero_only.rank == 0:
+            print(told)
     initial = hash_weights(network)
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
@@ -119,7 +131,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
             trainer.test(module, datamodule=images, verbose=False)
             accuracies |= module.tested
     if rank_zero_only.rank == 0 and not run.fast_dev_run:
-        with output_file(folder.weights, overwrite=True) as stream:
+        with uninterrupted(), output_file(folder.weights, overwrite=True) as stream:
             torch.save(network.state_dict(), stream)
     targets = search.report()
     timed = curve.epochs[1:] or curve.epochs
@@ -173,12 +185,16 @@ def _check_devices(recipe: Recipe, trainer: lightning.Trainer) -> None:
 def _checkpoint(recipe: Recipe, folder: RunFolder, run: Run) -> Path | None:
     """Where to go on from; writes the recipe of a run that starts."""
     last = last_checkpoint(folder.checkpoints) if run.resume else None
+    longer = False
     if last is not None:
-        check_recipe(last, load_checkpoint(last)["recipe"], recipe)
+        saved = load_checkpoint(last)["recipe"]
+        longer = is_longer(last, saved, recipe)
         if rank_zero_only.rank == 0:
             # What a killed run was writing, or had not removed yet.
             keep_only(last)
-    elif rank_zero_only.rank == 0:
+            if longer and run.progress:
+                print(going_on(saved, recipe))
+    if (last is None or longer) and rank_zero_only.rank == 0:
         with output_file(folder.recipe, overwrite=True) as stream:
             yaml.safe_dump(recipe.to_dict(), stream, sort_keys=False, encoding="utf-8")
     return last

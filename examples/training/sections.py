@@ -26,10 +26,13 @@ class Data:
     Args:
         name: ``cifar10`` (torchvision's), ``image_folder`` (small images, decoded once),
             ``imagenet`` (torchvision's, or any ImageFolder with ``train`` and ``val``; decoded
-            while training), ``digits`` (scikit-learn's) or ``random``.
+            while training), ``digits`` (scikit-learn's), ``random`` or your own
+            ``package.module:factory``, which gives two datasets of (image, label).
         root: folder of the images; ``digits`` and ``random`` have none.
+        options: arguments of your own factory.
         download: let torchvision fetch CIFAR-10.
         image_size: height and width of what the network sees.
+        resized: resize images of files and of your own that have another size.
         channels: 3, or 1 for grey images.
         classes: number of classes of ``random`` images; elsewhere None, or a number to insist on.
         train_images: train on so many images only, a fixed choice; None for all. Of ``random``
@@ -46,8 +49,10 @@ class Data:
 
     name: str = "cifar10"
     root: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     download: bool = False
     image_size: int = 32
+    resized: bool = False
     channels: Literal[1, 3] = 3
     classes: int | None = None
     train_images: int | None = None
@@ -74,6 +79,8 @@ class Data:
         refuse_below(
             0, data__validation_images=self.validation_images, data__crop_padding=self.crop_padding
         )
+        if self.options and ":" not in self.name:
+            raise ValueError(f"data.options are of package.module:factory, not of {self.name}")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"data.std must be positive, not {self.std}")
         if self.name == "imagenet" and self.resize < self.image_size:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -131,11 +133,97 @@ def test_a_folder_that_cannot_be_is_told(tmp_path, capsys):
     assert "file/out cannot be a run's folder: Not a directory" in capsys.readouterr().err
 
 
-def test_an_option_that_does_not_exist_is_told(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        train.main(["--optimizer.lrr", "1"])
-    assert exit_.value.code == 2
-    assert "lrr" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--optimizer.lrr", "1"], "no option --optimizer.lrr; did you mean --optimizer.lr?"),
+        (["--lr", "1"], "no option --lr; did you mean --optimizer.lr?"),
+        (["--sead=1"], "no option --sead; did you mean --seed?"),
+        (["--optimizer.lr", "fast"], "optimizer.lr"),
+        (["--rule", "stok"], "unknown rule 'stok'"),
+        (["--rule", "stok"], "stock keeps the model's own gradients"),
+    ],
+)
+def test_a_mistyped_option_is_told_in_one_line_with_what_was_meant(options, message, capsys):
+    assert train.main(options) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert message in error
+    assert error.startswith("train.py: error: ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--data-name", "random", "--data.mean", "[0.5, 0.25, 0.5]", "--batch-size=16"],
+        ["--data.name", "random", "--data.mean", "0.5,0.25,0.5", "--batch_size", "16"],
+    ],
+)
+def test_options_and_lists_are_spelt_either_way(options):
+    schedule = ["--schedule.name", "step", "--schedule.milestones", "1,2"]
+    more = ["--model-options.fc", "8", "--optimizer.options.amsgrad", "true", "--fast_dev_run"]
+    recipe, run, _ = train.read_arguments([*options, *schedule, *more])
+    assert recipe.data.mean == (0.5, 0.25, 0.5)
+    assert (recipe.batch_size, recipe.schedule.milestones) == (16, (1, 2))
+    assert (recipe.model_options, recipe.optimizer.options) == ({"fc": 8}, {"amsgrad": True})
+    assert run.fast_dev_run
+
+
+def test_a_run_ends_with_the_commands_that_go_on(tmp_path, capsys):
+    options = ["--data.name", "random", "--data.image_size", "8", "--data.train_images", "64"]
+    assert train.main([*options, *QUIET, "--out", str(tmp_path / "out")]) == 0
+    *_, export, board, resume = capsys.readouterr().out.splitlines()
+    assert export.startswith("  brevitas-ftprop export qonnx --run ")
+    assert board == f"  tensorboard --logdir {tmp_path / 'out'}"
+    assert resume.endswith(f"--resume --out {tmp_path / 'out'} --epochs 2")
+
+
+def interrupted(command: list[str], until, cwd: Path) -> tuple[int, list[str]]:
+    """Press Ctrl-C in a terminal where ``command`` runs, and what it then leaves on stderr."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not until():
+        time.sleep(0.01)
+    # The terminal's: to every process in it.
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    libraries = ("CUDA runtime", "fast_hadamard", "warnings.warn")
+    lines = [line for line in told.splitlines() if not any(word in line for word in libraries)]
+    return process.returncode, lines
+
+
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path):
+    started = time.monotonic()
+    script = str(ROOT / "examples" / "train.py")
+    code, lines = interrupted([script], lambda: time.monotonic() > started + 1, tmp_path)
+    assert code == 130
+    assert lines == ["train.py: interrupted"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_compared_runs_train_is_one_line_and_ends_them(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    data = "data: {name: random, image_size: 8, train_images: 64}"
+    recipe.write_text(f"model_options: {{channels: [4, 4], fc: 8}}\nepochs: 9999\n{data}\n")
+    out = tmp_path / "out"
+    command = [str(ROOT / "examples" / "compare.py"), str(recipe), "--acts", "sign", "--jobs", "2"]
+
+    def both_train() -> bool:
+        return len(list(out.glob("runs/*/checkpoints/*.ckpt"))) >= 2
+
+    code, lines = interrupted([*command, "--out", str(out)], both_train, tmp_path)
+    assert code == 130
+    assert lines == ["compare.py: interrupted; the same command goes on"]
+    # Their locks are free: nobody is training there any more.
+    for lock in out.glob("runs/*/.lock"):
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.slow

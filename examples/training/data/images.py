@@ -17,6 +17,7 @@ from ..sections import Data
 from .imagenet import evaluation_transform, imagenet_folder, training_transform
 from .loader import Batch, EvaluationLoader, TrainingLoader
 from .order import EpochOrder, chosen
+from .own_set import own_set
 from .resident import ResidentImages
 from .small_sets import SMALL
 from .streamed import StreamedImages
@@ -51,8 +52,11 @@ class Images(lightning.LightningDataModule):
         self.recipe, self.data = recipe, recipe.data
         self.workers, self.prefetch = workers, prefetch
         data = self.data
-        if data.name not in NAMES:
-            raise TrainingError(f"unknown data {data.name!r}; valid are {', '.join(NAMES)}")
+        if data.name not in NAMES and ":" not in data.name:
+            raise TrainingError(
+                f"unknown data {data.name!r}; valid are {', '.join(NAMES)} and "
+                "package.module:factory"
+            )
         if not len(data.mean) == len(data.std) == data.channels:
             raise TrainingError(
                 f"data.mean and data.std must have {data.channels} values, one a channel"
@@ -63,7 +67,7 @@ class Images(lightning.LightningDataModule):
             train, test = (len(folder.samples) for folder in self.folders.values())
             self.classes = len(self.folders["train"].classes)
         else:
-            self.set = SMALL[data.name](data)
+            self.set = SMALL.get(data.name, own_set)(data)
             train, test = len(self.set.train.labels), len(self.set.test.labels)
             self.classes = self.set.classes
         self._check(train)
@@ -80,6 +84,19 @@ class Images(lightning.LightningDataModule):
         wanted = {"validation": data.validation_images > 0, "test": recipe.test == "epoch"}
         self.parts = [part for part, is_wanted in wanted.items() if is_wanted]
         self.resident: dict[str, ResidentImages] = {}
+
+    def summary(self) -> str:
+        """What was found, and what becomes of it."""
+        counts = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
+        size, channels = self.data.image_size, self.data.channels
+        parts = [counts, f"{self.classes} classes", f"{channels}×{size}×{size}"]
+        if self.set is not None:
+            found, height, width = self.set.shape
+            if (height, width) != (size, size):
+                parts.append(f"resized from {width}×{height}")
+            if found != channels:
+                parts.append(f"from {found} {'channel' if found == 1 else 'channels'}")
+        return f"data {self.data.name}: {', '.join(parts)}"
 
     def fingerprint(self) -> str:
         """Hash of all labels and of some images, which tells apart data of the same size."""

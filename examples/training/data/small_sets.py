@@ -33,11 +33,16 @@ class Part:
 
 @dataclass(frozen=True)
 class SmallSet:
-    """A set of small images and how many classes it has."""
+    """A set of small images and how many classes it has.
+
+    Attributes:
+        shape: (C, H, W) of the first image as it was found.
+    """
 
     classes: int
     train: Part
     test: Part
+    shape: tuple[int, ...]
 
 
 def cifar10(data: Data) -> SmallSet:
@@ -54,7 +59,7 @@ def cifar10(data: Data) -> SmallSet:
         pixels = torch.from_numpy(images.data).permute(0, 3, 1, 2)
         return Part(np.array(images.targets), lambda indices: _sized(pixels[indices], data))
 
-    return SmallSet(10, part(True), part(False))
+    return SmallSet(10, part(True), part(False), (3, 32, 32))
 
 
 def image_folder(data: Data) -> SmallSet:
@@ -71,11 +76,12 @@ def image_folder(data: Data) -> SmallSet:
     def part(folder: ImageFolder) -> Part:
         def decode(indices: np.ndarray) -> Tensor:
             paths = [folder.samples[index][0] for index in indices]
-            return torch.stack([_sized(_decoded(path), data) for path in paths])
+            return torch.stack([sized(_decoded(path), data, path) for path in paths])
 
         return Part(np.array(folder.targets), decode)
 
-    return SmallSet(len(train.classes), part(train), part(test))
+    first = tuple(_decoded(train.samples[0][0]).shape)
+    return SmallSet(len(train.classes), part(train), part(test), first)
 
 
 def digits(data: Data) -> SmallSet:
@@ -88,7 +94,7 @@ def digits(data: Data) -> SmallSet:
             labels[which].astype(np.int64), lambda indices: _sized(images[which][indices], data)
         )
 
-    return SmallSet(10, part(slice(-360)), part(slice(-360, None)))
+    return SmallSet(10, part(slice(-360)), part(slice(-360, None)), (1, 8, 8))
 
 
 def random(data: Data) -> SmallSet:
@@ -102,7 +108,7 @@ def random(data: Data) -> SmallSet:
         return Part(labels, lambda indices: pixels[indices])
 
     train = (data.train_images or 1024) + data.validation_images
-    return SmallSet(data.classes or 10, part(train, 0), part(data.test_images or 256, 1))
+    return SmallSet(data.classes or 10, part(train, 0), part(data.test_images or 256, 1), size)
 
 
 SMALL: dict[str, Callable[[Data], SmallSet]] = {
@@ -141,6 +147,22 @@ def _decoded(path: str) -> Tensor:
         return decode_image(path, "RGB")
     except RuntimeError as error:
         raise TrainingError(f"{path} cannot be decoded: {error}") from error
+
+
+def sized(image: Tensor, data: Data, name: str | None = None) -> Tensor:
+    """An image, uint8 of shape (C, H, W), as the network sees it.
+
+    Raises:
+        TrainingError: if it has another size and is not to be resized.
+    """
+    height, width = image.shape[-2:]
+    if not data.resized and (height, width) != (data.image_size, data.image_size):
+        fitting = f"--data.image_size {height}, or " if height == width else ""
+        raise TrainingError(
+            f"{name or f'an image of data {data.name}'} is {width}×{height}, but the network sees "
+            f"{data.image_size}×{data.image_size}: pass {fitting}--data.resized true"
+        )
+    return _sized(image, data)
 
 
 def _sized(images: Tensor, data: Data) -> Tensor:

@@ -59,6 +59,19 @@ def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
     assert compare.main(["--from", str(out / "comparison.json")]) == 0
     assert (out / "comparison.md").read_text() == table
 
+    # Elsewhere and with another reference, it leaves the folder that it reads from alone.
+    before = {file: file.read_bytes() for file in out.glob("comparison.*")}
+    assert {file.suffix for file in before} == {".csv", ".json", ".md", ".png", ".tex"}
+    elsewhere = ["--out", str(recipe.parent / "elsewhere"), "--reference", "STE"]
+    assert compare.main(["--from", str(out / "comparison.json"), *elsewhere]) == 0
+    assert before == {file: file.read_bytes() for file in out.glob("comparison.*")}
+    again = recipe.parent / "elsewhere"
+    assert "minus ste" in (again / "comparison.md").read_text()
+    _, *rows = (again / "comparison.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows] == ["ste", "saturated_ste"]
+    assert rows[0].split(",")[5] == str(100 * other["test_accuracy"])
+    assert r"saturated\_ste" in (again / "comparison.tex").read_text()
+
     recipe.write_text(RECIPE + "optimizer: {weight_decay: 0.01}\n")
     assert run(recipe, *rules) == 1
     assert "another optimizer.weight_decay" in capsys.readouterr().err
@@ -85,12 +98,51 @@ def test_setters_are_added_to_a_comparison_of_rules(recipe, capsys):
     assert "staircase3-saturated_ste-uniform: ConvNet4 has no sign quantizers" in told
 
 
+def test_seeds_lists_and_fields_of_the_recipe_are_spelt_as_for_the_trainer(recipe, capsys):
+    options = ["--seeds", "1-2", "--rules", "stock,soft_hinge", "--optimizer.lr=0.01"]
+    assert run(recipe, *options, "--data-test_images", "16", "--data.mean", "0.5,0.4,0.3") == 0
+    out = recipe.parent / "out"
+    runs = json.loads((out / "comparison.json").read_text())["runs"]
+    assert {(run["recipe"]["rule"], run["recipe"]["seed"]) for run in runs} == {
+        (rule, seed) for rule in ("stock", "soft_hinge") for seed in (1, 2)
+    }
+    assert {run["recipe"]["optimizer"]["lr"] for run in runs} == {0.01}
+    assert {run["images"]["test"] for run in runs} == {16}
+    assert runs[0]["recipe"]["data"]["mean"] == [0.5, 0.4, 0.3]
+    told = capsys.readouterr()
+    # The default reference is one of the rules; what a run prints is in its folder.
+    assert "minus stock" in told.out
+    assert "run 3 of 4: sign-stock-lr0.01-seed2" in told.out
+    assert "left" in told.out
+    assert "Warning" not in told.out
+    assert (out / "runs" / "sign-stock-lr0.01-seed1" / "output.txt").is_file()
+
+
+def test_an_own_rule_is_added_to_a_comparison(recipe, own_module):
+    assert run(recipe, "--rules", "saturated_ste") == 0
+    assert run(recipe, "--rules", "saturated_ste", "myrules:Laplace") == 0
+    stored = json.loads((recipe.parent / "out" / "comparison.json").read_text())["runs"]
+    imports = {each["recipe"]["rule"]: list(each["recipe"]["imports"]) for each in stored}
+    assert imports == {"saturated_ste": [], "laplace": ["myrules"]}
+
+
+def test_what_would_run_does_not_go_with_stored_runs(tmp_path, capsys):
+    assert compare.main(["--from", str(tmp_path / "comparison.json"), "--seeds", "1-2"]) == 1
+    told = capsys.readouterr().err
+    assert "--from shows runs that are there already: --seeds would change nothing" in told
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--rules", "no_such_rule"], "no_such_rule"),
         (["--learning-rates", "0.1", "--data-root", "x", "--rules", "ste", "ste"], "twice"),
         (["--seeds", "0"], "one seed"),
+        (["--seeds", "1,1"], "seeds holds one twice: 1, 1"),
+        (["--rule", "ste"], "--rule is what is compared: give --rules"),
+        (["--optimizer.lrr", "1"], "no option --optimizer.lrr; did you mean --optimizer.lr?"),
+        (["--rules", "no_such"], "stock"),
+        (["--optimizer.lr", "fast"], "optimizer.lr"),
         (["--jobs", "0"], "jobs must be 1 or more"),
         (["--reference", "ramp"], "--reference ramp is none of the rules"),
         (["--targets", "no_such", "--data-root", "/nowhere"], "unknown target setter 'no_such'"),

@@ -10,7 +10,9 @@ RULES = ("saturated_ste", "soft_hinge")
 
 
 def test_runs_differ_in_the_declared_factors_only(tmp_path):
-    plan = Plan(recipe=Recipe(), rules=RULES, acts=("sign", "staircase3"), seeds=2, out=tmp_path)
+    plan = Plan(
+        recipe=Recipe(), rules=RULES, acts=("sign", "staircase3"), seeds=(0, 1), out=tmp_path
+    )
     recipes = [trial.recipe.to_dict() for trial in plan.tests({})]
     assert len(recipes) == 8
     assert {n for r in recipes for n in differences(recipes[0], r)} == {"rule", "act", "seed"}
@@ -20,7 +22,7 @@ def test_runs_differ_in_the_declared_factors_only(tmp_path):
 
 def test_each_rule_has_each_setter_and_folders_of_the_default_keep_their_names(tmp_path):
     setters = ("gradient_sign", "uniform")
-    plan = Plan(recipe=Recipe(act="sign"), rules=RULES, targets=setters, seeds=1, out=tmp_path)
+    plan = Plan(recipe=Recipe(act="sign"), rules=RULES, targets=setters, seeds=(0,), out=tmp_path)
     trials = list(plan.tests({}))
     assert [(t.recipe.rule, t.recipe.targets) for t in trials] == [
         (rule, targets) for rule in RULES for targets in setters
@@ -50,7 +52,7 @@ def test_tuning_never_tests_and_every_arm_has_every_candidate(tmp_path):
 
 
 def test_a_chosen_learning_rate_reaches_the_runs_of_its_arm_only(tmp_path):
-    plan = Plan(recipe=Recipe(), rules=RULES, seeds=1, out=tmp_path)
+    plan = Plan(recipe=Recipe(), rules=RULES, seeds=(0,), out=tmp_path)
     rates = {
         t.recipe.rule: t.recipe.optimizer.lr for t in plan.tests({Arm(None, "soft_hinge"): 0.5})
     }
@@ -64,7 +66,8 @@ def test_a_chosen_learning_rate_reaches_the_runs_of_its_arm_only(tmp_path):
         ({"rules": ()}, "at least one rule"),
         ({"targets": ("uniform", "uniform")}, "targets holds one twice"),
         ({"targets": ("uniform",), "recipe": Recipe(compile="inductor")}, "inductor hides"),
-        ({"seeds": 0}, "one seed"),
+        ({"seeds": ()}, "one seed"),
+        ({"seeds": (0, 2, 0)}, "seeds holds one twice: 0, 2, 0"),
         ({"learning_rates": (0.1, 0.2)}, "chosen on validation images"),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 
 import pytest
 from comparison.figures import draw
 from comparison.report import Comparison
+from comparison.tables import csv_table, latex_table
 from scipy import stats
 
 SSTE = {0: 0.60, 1: 0.62, 2: 0.61}
@@ -36,6 +38,26 @@ def test_the_table_has_the_arms_numbers(comparison):
     assert soft_hinge[5].startswith("+3.33 (")
     assert soft_hinge[6] == f"{theirs.pvalue:.3f}"
     assert ste[5].startswith("-11.00 (")
+
+
+def test_the_same_numbers_are_there_for_spreadsheets_and_papers(comparison):
+    _, soft_hinge, _ = csv.DictReader(csv_table(comparison).splitlines())
+    theirs = stats.ttest_rel([63, 64, 66], [60, 62, 61])
+    assert soft_hinge["rule"] == "soft_hinge"
+    assert float(soft_hinge["test_accuracy"]) == pytest.approx(64.25)
+    assert float(soft_hinge["p"]) == pytest.approx(theirs.pvalue)
+    lines = latex_table(comparison).splitlines()
+    assert r"activation & rule & learning rate & seeds & test accuracy \% &" in lines[3]
+    assert [line.count(" & ") for line in lines if line.endswith(r"\\")] == [7] * 4
+    assert r"sign & soft\_hinge & 0.001 & 4 & 64.25 (" in lines[6]
+
+
+def test_why_equal_rules_differ_stands_under_the_table_where_they_do(comparison, result):
+    reason = "sums of gradients run in another order"
+    equal = [result("stock", seed, accuracy) for seed, accuracy in SSTE.items()]
+    assert reason not in replace(comparison, runs=(*comparison.runs, *equal)).table()
+    differing = [*equal[1:], result("stock", 0, 0.601)]
+    assert reason in replace(comparison, runs=(*comparison.runs, *differing)).table()
 
 
 def searched(comparison: Comparison, result, **costs) -> Comparison:

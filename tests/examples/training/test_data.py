@@ -160,9 +160,19 @@ def attached(recipe: Recipe, workers: int = 0) -> Images:
     return images
 
 
+def test_image_files_are_resized_only_when_asked(folder):
+    recipe = Recipe(data=Data(name="image_folder", root=str(folder), image_size=16), batch_size=2)
+    with pytest.raises(TrainingError, match=r"\.jpg is 24×20, but the network sees 16×16"):
+        Images(recipe).fingerprint()
+    asked = recipe.with_overrides(data__resized=True)
+    assert "resized from 24×20" in Images(asked).summary()
+
+
 @pytest.mark.parametrize("name", ["image_folder", "imagenet"])
 def test_image_folders_are_read_at_the_wanted_size(folder, name):
-    data = Data(name=name, root=str(folder), image_size=16, resize=16, validation_images=2)
+    data = Data(
+        name=name, root=str(folder), image_size=16, resize=16, resized=True, validation_images=2
+    )
     images = attached(Recipe(data=data, batch_size=2))
     assert (images.classes, images.counts) == (2, {"train": 6, "validation": 2, "test": 8})
     batch = next(iter(images.train_dataloader()))
@@ -179,7 +189,7 @@ def test_image_folders_are_read_at_the_wanted_size(folder, name):
 def test_a_file_that_is_cut_off_is_named_in_one_line(folder, name, workers):
     file = folder / "train" / "dog" / "2.jpg"
     file.write_bytes(file.read_bytes()[:300])
-    data = Data(name=name, root=str(folder), image_size=16, resize=16)
+    data = Data(name=name, root=str(folder), image_size=16, resize=16, resized=True)
     images = attached(Recipe(data=data, batch_size=2), workers)
     with pytest.raises(TrainingError, match=rf"^{file} cannot be decoded: .+\Z"):
         list(images.train_dataloader())
@@ -187,7 +197,7 @@ def test_a_file_that_is_cut_off_is_named_in_one_line(folder, name, workers):
 
 @pytest.mark.parametrize("name", ["image_folder", "imagenet"])
 def test_other_images_of_the_same_number_have_another_hash(folder, name):
-    data = Data(name=name, root=str(folder), image_size=10)
+    data = Data(name=name, root=str(folder), image_size=10, resized=True)
     before = Images(Recipe(data=data, batch_size=1)).fingerprint()
     assert Images(Recipe(data=data, batch_size=1, seed=1)).fingerprint() == before
     write_jpeg(torch.zeros(3, 20, 24, dtype=torch.uint8), str(folder / "train" / "cat" / "0.jpg"))

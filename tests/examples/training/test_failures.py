@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
 
 from lightning.pytorch.callbacks import Callback
 from training import TrainingError
+from training.checkpoint import AtomicCheckpointIO, last_checkpoint
 from training.failures import first_non_finite
 
 
@@ -38,8 +40,11 @@ class Broken(nn.Module):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (Broken(output=float("nan")), "the output of layer 2 is not finite"),
-        (Broken(grad=float("inf")), "the gradient of layer 1.act_quant's output is not finite"),
+        (Broken(output=float("nan")), "the output of layer 2 has values that are not finite"),
+        (
+            Broken(grad=float("inf")),
+            "the gradient of layer 1.act_quant's output has values that are not finite",
+        ),
     ],
 )
 def test_the_first_layer_with_a_value_that_is_not_finite_is_named(broken, message):
@@ -54,7 +59,7 @@ def test_parameters_and_images_that_are_not_finite_are_named():
     with torch.no_grad():
         model[3].bias[1] = torch.inf
     loss = torch.sum
-    assert first_non_finite(model, images, loss) == "the parameter 3.bias is not finite"
+    assert first_non_finite(model, images, loss) == "3.bias has values that are not finite"
     images[0, 0] = torch.nan
     assert first_non_finite(model, images, loss).startswith("the images hold values")
 
@@ -69,8 +74,28 @@ class Spoil(Callback):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_layer_and_step(tiny, run):
-    with pytest.raises(TrainingError, match=r"step 3 \(epoch 1\): the parameter 10\.weight"):
+    with pytest.raises(TrainingError, match=r"step 3 \(epoch 1\): 10\.weight has values"):
         run(tiny, callbacks=[Spoil()])
+
+
+def test_a_network_that_returns_no_tensor_is_told_as_check_tells_it(tiny, run):
+    with pytest.raises(TrainingError, match="returns a dict: return one plain tensor, the logits"):
+        run(tiny.with_overrides(model="tiny_networks:giving_a_dict"))
+
+
+def test_an_interrupt_waits_until_a_file_is_written(tmp_path, monkeypatch):
+    saved = torch.save
+
+    def interrupted_save(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        saved(*arguments)
+
+    monkeypatch.setattr("torch.save", interrupted_save)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.ones(3)}, tmp_path / "one.ckpt")
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert last_checkpoint(tmp_path) == tmp_path / "one.ckpt"
 
 
 def test_a_batch_that_does_not_fit_is_told_with_what_to_change(tiny, run):

@@ -19,8 +19,9 @@ import pytest
 pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
 
 import torch
+import train
 import yaml
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from training import Recipe, Result, Schedule, TrainingError
 from training.checkpoint import AtomicCheckpointIO, keep_only, last_checkpoint
 
@@ -176,6 +177,73 @@ def test_another_recipe_is_refused_by_the_fields_that_differ(tiny, run):
         TrainingError, match=r"another recipe, which differs in rule, optimizer\.lr"
     ):
         run(other, "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": Schedule(name="step", milestones=[1, 3], warmup_epochs=0.5)},
+        {"ema": 0.9, "test": "end"},
+    ],
+    ids=["steps", "averaged"],
+)
+def test_a_run_made_longer_ends_as_one_that_was_as_long_from_the_start(
+    tiny, run, tmp_path, changes
+):
+    short, long = (tiny.with_overrides(**changes, epochs=epochs) for epochs in (2, 4))
+    whole = run(long, "whole")
+    first = run(short, "out")
+    # Killed on its way, it is still a run that can be gone on with.
+    with pytest.raises(ZeroDivisionError):
+        run(long, "out", resume=True, callbacks=[FailAtEpoch(3)])
+    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["epochs"] == 4
+    assert Result.read(tmp_path / "out" / "result.json") == first
+    longer = run(long, "out", resume=True)
+    assert longer.final_weights == whole.final_weights != first.final_weights
+    assert bare(longer) == bare(whole)
+    assert Result.read(tmp_path / "out" / "result.json") == longer
+
+
+class FailAtEpoch(Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs", "message"),
+    [
+        ({"schedule": Schedule(name="cosine")}, 4, "schedule cosine has taken the learning rate"),
+        ({"rule": "ede"}, 4, "rule ede has changed its slope"),
+        ({}, 1, "is of 2 epochs, which cannot become 1"),
+    ],
+)
+def test_a_run_that_would_have_been_another_one_is_not_made_longer(
+    tiny, run, changes, epochs, message
+):
+    recipe = tiny.with_overrides(**changes)
+    run(recipe, "out")
+    with pytest.raises(TrainingError, match=message):
+        run(recipe.with_overrides(epochs=epochs), "out", resume=True)
+
+
+def test_resume_alone_reads_the_recipe_and_more_epochs_train_longer(tiny, run, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(tiny, out)
+    resume = ["--resume", "--out", str(out), "--accelerator", "cpu", "--log", "false"]
+    assert train.main([*resume, "--epochs", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "training longer: from 2 to 3 epochs" in told
+    assert "the learning rate stays what it is" in told
+    assert "epoch 3/3" in told
+    assert Result.read(out / "result.json").recipe == tiny.with_overrides(epochs=3).to_dict()
+    assert train.main(resume) == 0
+    nowhere = str(tmp_path / "nowhere")
+    assert train.main(["--resume", "--out", nowhere]) == 2
+    assert "nowhere holds no run to go on with" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_returned_without_being_repeated(tiny, run):

@@ -55,6 +55,31 @@ def out_of_memory() -> nn.Module:
     return Greedy(nn.Flatten(), QuantIdentity(SignedBinaryActPerTensorConst), QuantLinear(192, 10))
 
 
+def float_of_stateful() -> nn.Module:
+    """The layers of ``stateful`` without quantizers."""
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Conv2d(4, 8, 3, stride=2),
+        nn.Identity(),
+        nn.Flatten(),
+        nn.Identity(),
+        nn.Identity(),
+        nn.Linear(8, 10),
+    )
+
+
+def giving_a_dict() -> nn.Module:
+    class Named(nn.Sequential):
+        def forward(self, x):
+            return {"logits": super().forward(x)}
+
+    return Named(nn.Flatten(), QuantIdentity(SignedBinaryActPerTensorConst), QuantLinear(192, 10))
+
+
 def failing() -> nn.Module:
     return {}["nothing"]
 
