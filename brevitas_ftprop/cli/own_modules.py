@@ -55,7 +55,7 @@ def own_part(spec: str) -> tuple[str, str | None]:
 
     module, attribute, parameters = match.groups()
     found = find_factory(f"{module}:{attribute}")
-    name = getattr(found, "name", None)
+    name = getattr(found, "name", "")
     if found not in (RULES.get(name), SETTERS.get(name)):
         raise ValueError(
             f"{module}:{attribute} is no registered rule or target setter: decorate its class with "
