@@ -50,7 +50,7 @@ def draw_rules(rules: Sequence[Rule], path: Path, *, overwrite: bool = False) ->
     for axis in axes[0]:
         axis.legend(fontsize=6)
     for panel in range(3):
-        _share(axes[:, panel::3].flat[: len(rules)])
+        _share(list(axes[:, panel::3].flat[: len(rules)]))
     for axis in axes.flat[3 * len(rules) :]:
         axis.set_axis_off()
     with output_file(path, overwrite=overwrite) as stream:
