@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -48,6 +49,8 @@ def draw_rules(rules: Sequence[Rule], path: Path, *, overwrite: bool = False) ->
         _draw(rule, axes[row][3 * column : 3 * column + 3])
     for axis in axes[0]:
         axis.legend(fontsize=6)
+    for panel in range(3):
+        _share(list(axes[:, panel::3].flat[: len(rules)]))
     for axis in axes.flat[3 * len(rules) :]:
         axis.set_axis_off()
     with output_file(path, overwrite=overwrite) as stream:
@@ -64,12 +67,17 @@ def _draw(rule: Rule, panels: Sequence[Any]) -> None:
     margins.plot(m, slope, color="C0", label="slope")
     # A steep loss may leave the panel; what a rule does near its threshold may not.
     peak = float(slope[m.abs() < 1].max())
-    margins.set(title=rule.spec, ylim=(LIMITS[0], max(LIMITS[1], 1.1 * peak)))
+    margins.set(
+        title=rule.spec,
+        xlabel="margin m",
+        ylabel="loss, slope",
+        ylim=(LIMITS[0], max(LIMITS[1], 1.1 * peak)),
+    )
     on_sign = partial(binary_sign, scale=torch.tensor(1.0), rule=rule.spec, weighting="grad")
     sign.plot(m, on_sign(m), **STEP_STYLE)
     for grad, style in ((1.0, "-"), (-1.0, "--")):
         sign.plot(m, _gradient(m, grad, on_sign), style, color="C1", label=f"g = {grad:+.0f}")
-    sign.set(title="sign(z)")
+    sign.set(title="sign(z)", xlabel="pre-activation z", ylabel="output, gradient")
     x = torch.linspace(-1, 2, POINTS)
     on_steps = partial(
         paper_staircase, steps=STEPS, max_val=1.0, rule=rule.spec, weighting="grad", form="single"
@@ -78,13 +86,30 @@ def _draw(rule: Rule, panels: Sequence[Any]) -> None:
     for form, color in (("single", "C2"), ("sum", "C3")):
         passed = _gradient(x, 1.0, partial(on_steps, form=form))
         staircase.plot(x, passed, color=color, label=form)
-    staircase.set(title=f"staircase of {STEPS} steps, g = +1")
+    staircase.set(
+        title=f"staircase of {STEPS} steps, g = +1", xlabel="x", ylabel="output, gradient"
+    )
     # A constant gradient would else be drawn without its height.
     staircase.set_ylim(bottom=min(staircase.get_ylim()[0], -0.1))
     for axis in panels:
         axis.title.set_fontsize(8)
         axis.tick_params(labelsize=6)
+        axis.xaxis.label.set_fontsize(6)
+        axis.yaxis.label.set_fontsize(6)
         axis.grid(alpha=0.3)
+
+
+def _share(panels: Sequence[Any]) -> None:
+    """Give panels that show the same of each rule the same axes; their heights can be compared.
+
+    One that needs more than 1.5 times the height of most shows its whole curve.
+    """
+    limits = [axis.get_ylim() for axis in panels]
+    usual = 1.5 * median(high - low for low, high in limits)
+    shared = [(low, high) for low, high in limits if high - low <= usual]
+    bottom, top = min(low for low, _ in shared), max(high for _, high in shared)
+    for axis, (low, high) in zip(panels, limits, strict=True):
+        axis.set_ylim(min(low, bottom), max(high, top))
 
 
 def _gradient(at: Tensor, grad: float, function: Any) -> Tensor:

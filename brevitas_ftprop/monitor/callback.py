@@ -85,8 +85,9 @@ class MonitorCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.monitor is not None and any(e["layers"] for e in self.monitor.history):
             for logger in trainer.loggers:
-                if hasattr(logger.experiment, "add_figure"):
-                    self.monitor.write_figure(logger.experiment)
+                experiment = getattr(logger, "experiment", None)
+                if hasattr(experiment, "add_figure"):
+                    self.monitor.write_figure(experiment)
         self._close()
 
     def on_exception(

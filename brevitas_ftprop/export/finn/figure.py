@@ -26,8 +26,16 @@ def draw_dataflow(report: FinnReport, path: Path) -> None:
         axis.set_title("cycles an image" if kind == "cycles" else kind)
         axis.grid(axis="x", alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].set_yticks(range(len(names)), names, fontsize=7)
+    axes[0].set_yticks(range(len(names)), _labels(report), fontsize=7)
     axes[0].invert_yaxis()
     fps = report.performance.get("estimated_throughput_fps", 0)
     figure.suptitle(f"{report.fpga_part}, {report.clock_ns:g} ns: about {fps:.0f} frames a second")
     figure.savefig(path, dpi=110)
+
+
+def _labels(report: FinnReport) -> list[str]:
+    """Each hardware node, with the quantizer of the model that it computes where it is one."""
+    return [
+        f"{name}  ({layer['quantizer']})" if layer.get("quantizer") else name
+        for name, layer in report.layers.items()
+    ]

@@ -155,3 +155,11 @@ def test_a_reference_without_runs_is_refused(result):
 def test_figures_are_drawn(comparison, result, tmp_path):
     draw(searched(comparison, result), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_says_what_its_bands_and_intervals_are_and_of_how_many_runs(result, tmp_path):
+    runs = [result(rule, seed) for rule in ("saturated_ste", "ramp") for seed in range(3)]
+    draw(Comparison(tuple(runs), (), "saturated_ste"), tmp_path / "figure.svg")
+    drawing = (tmp_path / "figure.svg").read_text()
+    for told in ("6 runs.", "bands from the worst seed", "95 % intervals", "(n = 3)", "3 pairs"):
+        assert told in drawing
