@@ -20,7 +20,7 @@ pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
         ("export", "qonnx", "cli_nets:small", "--out", "x.onnx"),
         ("export", "qonnx", "cli_nets:small", "--input-shape", "1,x", "--out", "x.onnx"),
         ("export", "hls", *SMALL, "--out", "x"),
-        ("export", "finn", *SMALL, "--out", "x", "--images", "int8"),
+        ("export", "finn", *SMALL, "--out", "x", "--images", "int9"),
         ("export", "finn", *SMALL, "--out", "x", "--mean", "a"),
         ("verify", "x.onnx", "cli_nets:small", "--images", "0"),
         ("nothing",),

@@ -18,10 +18,10 @@ from ...integer_types import integer_type
 class IntegerBias(Transformation):
     """Add the last layer's bias to its integers, before their scale instead of behind it.
 
-    ``MatMul``, ``Mul`` by a positive number, ``Add``, and then the class or a ``Mul`` or nothing
-    become ``MatMul``, ``Add`` of integers, ``Mul``. For the class a bias of no integers becomes one
-    in fixed point, the sums being multiplied with a power of two before it; see
-    ``fixed_point_bias``.
+    ``MatMul``, ``Mul`` by a positive number if it is not 1, ``Add``, and then the class or a
+    ``Mul`` or nothing become ``MatMul``, ``Add`` of integers, ``Mul``. For the class a bias of no
+    integers becomes one in fixed point, the sums being multiplied with a power of two before it;
+    see ``fixed_point_bias``.
 
     Args:
         is_class: whether the graph ends in a ``TopK`` of one class.
@@ -36,14 +36,13 @@ class IntegerBias(Transformation):
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         add = self._last_sum(model)
-        if add is None or model.get_tensor_datatype(add.input[0]).is_integer():
+        before = None if add is None else model.find_producer(add.input[0])
+        if add is None or before is None:
             return model, False
-        scaling = model.find_producer(add.input[0])
-        scale = None if scaling is None else scalar(model, scaling.input[-1])
-        if scaling is None or scaling.op_type != "Mul" or scale is None or scale <= 0:
-            return model, False
-        layer = model.find_producer(scaling.input[0])
-        if layer is None or layer.op_type != "MatMul":
+        is_scaled = before.op_type == "Mul"
+        scale = scalar(model, before.input[1]) if is_scaled else 1.0
+        layer = model.find_producer(before.input[0]) if is_scaled else before
+        if layer is None or layer.op_type != "MatMul" or scale is None or scale <= 0:
             return model, False
         weights = read_constant(model, layer.input[1])
         kind = model.get_tensor_datatype(layer.input[0])
@@ -58,7 +57,8 @@ class IntegerBias(Transformation):
             len(weights),
             is_class=self.is_class,
         )
-        _rewrite(model, scaling, add, integers, bits)
+        old = [before, add] if is_scaled else [add]
+        _rewrite(model, old, layer.output[0], scale, integers, bits)
         return model, False
 
     def _last_sum(self, model: ModelWrapper) -> NodeProto | None:
@@ -74,19 +74,23 @@ class IntegerBias(Transformation):
 
 
 def _rewrite(
-    model: ModelWrapper, scaling: NodeProto, add: NodeProto, integers: np.ndarray, bits: int
+    model: ModelWrapper,
+    old: list[NodeProto],
+    source: str,
+    scale: float,
+    integers: np.ndarray,
+    bits: int,
 ) -> None:
-    source = scaling.input[0]
-    shape = shape_of(model, source)
-    new = []
+    shape, new = shape_of(model, source), []
     if bits:
         shifted = add_tensor(model, shape)
         new.append(_operation(model, "Mul", source, np.array([2.0**bits]), shifted))
         source = shifted
     summed = add_tensor(model, shape)
     new.append(_operation(model, "Add", source, integers, summed))
-    scaled = onnx.helper.make_node("Mul", [summed, scaling.input[1]], [add.output[0]])
-    replace(model, [scaling, add], [*new, scaled])
+    factor = add_constant(model, np.array(scale, np.float32))
+    new.append(onnx.helper.make_node("Mul", [summed, factor], [old[-1].output[0]]))
+    replace(model, old, new)
 
 
 def _operation(

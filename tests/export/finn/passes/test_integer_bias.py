@@ -67,6 +67,15 @@ def test_other_endings_stay(make_node, make_graph, operators, change):
     assert operators(graph.transform(IntegerBias(is_class=False))) == before
 
 
+def test_a_scale_of_1_need_not_be_there(make_node, make_graph, execute, operators):
+    nodes = [make_node("MatMul", ["x", "w"], "m"), make_node("Add", ["m", "b"], "y")]
+    graph = make_graph(nodes, (1, 6), w=WEIGHTS, b=np.array((1.0, -2.0, 3.0, 0.0)))
+    graph.set_tensor_datatype("x", DataType["UINT3"])
+    changed = graph.transform(IntegerBias(is_class=False))
+    assert changed.get_tensor_datatype(changed.graph.node[1].input[1]).is_integer()
+    np.testing.assert_array_equal(execute(changed, X), execute(graph, X))
+
+
 def test_a_float_bias_is_not_integers(make_node, make_graph):
     graph = integer_graph(make_node, make_graph, (0.3,) * 4)
     with pytest.raises(ExportError, match="no multiple of the scale"):
