@@ -87,7 +87,7 @@ def test_a_truncation_within_rounding_is_what_brevitas_gives(mode, shift, signed
 
 
 def test_a_truncation_of_what_may_be_two_integers_has_no_bound():
-    x = Bounded(*torch.tensor([[0.9], [0.2]], dtype=torch.float64))
+    x = Bounded(*torch.tensor([[0.9], [0.1]], dtype=torch.float64))
     assert float(bound_of(x, 0.5, 1.0, 8, "FLOOR", True).value) == 1.0
     wider = Bounded(x.value, torch.tensor([0.3], dtype=torch.float64))
     with pytest.raises(UnboundedError, match="between two integers"):
