@@ -25,10 +25,10 @@ OPTIONS = (
 PIXELS = {"images": "uint8", "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
-def compile_and_compare(quantized: nn.Module, images, folder, **options):
+def compile_and_compare(quantized: nn.Module, seen, folder, **options):
     """The number of integers that were compared; none is different, at any of seven steps."""
     report = export_finn(
-        quantized.eval(), images[:1].float(), folder, progress=False, dynamo=False, **options
+        quantized.eval(), seen[:1], folder, progress=False, dynamo=False, **options
     )
     assert report.ok
     steps = report.as_dict()["steps"]
