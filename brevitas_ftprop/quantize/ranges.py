@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+from torch.nn import functional
 
 # Of the largest value; half of it is where 2-bit quantizers of normal values end.
 FRACTIONS = tuple(step / 20 for step in range(20, 3, -1))
@@ -16,14 +17,22 @@ POWERS = range(0, -4, -1)
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and shows what some modules give."""
+    """Runs a graph and shows what some modules give.
+
+    Batch norms that have seen nothing take the batch's own statistics, as they will in training.
+    """
 
     def __init__(self, graph_model: fx.GraphModule, names: Any, see: Any) -> None:
         super().__init__(graph_model)
         self.names, self.see = names, see
 
     def call_module(self, target: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        result = super().call_module(target, args, kwargs)
+        module = self.fetch_attr(target)
+        if _is_new(module) and args[0].numel() > args[0].shape[1]:
+            weight, bias = module.weight, module.bias
+            result = functional.batch_norm(args[0], None, None, weight, bias, True, 0, module.eps)
+        else:
+            result = super().call_module(target, args, kwargs)
         if target in self.names:
             self.see(target, result)
         return result
@@ -92,6 +101,13 @@ def rounded_to(
 def _run(graph_model: fx.GraphModule, batch: Tensor, names: Any, see: Any) -> None:
     with torch.no_grad():
         _Recorder(graph_model, names, see).run(batch)
+
+
+def _is_new(module: Any) -> bool:
+    """Whether a batch norm has no statistics of its own; old checkpoints have some, uncounted."""
+    if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or module.running_var is None:
+        return False
+    return not module.num_batches_tracked and bool((module.running_var == 1).all())
 
 
 def _candidates(largest: float, power_of_two: bool) -> list[float]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from brevitas_ftprop import quantize_for_finn
-from tests.quantize.float_networks import NARROW, draw, narrow
+from tests.quantize.float_networks import NARROW, NarrowResNet, draw, narrow
 
 pytest.importorskip("finn", reason="needs the extra 'finn'")
 
@@ -24,10 +25,10 @@ OPTIONS = (
 PIXELS = {"images": "uint8", "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
-def compile_and_compare(quantized: nn.Module, images, folder, **options):
+def compile_and_compare(quantized: nn.Module, seen, folder, **options):
     """The number of integers that were compared; none is different, at any of seven steps."""
     report = export_finn(
-        quantized.eval(), images[:1].float(), folder, progress=False, dynamo=False, **options
+        quantized.eval(), seen[:1], folder, progress=False, dynamo=False, **options
     )
     assert report.ok
     steps = report.as_dict()["steps"]
@@ -81,7 +82,8 @@ def test_a_torchvision_network_computes_the_same(name, tmp_path):
 
 @pytest.mark.slow
 def test_a_torchvision_resnet18_trained_for_an_epoch_computes_the_same(cifar10, tmp_path):
-    model, _ = narrow("resnet18")
+    torch.manual_seed(0)
+    model = NarrowResNet(BasicBlock, [2, 2, 2, 2], 8)
     pixels = nn.functional.interpolate(cifar10.images, size=(64, 64)).mul(255).round()
     images = (pixels / 255 - 0.5) / 0.25
     quantized, _ = quantize_for_finn(model, images[:1], calibrate=images[:64], dynamo=False)
@@ -100,7 +102,7 @@ def test_a_torchvision_resnet18_trained_for_an_epoch_computes_the_same(cifar10, 
         loss_of(batch).backward()
         optimizer.step()
     with torch.no_grad():
-        assert loss_of(slice(None)) < first - 0.05
+        assert loss_of(slice(None)) < first - 0.2
     pairs = zip(before, quantized.parameters(), strict=True)
     assert not any(torch.equal(old, new) for old, new in pairs)
     options = {"batch": pixels[:4].to(torch.uint8), **PIXELS}

@@ -63,6 +63,22 @@ def test_a_clip_bounds_the_range():
     assert float(act.act_quant.scale().detach()) * 255 <= 6 * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("has_statistics", [False, True])
+def test_batch_norms_that_have_seen_nothing_take_the_batchs_statistics(has_statistics):
+    """As in training, where ranges of other values would cut most of them off."""
+    images = torch.randn(64, 4)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    model[0].weight.data *= 100
+    if has_statistics:
+        # As of checkpoints that are too old to count batches.
+        model[1].running_var.fill_(1e4)
+    quantized, _ = quantize_for_finn(model, images, act="int8", dynamo=False)
+    assert not quantized.get_submodule("1").num_batches_tracked
+    seen = model[:3].train(not has_statistics)(images).detach()
+    largest = float(quantized.get_submodule("2").act_quant.scale().detach()) * 255
+    assert 0.7 * seen.max() < largest <= 1.001 * seen.max()
+
+
 def test_a_quantizer_that_only_zeros_reach_is_named():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="only zeros reach input_1_quant"):
