@@ -74,10 +74,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[Recipe, Run, Path]:
 
 def next_commands(recipe: Recipe, out: Path) -> str:
     """What a run can be gone on with."""
-    target = "finn" if recipe.model_options.get("form") == "hardware" else "qonnx"
-    file = out / {"finn": "fpga", "qonnx": "network.onnx"}[target]
     words = [
-        ["brevitas-ftprop", "export", target, "--run", out, "--out", file],
         ["tensorboard", "--logdir", out],
         ["python", sys.argv[0], "--resume", "--out", out],
     ]

@@ -17,6 +17,7 @@ COMMANDS = (
     (),
     ("rules",),
     ("targets",),
+    ("quantize",),
     ("check",),
     ("export",),
     *(("export", name) for name in ("qonnx", "qcdq", "finn", "hls4ml")),
