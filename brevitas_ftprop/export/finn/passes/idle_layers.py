@@ -26,7 +26,11 @@ class DropIdleLayers(Transformation):
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         for node in model.graph.node:
-            is_idle = _is_idle_pool(node) or _is_idle_truncation(model, node)
+            is_idle = (
+                _is_idle_pool(node)
+                or _is_idle_mean(model, node)
+                or _is_idle_truncation(model, node)
+            )
             # There is nothing that could give an output of the graph instead.
             if is_idle and model.find_producer(node.input[0]) is not None:
                 bypass(model, node)
@@ -39,6 +43,13 @@ def _is_idle_pool(node: NodeProto) -> bool:
         return False
     sizes = integers_in(node, "kernel_shape", [0]) + integers_in(node, "strides", [1])
     return all(size == 1 for size in sizes)
+
+
+def _is_idle_mean(model: ModelWrapper, node: NodeProto) -> bool:
+    if node.op_type not in ("GlobalAveragePool", "ReduceMean"):
+        return False
+    before, after = (shape_of(model, name) for name in (node.input[0], node.output[0]))
+    return before == after and before[2:] == [1, 1]
 
 
 def _is_idle_truncation(model: ModelWrapper, node: NodeProto) -> bool:
