@@ -200,6 +200,14 @@ class LayerAbove:
                 "a compiled layer, or several losses)"
             )
         self._check_it_gives_again_what_it_gave(h)
+        # As many losses in one tensor as the batch has rows would be taken for the rows'.
+        if any(
+            node.name == "stack" and not any(each.shape for each in node.refs)
+            for node in self.nodes
+        ):
+            raise NotRepeatableError(
+                "the loss is a stack of several, and no sum over the batch's rows"
+            )
         before, other = self.losses(h), h.clone()
         other[:1] = -other[:1]
         rounding = 1e-6 * float(before.abs().amax())

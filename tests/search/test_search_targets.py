@@ -436,6 +436,16 @@ def test_a_quantizer_that_another_backward_pass_came_by_is_not_above():
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("rows", [2, 5])
+def test_a_stack_of_losses_leaves_the_layer_by_name_whatever_the_batch_is(rows, follow):
+    model = two_layers()
+    with search_targets(model, follow) as search:
+        out = model(torch.randn(rows, 4))
+        torch.stack([out.square().mean(), out.exp().mean()]).sum().backward()
+    assert "no sum over the batch's rows" in search.left["3.act_quant"]
+    assert set(search.report().layers) == {"1.act_quant"}
+
+
 def test_a_gradient_that_is_multiplied_from_a_later_pass_on_leaves_the_layer_by_name(follow):
     model, x = two_layers(), torch.randn(5, 4)
     with search_targets(model, follow) as search:
