@@ -40,7 +40,7 @@ class LayerAbove:
         for node in nodes:
             reached += [output for output in node.outputs if output is not None]
         self.readers: list[tuple[UnitCall, Value]] = [
-            (reader, value) for value in reached for reader in value.readers
+            (reader, value) for value in reached for reader in value.readers if reader.is_reached
         ]
         scalars = [value for value in reached if value.is_scalar and not value.consumers]
         # What forward let go of, as a statistic for a buffer, is not what is differentiated.
@@ -55,6 +55,11 @@ class LayerAbove:
             reason = why_not_again(node)
             if reason is not None:
                 raise NotRepeatableError(reason)
+
+    @property
+    def reaches_a_scalar(self) -> bool:
+        """Whether the training's own loss may be above."""
+        return bool(self._scalars)
 
     def take_losses(self, which: Iterable[int]) -> None:
         """Count some of the scalars that the output reaches as the loss, by their order."""
@@ -168,6 +173,11 @@ class LayerAbove:
                 memory,
             )
 
+    def explains(self, losses: tuple[int, ...], h: Tensor, grad: Tensor) -> bool:
+        """Whether the gradient that came is that of some of the scalars, which are then taken."""
+        self.take_losses(losses)
+        return self._agree(self.gradient(h), grad)
+
     def explained(self, h: Tensor, grad: Tensor) -> tuple[int, ...]:
         """Which scalars have to be taken for the loss, so that the gradient that came is explained.
 
@@ -179,8 +189,7 @@ class LayerAbove:
         count = len(self._scalars)
         choices = [tuple(range(count)), *((each,) for each in range(count) if count > 1)]
         for choice in choices:
-            self.take_losses(choice)
-            if self._agree(self.gradient(h), grad):
+            if self.explains(choice, h, grad):
                 break
         else:
             # A cause of it, where the quantizers behind show one.
@@ -191,9 +200,18 @@ class LayerAbove:
                 "a compiled layer, or several losses)"
             )
         self._check_it_gives_again_what_it_gave(h)
+        # As many losses in one tensor as the batch has rows would be taken for the rows'.
+        if any(
+            node.name == "stack" and not any(each.shape for each in node.refs)
+            for node in self.nodes
+        ):
+            raise NotRepeatableError(
+                "the loss is a stack of several, and no sum over the batch's rows"
+            )
         before, other = self.losses(h), h.clone()
         other[:1] = -other[:1]
-        if not torch.allclose(self.losses(other)[1:], before[1:], rtol=1e-3, atol=1e-6):
+        rounding = 1e-6 * float(before.abs().amax())
+        if not torch.allclose(self.losses(other)[1:], before[1:], rtol=1e-3, atol=rounding):
             raise NotRepeatableError("rows of the batch depend on one another")
         return choice
 

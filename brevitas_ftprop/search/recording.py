@@ -166,6 +166,7 @@ class Recording(TorchDispatchMode):
     """
 
     _under_way: ClassVar[list[Recording]] = []
+    _pauses: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,16 +198,17 @@ class Recording(TorchDispatchMode):
     @contextmanager
     def paused(cls) -> Iterator[None]:
         """Inside, no recording is under way: for passes that are none of the training's own."""
-        under_way, cls._under_way = cls._under_way, []
+        Recording._pauses += 1
         try:
             yield
         finally:
-            cls._under_way = under_way
+            Recording._pauses -= 1
 
     @property
     def is_under_way(self) -> bool:
         """Whether what runs now is a forward pass with gradients that is to be recorded."""
-        return self in self._under_way and torch.is_grad_enabled() and not _in_backward()
+        is_running = self in self._under_way and not self._pauses
+        return is_running and torch.is_grad_enabled() and backward_pass() == -1
 
     def __enter__(self) -> Recording:
         self._under_way.append(self)
@@ -304,9 +306,9 @@ def _leaves(args: tuple, kwargs: dict[str, Any]) -> Iterator[Any]:
             yield each
 
 
-def _in_backward() -> bool:
-    """Whether autograd's engine is what runs this."""
-    return torch._C._current_graph_task_id() != -1
+def backward_pass() -> int:
+    """Number of the backward pass that runs this, none of which has that of another; -1 outside."""
+    return torch._C._current_graph_task_id()
 
 
 def reads_no_values(func: Any) -> bool:

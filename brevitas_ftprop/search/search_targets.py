@@ -112,8 +112,8 @@ class TargetSearch:
             return self
         for name, proxy in self._proxies.items():
             if any(isinstance(hook, _Hook) for hook in proxy._forward_hooks.values()):
-                self._detach()
                 raise ValueError(f"{name} is searched already: end that search first")
+        for name, proxy in self._proxies.items():
             self._attach(name, proxy)
         self._handles.append(self._model.register_forward_pre_hook(_Hook(self._count_pass)))
         self._recording = Recording()
@@ -188,7 +188,7 @@ class TargetSearch:
             if name in self.served:
                 h.register_hook(lambda grad: self._choose(call, call.output, grad))
             else:
-                h.register_hook(lambda grad: setattr(call, "followed", grad))
+                h.register_hook(call.follow)
 
         self._handles += [
             proxy.register_forward_pre_hook(_Hook(enter)),
@@ -244,12 +244,13 @@ class TargetSearch:
             isinstance(output, IntQuantTensor)
             and output.value.requires_grad
             and x.dim() > 0
+            and x.numel() > 0
             and remaining_delay(tensor_quant_of(proxy)) == 0
         )
 
     def _choose(self, call: UnitCall, h: Tensor, grad: Tensor) -> Tensor | None:
         """What a call's rule follows in place of a gradient; None leaves the gradient as it is."""
-        call.followed = grad
+        call.follow(grad)
         try:
             above = self._layer_above(call, h, grad)
             with torch.no_grad(), _disable_current_modes():
@@ -257,30 +258,35 @@ class TargetSearch:
         except NotRepeatableError as reason:
             self.left[call.name] = str(reason)
             return None
-        _check_targets(self.setter, targets, grad)
-        call.followed = targets.followed.to(grad.dtype)
+        followed = _checked(self.setter, targets, grad)
+        call.follow(followed)
         layer = self._layers.setdefault(call.name, LayerTargets())
         layer.chosen += grad.numel()
         layer.differing += int(torch.count_nonzero(targets.target - sign_target(grad)))
         if self._choices is not None:
             self._choices.append(Choice(call.name, h, grad, above))
-        return call.followed
+        return followed
 
     def _layer_above(self, call: UnitCall, h: Tensor, grad: Tensor) -> LayerAbove:
         if not _is_finite(grad):
             raise NotRepeatableError("its gradient was not finite")
+        if call.is_overwritten:
+            raise NotRepeatableError("its output is overwritten in place")
         above = LayerAbove(call)
         # What ran is another layer than before only where forward branches.
         key = (call.name, h.shape, *(node.func for node in above.nodes))
-        if key not in self._explained:
+        explained = self._explained.get(key)
+        if isinstance(explained, str):
+            raise NotRepeatableError(explained)
+        if explained is not None and not above.reaches_a_scalar:
+            return above
+        # Which scalar is the loss, and what it is multiplied by, may change from pass to pass.
+        if explained is None or not above.explains(explained, h, grad):
             try:
                 self._explained[key] = above.explained(h, grad)
             except NotRepeatableError as reason:
-                self._explained[key] = str(reason)
-        explained = self._explained[key]
-        if isinstance(explained, str):
-            raise NotRepeatableError(explained)
-        above.take_losses(explained)
+                self._explained.setdefault(key, str(reason))
+                raise
         return above
 
     def _generator(self, device: torch.device) -> Generator:
@@ -318,9 +324,18 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(tensor.sum(dtype=torch.float64).isfinite())
 
 
-def _check_targets(setter: TargetSetter, targets: Targets, grad: Tensor) -> None:
+def _checked(setter: TargetSetter, targets: Targets, grad: Tensor) -> Tensor:
+    """What the rule follows for targets, which have to be such of the gradient's units."""
+    if not isinstance(targets, Targets):
+        raise TypeError(f"{setter} must give Targets(target, weight), not {type(targets).__name__}")
     for name, each in targets._asdict().items():
-        if not isinstance(each, Tensor) or each.shape != grad.shape:
-            raise ValueError(f"{setter} must give a {name} of shape {tuple(grad.shape)}")
-    if not _is_finite(targets.weight):
-        raise ValueError(f"{setter} gave weights that are not finite")
+        if not isinstance(each, Tensor) or each.shape != grad.shape or each.device != grad.device:
+            raise ValueError(
+                f"{setter} must give a {name} of shape {tuple(grad.shape)} on {grad.device}"
+            )
+        if each.dtype == torch.bool or each.is_complex():
+            raise ValueError(f"{setter} must give a {name} of real numbers, not of {each.dtype}")
+    followed = targets.followed
+    if not _is_finite(followed):
+        raise ValueError(f"{setter} gave targets or weights that are not finite")
+    return followed.to(grad.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..levels import tensor_quant_of
 from ..targets import weighted_sign
 from ..units import Units, activation_before, units_of
-from .recording import NotRepeatableError, Value
+from .recording import NotRepeatableError, Value, backward_pass
 
 # Numbers that are computed with at a time.
 BLOCK = 1 << 17
@@ -40,12 +40,24 @@ class UnitCall:
         self.input, self.output = x.detach(), output.value.detach()
         self._versions = x._version, self.output._version
         self.followed: Tensor | None = None
+        self._followed_in: int | None = None
         self.passed: Tensor | None = None
         self._act, self._quant = activation_before(proxy), tensor_quant_of(proxy)
         # Clones, since an optimizer changes a learned scale in place.
         self._metadata = tuple(
             each.detach().clone() for each in (output.scale, output.zero_point, output.bit_width)
         )
+
+    def follow(self, grad: Tensor) -> None:
+        """Note what the rule follows in the backward pass that is under way."""
+        self.followed, self._followed_in = grad, backward_pass()
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the backward pass that is under way came by; one before may have, for another
+        loss.
+        """
+        return self._followed_in == backward_pass()
 
     def check_rule(self) -> None:
         """Raise a NotRepeatableError where the quantizer's rule is defined by its slope alone."""
@@ -107,9 +119,14 @@ class UnitCall:
         """The input as it was; None if it has been overwritten since."""
         return self.input if self.input._version == self._versions[0] else None
 
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether the output is no longer what the quantizer gave."""
+        return self.output._version != self._versions[1]
+
     def gave(self, h: Tensor) -> bool:
         """Whether a tensor is the output as it was."""
-        return h is self.output and h._version == self._versions[1]
+        return h is self.output and not self.is_overwritten
 
     def quantized(self, x: Tensor) -> Tensor:
         """The quantizer's output for an input, its scale held fixed."""

@@ -222,7 +222,7 @@ def test_in_two_processes_each_watches_its_share_and_the_weights_are_those_witho
     saved = {}
     for watched in (False, True):
         torch.multiprocessing.start_processes(
-            train_one_of_two, (tmp_path, watched), nprocs=2, start_method="fork"
+            train_one_of_two, (tmp_path, watched), nprocs=2, start_method="spawn"
         )
         for rank in (0, 1):
             saved[watched, rank] = torch.load(tmp_path / f"{watched}_{rank}.pt")

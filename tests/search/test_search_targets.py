@@ -16,8 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 from brevitas_ftprop import RULES, Rule, register
 from brevitas_ftprop.search import search_targets
+from brevitas_ftprop.search.recording import Recording
 from brevitas_ftprop.targets import SETTERS, Targets, TargetSetter, register_setter
 from tests.search.conftest import assert_same_bits, backward, sign
+from tests.targets.layers_above import Asking
 
 
 def two_layers(width: int = 6) -> nn.Sequential:
@@ -369,3 +371,147 @@ def test_the_measured_fall_of_a_step_is_that_of_the_loss_of_a_network_of_one_lay
             parameter -= 0.1 * parameter.norm() / parameter.grad.norm() * parameter.grad
         fall = loss(model) - loss(stepped)
     assert report.layers["1.act_quant"].default_fall == pytest.approx(float(fall), abs=1e-6)
+
+
+def flip_changes_of(answers):
+    """A setter that notes the exact changes of all single flips, and keeps −sign(g)."""
+    setter = Asking()
+    object.__setattr__(setter, "answers", answers)
+    object.__setattr__(
+        setter,
+        "question",
+        lambda above, h, grad: (
+            h.clone(),
+            above.flip_changes(h, torch.arange(h.numel()), memory=2**20),
+        ),
+    )
+    return setter
+
+
+def assert_are_changes_of(loss, h, changes):
+    for unit, change in enumerate(changes):
+        other = h.clone().flatten()
+        other[unit] = -other[unit]
+        torch.testing.assert_close(change, loss(other.view(h.shape)) - loss(h))
+
+
+@pytest.mark.parametrize("alive", ["one graph", "a graph a pass"])
+def test_of_several_losses_each_backward_pass_is_searched_for_its_own(alive):
+    torch.manual_seed(0)
+    act, labels = sign().double(), torch.arange(6) % 3
+    heads = [nn.Linear(5, 3, dtype=torch.float64) for _ in range(2)]
+    x = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+
+    def loss(h, which):
+        return nn.functional.cross_entropy(heads[which](h), labels)
+
+    answers = []
+    with search_targets(act, flip_changes_of(answers)) as search:
+        losses = [loss(h, which) for h in [act(x)] for which in range(2)]
+        for which in range(2):
+            if alive == "a graph a pass":
+                h = act(x)
+                losses = [loss(h, each) for each in range(2)]
+            losses[which].backward(retain_graph=True)
+    assert search.left == {}
+    for which, (h, changes) in enumerate(answers):
+        assert_are_changes_of(lambda h, which=which: loss(h, which), h, changes)
+
+
+def test_a_quantizer_that_another_backward_pass_came_by_is_not_above():
+    torch.manual_seed(0)
+    act, labels = sign(), torch.arange(6) % 3
+    heads = [nn.Sequential(nn.Linear(5, 4), sign(), nn.Linear(4, 3)) for _ in range(2)]
+    model, x = nn.ModuleList([act, *heads]), torch.randn(6, 5, requires_grad=True)
+    found = []
+    for both in (True, False):
+        answers = []
+        with search_targets(model, flip_changes_of(answers)):
+            h = act(x)
+            losses = [nn.functional.cross_entropy(head(h), labels) for head in heads]
+            if both:
+                losses[0].backward(retain_graph=True)
+            losses[1].backward()
+        found.append(answers[-1][1])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_a_stack_of_losses_leaves_the_layer_by_name_whatever_the_batch_is(rows, follow):
+    model = two_layers()
+    with search_targets(model, follow) as search:
+        out = model(torch.randn(rows, 4))
+        torch.stack([out.square().mean(), out.exp().mean()]).sum().backward()
+    assert "no sum over the batch's rows" in search.left["3.act_quant"]
+    assert set(search.report().layers) == {"1.act_quant"}
+
+
+def test_a_gradient_that_is_multiplied_from_a_later_pass_on_leaves_the_layer_by_name(follow):
+    model, x = two_layers(), torch.randn(5, 4)
+    with search_targets(model, follow) as search:
+        model(x).square().mean().backward()
+        assert search.left == {}
+        model(x).square().mean().backward(gradient=torch.tensor(2.0))
+    assert search.left["3.act_quant"].startswith("its gradient is not that of what was recorded")
+
+
+@pytest.mark.parametrize("setter", ["exact_flip", "curvature", "local_search(candidates=2)"])
+def test_an_output_that_is_overwritten_in_place_leaves_the_layer_by_name(setter):
+    act, top = sign(), nn.Linear(5, 3)
+    x = torch.randn(4, 5, requires_grad=True)
+    with search_targets(act, setter) as search:
+        top(nn.functional.relu(act(x), inplace=True)).square().sum().backward()
+    assert search.left == {"act_quant": "its output is overwritten in place"}
+
+
+@pytest.mark.parametrize("setter", ["exact_flip", "curvature", "local_search(candidates=2)"])
+def test_an_empty_batch_is_passed_on(setter):
+    model = two_layers()
+    with search_targets(model, setter):
+        model(torch.randn(0, 4)).square().sum().backward()
+    assert not model[0].weight.grad.any()
+
+
+def test_entering_a_search_once_more_leaves_it_as_it_is(follow):
+    model = two_layers()
+    with search_targets(model, follow) as search:
+        with pytest.raises(ValueError, match="is searched already"):
+            search.__enter__()
+        backward(model, torch.randn(5, 4))
+    assert set(search.report().layers) == {"1.act_quant", "3.act_quant"}
+    assert hooks_of(model) == 0
+
+
+def test_a_search_may_end_while_recordings_pause(follow):
+    model = two_layers()
+    search = search_targets(model, follow)
+    search.__enter__()
+    with Recording.paused():
+        search.__exit__(None, None, None)
+    assert hooks_of(model) == 0
+    assert Recording._under_way == []
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "sentence"),
+    [
+        (lambda g: (g, g.abs()), TypeError, r"must give Targets\(target, weight\), not tuple"),
+        (lambda g: Targets(g > 0, g.abs()), ValueError, "a target of real numbers, not of torch.b"),
+        (lambda g: Targets(g * torch.nan, g.abs()), ValueError, "that are not finite"),
+        (
+            lambda g: Targets(g.sign().to("meta"), g.abs()),
+            ValueError,
+            "a target of shape .* on cpu",
+        ),
+    ],
+)
+def test_what_a_setter_gives_is_refused_in_one_sentence(given, error, sentence):
+    class Odd(TargetSetter):
+        name = "odd"
+
+        def choose(self, h, grad, above, generator):
+            return given(grad)
+
+    model = two_layers()
+    with search_targets(model, Odd()), pytest.raises(error, match=sentence):
+        backward(model, torch.randn(5, 4))

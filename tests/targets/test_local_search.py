@@ -42,11 +42,12 @@ def choose(layer: Layer, spec: str, grad: Tensor | None = None):
     return get_setter(spec).choose(layer.h, grad, layer, generator)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(units=st.integers(1, 6), seed=st.integers(0, 10**6), scale=st.sampled_from([0.25, 1.0]))
 def test_with_enough_budget_it_finds_the_best_of_all_targets(units, seed, scale):
     layer = Layer(units, seed, scale)
-    found = choose(layer, "local_search(candidates=64, iterations=6)")
+    # With a quarter of these, one layer in a hundred is missed.
+    found = choose(layer, "local_search(candidates=256, iterations=6)")
     every = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=units))).double() * scale
     losses = torch.stack([layer.losses(each.expand(3, -1)) for each in every])
     assert torch.allclose(layer.losses(found.target * scale), losses.amin(0))
