@@ -49,6 +49,8 @@ def rounding_of_node(attributes: Mapping[str, Any]) -> Callable[[Tensor], Tensor
         ValueError: for a rounding that is not known.
     """
     mode = str(attributes["rounding_mode"]).upper()
+    # Brevitas' own name, which QONNX does not know.
+    mode = "DOWN" if mode == "ROUND_TO_ZERO" else mode
     if mode not in ROUNDINGS_BY_NAME:
         raise ValueError(f"a rounding by {mode}; known are {', '.join(ROUNDINGS_BY_NAME)}")
     return ROUNDINGS_BY_NAME[mode]

@@ -45,7 +45,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_no_code_in_it_runs(
     [
         (("cli_nets",), "package.module:factory"),
         (("no_nets:tiny",), "there is no module 'no_nets'"),
-        (("cli_nets:tinny",), "it defines tiny, "),
+        (("cli_nets:tinny",), "did you mean cli_nets:tiny?"),
         (("cli_nets:a_number",), "is a int, neither a factory nor a model"),
         (("cli_nets:failing",), "KeyError: 'nothing' ("),
         (("cli_nets:small", "--arg", "act=sign"), "unexpected keyword argument 'act'"),

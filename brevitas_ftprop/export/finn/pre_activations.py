@@ -104,7 +104,9 @@ class Lines:
     def _reach(self, channels: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The lowest and the highest that a line may be at some places."""
         start, end = self._at[:, channels]
-        share = (at - start) / np.where(start < end, end - start, 1)
+        # Ends that are not known yet are infinite.
+        is_known = start < end
+        share = (at - np.where(is_known, start, 0)) / np.where(is_known, end - start, 1)
         first, last = (
             [weight * bound[side, channels] for bound in (self._low, self._high)]
             for side, weight in enumerate((1 - share, share))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,5 +67,5 @@ def test_a_tensor_that_a_node_reads_twice_has_that_reader_twice(view):
     twice = deepcopy(view.graph.model)
     added = twice.graph.node.add(op_type="Add", output=["doubled"])
     added.input.extend([node.output[0]] * 2)
-    changed = GraphView(view.model, ModelWrapper(twice), view.proxies, view.io, view.example)
+    changed = replace(view, graph=ModelWrapper(twice))
     assert names(changed.consumers(node.output[0])).count("doubled") == 2

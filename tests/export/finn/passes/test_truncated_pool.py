@@ -54,7 +54,9 @@ def plain_graph(model: nn.Module, example: torch.Tensor, *, dynamo: bool = False
 def assert_same(graph: ModelWrapper, model: nn.Module, images: list[torch.Tensor]) -> None:
     for image in images:
         (found,) = execute_onnx(graph, {graph.graph.input[0].name: image.numpy()}).values()
-        np.testing.assert_array_equal(found, model(image).detach().numpy())
+        # The same integers: a step is far more than the last place, in which their products with
+        # a scale may differ.
+        np.testing.assert_allclose(found, model(image).detach().numpy(), rtol=1e-6)
 
 
 @settings(max_examples=15, deadline=None)
