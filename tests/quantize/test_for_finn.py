@@ -13,7 +13,7 @@ from torch import nn
 from brevitas_ftprop import check_deployable, quantize_for_finn
 from tests.quantize.float_networks import NARROW, draw, narrow
 
-FAST = ("alexnet", "resnet10", "vgg_bn")
+FAST = ("alexnet", "vgg_bn")
 # Of 150 networks, two that are accepted and two that are not.
 QUICK = (24, 29, 9, 50)
 SMALL = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))

@@ -59,7 +59,7 @@ def assert_same(graph: ModelWrapper, model: nn.Module, images: list[torch.Tensor
         np.testing.assert_allclose(found, model(image).detach().numpy(), rtol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.integers(1, SIZE), st.integers(1, SIZE), st.integers(2, 8), st.integers(2, 12), st.booleans()
 )
