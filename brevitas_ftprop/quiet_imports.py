@@ -1,8 +1,8 @@
 """What Brevitas' import says of machines where nothing is missing, left out.
 
 Importing this file leaves out two messages: that there is no CUDA runtime beside a compiler for it,
-which PyTorch logs, and that a package for large language models is missing, which Brevitas warns
-of. Everything else that they log and warn of stays.
+which PyTorch logs (older ones print it, and it stays), and that a package for large language models
+is missing, which Brevitas warns of. Everything else that they log and warn of stays.
 """
 
 import logging

@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from torch.utils import cpp_extension
 
+from brevitas_ftprop.quiet_imports import CUDA_MESSAGE
 from tests.cli.commands import REPO
 
 pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
@@ -65,4 +67,8 @@ def test_help_of_every_command_imports_neither_torch_nor_brevitas_nor_onnx():
 def test_nothing_is_said_before_the_command_itself_speaks(command, tmp_path):
     # A compiler without a card, which PyTorch's extensions speak of.
     finished = started(*command, CUDA_HOME=str(tmp_path), CUDA_VISIBLE_DEVICES="")
-    assert finished.stderr == ""
+    said = finished.stderr.splitlines()
+    if not hasattr(cpp_extension, "logger"):
+        # Older ones print it, where nothing can leave it out.
+        said = [line for line in said if not line.startswith(CUDA_MESSAGE)]
+    assert said == []
