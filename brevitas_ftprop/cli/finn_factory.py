@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from torch.nn import Module
@@ -22,32 +23,12 @@ def quantizing(build: Callable[..., Module]) -> Callable[..., Module]:
     others.
     """
 
-    def quantized(
-        *,
-        input_shape: Sequence[int] = (1, 3, 224, 224),
-        act: str = "int4",
-        weight_bits: int = 4,
-        rule: str = "soft_hinge",
-        weight_rule: str = "ste",
-        weight_scale: str = "channel",
-        signed_bits: int | None = None,
-        power_of_two: bool = False,
-        quantize_output: bool = False,
-        **options: Any,
-    ) -> Module:
+    def quantized(*, input_shape: Sequence[int] = (1, 3, 224, 224), **options: Any) -> Module:
         from ..quantize.choices import Choices
         from ..quantize.for_finn import quantized_graph
 
-        choices = Choices(
-            act=act,
-            weight_bits=weight_bits,
-            rule=rule,
-            weight_rule=weight_rule,
-            weight_scale=weight_scale,
-            signed_bits=signed_bits,
-            power_of_two=power_of_two,
-            quantize_output=quantize_output,
-        )
+        names = {field.name for field in fields(Choices)}
+        choices = Choices(**{name: options.pop(name) for name in names & options.keys()})
         model = build(**options)
         images = random_images(input_shape, count=IMAGES)
         return quantized_graph(model, images, choices)[0].train(model.training)

@@ -50,6 +50,7 @@ def example_for(model: Module, shape: Sequence[int]) -> Tensor:
     try:
         with torch.no_grad():
             model(example)
+    # Whatever a user's forward raises.
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(

@@ -71,6 +71,7 @@ class _Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         except _UntraceableError:
             raise
+        # Whatever a user's forward makes of proxies.
         except Exception as error:
             place = f"{self.path_of_module(m)} ({type(m).__name__})"
             raise _UntraceableError(place, error) from error
@@ -86,6 +87,7 @@ def _traced(model: nn.Module) -> fx.GraphModule:
         graph = tracer.trace(model)
     except _UntraceableError as failure:
         raise _untraceable(*failure.args) from failure
+    # As above.
     except Exception as error:
         raise _untraceable(f"the model's own forward ({type(model).__name__})", error) from error
     inputs = [node.name for node in graph.find_nodes(op="placeholder")]
@@ -110,6 +112,7 @@ def _output(model: nn.Module, example: Tensor) -> Tensor:
         try:
             # A copy, since a model may change its input in place.
             output = model(example.clone())
+        # Whatever a user's forward raises.
         except Exception as error:
             reason = str(error).partition("\n")[0]
             raise ValueError(

@@ -123,6 +123,7 @@ def _train(sender: Connection, recipe: Recipe, folder: Path, run: Run) -> None:
         outcome = train(recipe, folder, run, callbacks=[TellEpochs(sender)])
     except (TrainingError, ValueError, OSError) as error:
         outcome = str(error)
+    # Nothing may end the process before its parent knows why.
     except Exception as error:
         traceback.print_exc()
         outcome = f"{type(error).__name__}: {error} (see {OUTPUT} there)"

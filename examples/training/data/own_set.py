@@ -76,6 +76,7 @@ def _read(dataset: Any, what: str) -> tuple[list[Tensor], np.ndarray]:
             images.append(_as_bytes(image))
         except TrainingError as error:
             raise TrainingError(f"{what} {index} {error}") from error
+        # Whatever a user's dataset raises.
         except Exception as error:
             raise TrainingError(
                 f"{what} {index} is no (image, label): {type(error).__name__}: {error}"
