@@ -8,6 +8,7 @@ import importlib
 import os
 import random
 import tarfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_sessionstart() -> None:
     """Nothing that collecting makes is garbage, and to look for it takes a third of the time."""
     gc.disable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A module of tests that cannot be imported is an error.
+
+    As a module of doctests it would be skipped, as the package's are where an extra is missing; and
+    what is left of it among the imported modules would pass for one without tests.
+    """
+    report = yield
+    is_package = collector.path.is_relative_to(REPO / "brevitas_ftprop")
+    if report.skipped and "unable to import module" in str(report.longrepr) and not is_package:
+        report.outcome, report.longrepr = "failed", f"{collector.path} cannot be imported"
+    return report
 
 
 @pytest.hookimpl(trylast=True)

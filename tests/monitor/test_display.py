@@ -1,8 +1,9 @@
 """What a monitor shows: scalars, a table, a figure."""
 
-from __future__ import io
+from __future__ import annotations
 
 import copy
+import io
 import sys
 
 import pytest

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from brevitas_ftprop.export.finn.figure import draw_dataflow
+import pytest
 
 
 def test_a_hardware_node_is_drawn_with_the_quantizer_that_it_computes(tmp_path):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+    from brevitas_ftprop.export.finn.figure import draw_dataflow
+
     layers = {
         "Thresholding_rtl_0": {"quantizer": "features.act0.act_quant", "cycles": 64, "LUT": 10},
         "MVAU_rtl_0": {"quantizer": None, "cycles": 128, "LUT": 20},
