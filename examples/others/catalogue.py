@@ -43,13 +43,17 @@ class Definition:
     @property
     def key(self) -> str:
         """For a file."""
-        return f"{self.origin} {self.name}{' full' * self.is_full}".replace(" ", "-")
+        return f"{self.origin} {self.name}{' full' * self.is_full}".replace(", ", "-").replace(
+            " ", "-"
+        )
 
     def entering(self, count: int) -> Tensor:
         """What enters the accelerator: pieces of scikit-learn's two photographs, or integers."""
         generator = torch.Generator().manual_seed(0)
         if self.io["images"] == "uint8":
-            photos = [torch.from_numpy(each).movedim(-1, 0) for each in load_sample_images().images]
+            photos = [
+                torch.from_numpy(each.copy()).movedim(-1, 0) for each in load_sample_images().images
+            ]
             channels, *size = self.shape
             pieces = [_piece(photos[at % 2], tuple(size), generator) for at in range(count)]
             images = torch.stack(pieces)
