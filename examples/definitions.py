@@ -18,11 +18,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
+import cluster
 import torch
 from others.catalogue import FULL, NARROW, Definition, settled
 from torch import Tensor, nn
@@ -200,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], help="parts of names")
     parser.add_argument("--full", action="store_true", help="torchvision's, as wide as published")
     parser.add_argument("--jobs", type=int, default=1, help="definitions at a time")
+    cluster.add_argument(parser)
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     chosen = [
@@ -210,8 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not chosen:
         parser.error(f"no definition has {' or '.join(arguments.only)} in its name")
     files = {each.key: arguments.out / f"{each.key}.json" for each in chosen}
-    context = get_context("spawn")
-    with ProcessPoolExecutor(arguments.jobs, context, max_tasks_per_child=1) as pool:
+    with cluster.pool(arguments.cluster, arguments.jobs) as pool:
         running = {
             pool.submit(run, each, arguments.out / each.key): each
             for each in chosen
