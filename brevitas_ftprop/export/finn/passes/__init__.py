@@ -3,6 +3,7 @@
 Each stands alone and can be applied to graphs of other exporters too. None needs FINN.
 """
 
+from ...height_one import HeightOne
 from .absorbed_summand import AbsorbSummandIntoThresholds
 from .average_pool import AveragePoolToGlobal
 from .flattened_quantizer import QuantizeBeforeFlattening
@@ -19,7 +20,13 @@ from .truncated_pool import TruncatedPoolToQuantAvgPool
 from .zero_factors import ReachConstantThresholds, UnsignedZeroFactors
 
 # What leaves quantizers quantizers; a check looks at a graph behind them.
-PLAINER = (FoldQuantizedBias, DropIdleLayers, AveragePoolToGlobal, QuantizeBeforeFlattening)
+PLAINER = (
+    HeightOne,
+    FoldQuantizedBias,
+    DropIdleLayers,
+    AveragePoolToGlobal,
+    QuantizeBeforeFlattening,
+)
 
 __all__ = [
     "OUTPUT_SCALE",
