@@ -17,7 +17,6 @@ from ..core import rounding_of
 from ..levels import ROUNDING_NAMES, LevelFunction, level_function
 from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
-
 # By number of dimensions.
 LAYOUTS = {2: "NC", 3: "NCW", 4: "NCHW"}
 

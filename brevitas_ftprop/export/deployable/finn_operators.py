@@ -19,6 +19,7 @@ KNOWN = {
     "Add",
     "BatchNormalization",
     "BipolarQuant",
+    "Concat",
     "Div",
     "Flatten",
     "Identity",
@@ -28,6 +29,7 @@ KNOWN = {
     "Quant",
     "Relu",
     "Reshape",
+    "Resize",
     "Sub",
     "Trunc",
 }
@@ -37,10 +39,11 @@ KNOWN = {
     "unknown-operator",
     why="Loud: the flow has no hardware layer for it and stops.",
     fix="build the network from convolutions, linear layers, batch norms, max pools, a global "
-    "average, quantizers and sums; leave the rest (softmax, resizing) to software",
+    "average, quantizers, sums, concatenations of channels and nearest upsampling; leave the rest "
+    "(softmax) to software",
 )
 def unknown_operator(view: GraphView) -> Found:
-    """Operators that no pass of the flow knows: Sigmoid, Concat, Resize, GroupNorm, …"""
+    """Operators that no pass of the flow knows: Sigmoid, Softmax, GroupNorm, …"""
     for node in view.nodes:
         is_last_softmax = node.op_type == "Softmax" and node.output[0] == view.output
         is_known = node.op_type in KNOWN or node in view.absorbed
