@@ -97,30 +97,85 @@ def torchvision_alexnet() -> nn.Module:
     return quantized(model, 224)
 
 
+def radio_vgg(width: int = 6, depth: int = 4) -> nn.Module:
+    """A VGG of one dimension for radio signals of an in-phase and a quadrature channel."""
+    layers: list[nn.Module] = [qnn.QuantIdentity()]
+    for index in range(depth):
+        entering = width if index else 2
+        layers += [
+            qnn.QuantConv1d(entering, width, 3, padding=1, bias=False, weight_bit_width=6),
+            nn.BatchNorm1d(width),
+            qnn.QuantReLU(bit_width=6),
+            nn.MaxPool1d(2),
+        ]
+    layers += [nn.Flatten()]
+    for entering, leaving in ((width * 64 // 2**depth, 16), (16, 16)):
+        layers += [qnn.QuantLinear(entering, leaving, bias=False, weight_bit_width=6)]
+        layers += [nn.BatchNorm1d(leaving), qnn.QuantReLU(bit_width=6)]
+    return nn.Sequential(*layers, qnn.QuantLinear(16, 24, bias=False, weight_bit_width=6))
+
+
+class TinyYolo(nn.Module):
+    """Convolutions and pools, and a map of boxes from two sizes, the smaller one upsampled."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.image, self.pool, self.up = (
+            qnn.QuantIdentity(),
+            nn.MaxPool2d(2),
+            nn.Upsample(scale_factor=2),
+        )
+        self.first, self.second = self._block(3, width, 3), self._block(width, 2 * width, 3)
+        self.third = self._block(2 * width, 4 * width, 3)
+        # What is joined passes one quantizer.
+        self.joined = qnn.QuantReLU(bit_width=4)
+        self.lateral = self._conv(4 * width, width, 1)
+        self.middle = self._conv(2 * width, 2 * width, 3)
+        self.head = self._block(3 * width, 2 * width, 3)
+        self.boxes = qnn.QuantConv2d(2 * width, 18, 1, bias=False, weight_bit_width=8)
+
+    @staticmethod
+    def _conv(entering: int, leaving: int, kernel: int) -> nn.Module:
+        options = {"padding": kernel // 2, "bias": False, "weight_bit_width": 4}
+        conv = qnn.QuantConv2d(entering, leaving, kernel, **options)
+        return nn.Sequential(conv, nn.BatchNorm2d(leaving))
+
+    def _block(self, entering: int, leaving: int, kernel: int) -> nn.Module:
+        return nn.Sequential(self._conv(entering, leaving, kernel), qnn.QuantReLU(bit_width=4))
+
+    def forward(self, x):
+        fine = self.second(self.pool(self.first(self.image(x))))
+        coarse = self.third(self.pool(fine))
+        above = self.up(self.joined(self.lateral(coarse)))
+        return self.boxes(self.head(torch.cat([above, self.joined(self.middle(fine))], 1)))
+
+
 def quantized(model: nn.Module, size: int) -> nn.Module:
     from brevitas.graph.quantize import preprocess_for_quantize, quantize
 
-    trained(model, size)
+    trained(model, (3, size, size))
     return quantize(preprocess_for_quantize(model))
 
 
-def trained(model: nn.Module, size: int) -> nn.Module:
+def trained(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """Statistics collected, and batch norms off their start."""
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.weight.uniform_(0.7, 1.3)
                 module.bias.normal_(0, 0.3)
         for _ in range(2):
-            model.train()(torch.randn(4, 3, size, size))
+            model.train()(torch.randn(4, *shape))
     return model.eval()
 
 
-DEFINITIONS: dict[str, tuple[Callable[[], nn.Module], int]] = {
-    "ResNet-8": (resnet8, 16),
-    "ResNet-18 4W4A": (resnet18_4w4a, 32),
-    "torchvision ResNet-18": (torchvision_resnet18, 64),
-    "torchvision AlexNet": (torchvision_alexnet, 224),
+DEFINITIONS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "ResNet-8": (resnet8, (3, 16, 16)),
+    "ResNet-18 4W4A": (resnet18_4w4a, (3, 32, 32)),
+    "torchvision ResNet-18": (torchvision_resnet18, (3, 64, 64)),
+    "torchvision AlexNet": (torchvision_alexnet, (3, 224, 224)),
+    "VGG for radio signals": (radio_vgg, (2, 64)),
+    "tiny YOLO": (TinyYolo, (3, 16, 16)),
 }
 
 
@@ -131,9 +186,9 @@ def test_a_definition_of_others_becomes_one_verified_partition(name, tmp_path):
     from brevitas_ftprop.export.finn import export_finn
 
     torch.manual_seed(0)
-    make, size = DEFINITIONS[name]
-    model = trained(make(), size)
-    example, batch = torch.randn(1, 3, size, size), torch.randn(3, 3, size, size)
+    make, shape = DEFINITIONS[name]
+    model = trained(make(), shape)
+    example, batch = torch.randn(1, *shape), torch.randn(3, *shape)
     assert check_deployable(model, example, dynamo=False).ok
     options = {"dynamo": False, "progress": False, "batch": batch}
     report = export_finn(model, example, tmp_path / "out", **options)
@@ -161,7 +216,7 @@ def test_biases_pools_and_flattenings_of_others_in_one_small_network(tmp_path):
         qnn.QuantReLU(bit_width=3, **TENSOR),
         qnn.QuantLinear(36, 5, **biased),
     ]
-    model = trained(nn.Sequential(*layers), 8)
+    model = trained(nn.Sequential(*layers), (3, 8, 8))
     example = torch.randn(1, 3, 8, 8)
     options = {"dynamo": False, "progress": False, "batch": torch.randn(4, 3, 8, 8)}
     assert check_deployable(model, example, dynamo=False).ok

@@ -10,7 +10,7 @@ from qonnx.transformation.base import Transformation
 
 from ...copy_nodes import CHANNELS, joins_channels
 from ...graph_edits import add_constant, add_tensor, replace, rewired
-from ...graph_reading import initializer, shape_of
+from ...graph_reading import initializer, read_constant, shape_of
 
 NEUTRAL = {"Mul": 1.0, "Add": 0.0}
 # What a factor may pass later on.
@@ -46,12 +46,16 @@ def _branch(model: ModelWrapper, name: str, operator: str) -> NodeProto | None:
     node = model.find_producer(name)
     if node is None or node.op_type != operator or len(model.find_consumers(name)) > 1:
         return None
-    values, shape = initializer(model, node.input[1]), shape_of(model, name)
+    values, by_channel = initializer(model, node.input[1]), _by_channel(model, name)
     if values is None or name in [output.name for output in model.graph.output]:
         return None
-    by_channel = (1, shape[CHANNELS], *(1,) * (len(shape) - 2))
     fits = values.size == 1 or np.broadcast_shapes(values.shape, by_channel) == by_channel
     return node if fits else None
+
+
+def _by_channel(model: ModelWrapper, name: str) -> tuple[int, ...]:
+    shape = shape_of(model, name)
+    return 1, shape[CHANNELS], *(1,) * (len(shape) - 2)
 
 
 def _is_settled(model: ModelWrapper, name: str) -> bool:
@@ -67,12 +71,9 @@ def _move(
 ) -> None:
     values, names = [], []
     for name, branch in zip(concat.input, branches, strict=True):
-        shape = shape_of(model, name)
-        number = np.float32(NEUTRAL[operator])
-        if branch is not None:
-            number = initializer(model, branch.input[1])
-        by_channel = (1, shape[CHANNELS], *(1,) * (len(shape) - 2))
-        values.append(np.broadcast_to(number, by_channel))
+        neutral = np.array(NEUTRAL[operator])
+        number = neutral if branch is None else read_constant(model, branch.input[1])
+        values.append(np.broadcast_to(number, _by_channel(model, name)))
         names.append(name if branch is None else branch.input[0])
     joined = np.concatenate(values, axis=CHANNELS)
     if np.unique(joined).size == 1:
