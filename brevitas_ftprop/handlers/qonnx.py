@@ -17,9 +17,8 @@ from ..core import rounding_of
 from ..levels import ROUNDING_NAMES, LevelFunction, level_function
 from ..proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
-
-def _layout(x: Tensor) -> str:
-    return "NCHW" if x.dim() == 4 else "NC"
+# By number of dimensions.
+LAYOUTS = {2: "NC", 3: "NCW", 4: "NCHW"}
 
 
 def _count_reached(x: Tensor, thresholds: Tensor, out_bias: float) -> Tensor:
@@ -80,7 +79,7 @@ class QONNXActHandler(BrevitasActQuantProxyHandler):
 
     Raises:
         ValueError: if a quantizer that needs thresholds has more than 8 bits or its input is
-            neither (N, C) nor (N, C, H, W).
+            none of (N, C), (N, C, L) and (N, C, H, W).
     """
 
     handled_layer = TargetPropActQuantProxy
@@ -104,9 +103,10 @@ class QONNXActHandler(BrevitasActQuantProxyHandler):
     def symbolic_execution(self, x: Tensor) -> tuple[Tensor, ...]:
         if not self.needs_thresholds:
             return super().symbolic_execution(x)
-        if x.dim() not in (2, 4):
+        if x.dim() not in LAYOUTS:
             raise ValueError(
-                f"MultiThreshold takes (N, C) or (N, C, H, W) inputs, not {x.dim()} dimensions"
+                "MultiThreshold takes (N, C), (N, C, L) or (N, C, H, W) inputs, not "
+                f"{x.dim()} dimensions"
             )
         prefix = "INT" if self.function.signed else "UINT"
         integers = self.export_op(
@@ -115,7 +115,7 @@ class QONNXActHandler(BrevitasActQuantProxyHandler):
             self.thresholds,
             f"{prefix}{self.function.bit_width}",
             float(self.function.level_values[0]),
-            _layout(x),
+            LAYOUTS[x.dim()],
         )
         scale, zero_point = self.function.scale, self.function.zero_point
         centred = integers - zero_point if self.has_zero_point else integers

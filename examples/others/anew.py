@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import brevitas.nn as qnn
+import torch
 from brevitas.quant import Int32Bias
 from brevitas.quant import SignedBinaryWeightPerTensorConst as Binary
 from torch import Tensor, nn
@@ -66,3 +67,65 @@ def binary_mlp(inputs: int = 64, hidden: int = 32) -> nn.Module:
             qnn.QuantIdentity(TargetPropSignedBinaryActPerTensorConst, **TENSOR),
         ]
     return nn.Sequential(*layers, qnn.QuantLinear(hidden, 5, bias=False, weight_bit_width=4))
+
+
+def radio_vgg(width: int = 6, depth: int = 4) -> nn.Module:
+    """A VGG of one dimension for 64 samples of an in-phase and a quadrature channel.
+
+    References:
+        O'Shea, Roy & Clancy, Over-the-Air Deep Learning Based Radio Signal Classification,
+        arXiv:1712.04578.
+    """
+    layers: list[nn.Module] = [qnn.QuantIdentity()]
+    for index in range(depth):
+        entering = width if index else 2
+        layers += [
+            qnn.QuantConv1d(entering, width, 3, padding=1, bias=False, weight_bit_width=6),
+            nn.BatchNorm1d(width),
+            qnn.QuantReLU(bit_width=6),
+            nn.MaxPool1d(2),
+        ]
+    layers += [nn.Flatten()]
+    for entering, leaving in ((width * 64 // 2**depth, 16), (16, 16)):
+        layers += [qnn.QuantLinear(entering, leaving, bias=False, weight_bit_width=6)]
+        layers += [nn.BatchNorm1d(leaving), qnn.QuantReLU(bit_width=6)]
+    return nn.Sequential(*layers, qnn.QuantLinear(16, 24, bias=False, weight_bit_width=6))
+
+
+class TinyYolo(nn.Module):
+    """Convolutions and pools, and a map of boxes from two sizes, the smaller one upsampled.
+
+    References:
+        Redmon & Farhadi, YOLOv3: An Incremental Improvement, arXiv:1804.02767 (its tiny form).
+    """
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.image, self.pool, self.up = (
+            qnn.QuantIdentity(),
+            nn.MaxPool2d(2),
+            nn.Upsample(scale_factor=2),
+        )
+        self.first, self.second = self._block(3, width, 3), self._block(width, 2 * width, 3)
+        self.third = self._block(2 * width, 4 * width, 3)
+        # What is joined passes one quantizer.
+        self.joined = qnn.QuantReLU(bit_width=4)
+        self.lateral = self._conv(4 * width, width, 1)
+        self.middle = self._conv(2 * width, 2 * width, 3)
+        self.head = self._block(3 * width, 2 * width, 3)
+        self.boxes = qnn.QuantConv2d(2 * width, 18, 1, bias=False, weight_bit_width=8)
+
+    @staticmethod
+    def _conv(entering: int, leaving: int, kernel: int) -> nn.Module:
+        options = {"padding": kernel // 2, "bias": False, "weight_bit_width": 4}
+        conv = qnn.QuantConv2d(entering, leaving, kernel, **options)
+        return nn.Sequential(conv, nn.BatchNorm2d(leaving))
+
+    def _block(self, entering: int, leaving: int, kernel: int) -> nn.Module:
+        return nn.Sequential(self._conv(entering, leaving, kernel), qnn.QuantReLU(bit_width=4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.second(self.pool(self.first(self.image(x))))
+        coarse = self.third(self.pool(fine))
+        above = self.up(self.joined(self.lateral(coarse)))
+        return self.boxes(self.head(torch.cat([above, self.joined(self.middle(fine))], 1)))

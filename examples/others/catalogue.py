@@ -140,9 +140,13 @@ def _of_brevitas() -> list[Definition]:
 
 def _anew() -> list[Definition]:
     bits = {"images": "bipolar", "result": "class"}
+    signal = {"images": "float", "result": "class"}
+    boxes = PIXELS | {"result": "logits"}
     return [
         Definition("MLPerf Tiny", "ResNet-8", anew.resnet8, (3, 32, 32)),
         Definition("written anew", "binary-input MLP", anew.binary_mlp, (64,), bits),
+        Definition("written anew", "radio VGG", anew.radio_vgg, (2, 64), signal),
+        Definition("written anew", "tiny YOLO", anew.TinyYolo, (3, 32, 32), boxes),
     ]
 
 

@@ -115,10 +115,7 @@ UNSOUND: dict[str, Callable[[int], nn.Module]] = {
     "curved": lambda channels: nn.Hardswish(),
     "curved function": lambda channels: Called(functional.silu),
     "window average": lambda channels: nn.AvgPool2d(3, 1, 1),
-    "concatenation": lambda channels: nn.Sequential(
-        Residual(nn.Conv2d(channels, channels, 1), nn.Identity(), "cat"),
-        nn.Conv2d(2 * channels, channels, 1),
-    ),
+    "upsampling by one and a half": lambda channels: nn.Upsample(scale_factor=1.5),
     "product": lambda channels: Residual(nn.Conv2d(channels, channels, 1), nn.Identity(), "*"),
     "groups": lambda channels: nn.Conv2d(channels, channels, 3, padding=1, groups=2),
     "layer norm": lambda channels: nn.GroupNorm(1, channels),

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from brevitas_ftprop import check_deployable, quantize_for_finn
-from tests.quantize.float_networks import NARROW, draw, narrow
+from tests.quantize.float_networks import NARROW, Residual, draw, narrow
 
 FAST = ("alexnet", "vgg_bn")
 # Of 150 networks, two that are accepted and two that are not.
@@ -111,6 +111,16 @@ def assert_judged(seed):
     else:
         with pytest.raises(ValueError, match=r"^[\w.]+: .*(Fix: |replace)"):
             quantize_for_finn(model, images, dynamo=False)
+
+
+def test_joined_branches_and_upsampled_maps_are_accepted_and_so_are_signals():
+    branches = Residual(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), nn.Identity(), "cat")
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), branches, nn.Conv2d(8, 4, 1), nn.ReLU()]
+    maps = nn.Sequential(*layers, nn.Upsample(scale_factor=2), nn.Conv2d(4, 2, 3))
+    signals = nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(4, 2, 3))
+    for model, inputs in ((maps, torch.randn(2, 3, 6, 6)), (signals, torch.randn(2, 3, 12))):
+        quantized, _ = quantize_for_finn(model.eval(), inputs, dynamo=False)
+        assert check_deployable(quantized, inputs[:1], dynamo=False).ok
 
 
 def test_the_class_may_be_the_result_where_the_logits_are_quantized():

@@ -11,7 +11,14 @@ from ..node_attributes import is_padded
 from .graph_view import GraphView
 from .last_bias import last_bias
 from .requirement import Found, Requirements
-from .walk import AVERAGES, integers_of, is_join, spacing_of
+from .walk import (
+    AVERAGES,
+    integers_of,
+    is_join,
+    is_repetition,
+    joins_computed,
+    spacing_of,
+)
 
 IO_REQUIREMENTS = Requirements()
 
@@ -36,8 +43,8 @@ def forked_image(view: GraphView) -> Found:
     "reads of them to channels last; it stops elsewhere.",
     fix="let a quantizer of 8 bits or fewer be the first layer (put qnn.QuantIdentity() in front; "
     "what computes each value by itself and does not fall, and a max pool without padding, may "
-    "stand before it), and one convolution, flattened linear layer or global average the only one "
-    'behind it; or let one layer with weights read the image, trained on pixels="x/255" or '
+    "stand before it), and convolutions, or one flattened linear layer or global average, all that "
+    'reads it; or let one layer with weights read the image, trained on pixels="x/255" or '
     'pixels="x" without mean and std; or take images="float"',
 )
 def pixel_input(view: GraphView) -> Found:
@@ -64,6 +71,9 @@ def pixel_input(view: GraphView) -> Found:
     except ExportError as error:
         yield quantizer, str(error)
     name = first.output[0]
+    readers = view.consumers(name)
+    if len(readers) > 1 and all(_is_turned(view, node) for node in readers):
+        return
     while (reader := _reader(view, name)) is not None and _is_passed(view, reader):
         name = reader.output[0]
     if reader is not None and reader.op_type in RESHAPES:
@@ -72,7 +82,7 @@ def pixel_input(view: GraphView) -> Found:
     else:
         kinds = ("Conv", *AVERAGES) if len(view.shape(name)) == 4 else ("Gemm", "MatMul")
     if reader is None or reader.op_type not in kinds:
-        yield view.layer(first), "not one layer or average alone reads the quantized image"
+        yield view.layer(first), "something else than convolutions, or one layer, reads its result"
 
 
 @IO_REQUIREMENTS.add(
@@ -98,9 +108,18 @@ def _reader(view: GraphView, name: str) -> NodeProto | None:
 
 
 def _is_passed(view: GraphView, node: NodeProto) -> bool:
-    """Whether pixels pass a node in their layout: scalings and pools."""
+    """Whether pixels pass a node in their layout: scalings, pools and repetitions."""
     is_scaling = node.op_type in ("Add", "Div", "Mul", "Sub") and not is_join(view, node)
-    return is_scaling or (node.op_type == "MaxPool" and not is_padded(node))
+    is_pool = node.op_type == "MaxPool" and not is_padded(node)
+    return is_scaling or is_pool or is_repetition(view, node)
+
+
+def _is_turned(view: GraphView, node: NodeProto) -> bool:
+    """Whether a node, or all behind it, reads channels last: convolutions and concatenations."""
+    if _is_passed(view, node):
+        readers = view.consumers(node.output[0])
+        return bool(readers) and all(_is_turned(view, reader) for reader in readers)
+    return node.op_type == "Conv" or (node.op_type == "Concat" and joins_computed(view, node))
 
 
 @IO_REQUIREMENTS.add(

@@ -168,7 +168,7 @@ def pooled_sum(view: GraphView) -> Found:
     for node in view.of_kind("MaxPool"):
         if not _is_quantized_behind(view, node):
             first = [node, *feeding_nodes(view, node.input[0])][-1]
-            if is_join(view, first):
+            if first.op_type == "Add" and is_join(view, first):
                 yield view.layer(node), f"a max pool of the sum of {view.layer(first)}"
 
 
@@ -183,8 +183,9 @@ def float_pool(view: GraphView) -> Found:
         if _is_quantized_behind(view, node):
             continue
         name, is_forked = node.input[0], len(view.consumers(node.output[0])) > 1
-        is_float = spacing_of(view, name) is None and not _is_sum(view, name)
-        if is_float or (is_forked and integers_of(view, name) is None):
+        integers, spacing = integers_of(view, name), spacing_of(view, name)
+        is_float = integers is None and spacing is None and not _is_sum(view, name)
+        if is_float or (is_forked and (integers is None or spacing is None)):
             yield view.layer(node), "a max pool of values that are not quantized"
 
 

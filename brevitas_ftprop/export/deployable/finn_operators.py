@@ -19,6 +19,7 @@ KNOWN = {
     "Add",
     "BatchNormalization",
     "BipolarQuant",
+    "Concat",
     "Div",
     "Flatten",
     "Identity",
@@ -28,6 +29,7 @@ KNOWN = {
     "Quant",
     "Relu",
     "Reshape",
+    "Resize",
     "Sub",
     "Trunc",
 }
@@ -37,10 +39,11 @@ KNOWN = {
     "unknown-operator",
     why="Loud: the flow has no hardware layer for it and stops.",
     fix="build the network from convolutions, linear layers, batch norms, max pools, a global "
-    "average, quantizers and sums; leave the rest (softmax, resizing) to software",
+    "average, quantizers, sums, concatenations of channels and nearest upsampling; leave the rest "
+    "(softmax) to software",
 )
 def unknown_operator(view: GraphView) -> Found:
-    """Operators that no pass of the flow knows: Sigmoid, Concat, Resize, GroupNorm, …"""
+    """Operators that no pass of the flow knows: Sigmoid, Softmax, GroupNorm, …"""
     for node in view.nodes:
         is_last_softmax = node.op_type == "Softmax" and node.output[0] == view.output
         is_known = node.op_type in KNOWN or node in view.absorbed
@@ -69,13 +72,15 @@ def two_computed_operands(view: GraphView) -> Found:
 
 @OPERATOR_REQUIREMENTS.add(
     "dimensions",
-    why="Loud: the flow lowers convolutions and pools of images (N, C, H, W) only, and FINN 1.6 "
-    "has no transposed convolution.",
-    fix="use 2-D convolutions and pools (a 1-D one as a 2-D one with height 1); upsample in "
-    "software",
+    why="Loud: the flow lowers convolutions and pools of images (N, C, H, W) only, writes networks "
+    "on signals (N, C, L) as such of height 1, and FINN 1.6 has no transposed convolution.",
+    fix="use 2-D convolutions and pools; in a 1-D network leave no other operator on (N, C, L) "
+    "than convolutions, pools, batch norms, quantizers, arithmetic, torch.cat(…, 1), nearest "
+    "upsampling, x.mean(-1) and flattening; upsample by nn.Upsample(scale_factor=2) and a "
+    "convolution instead of a transposed one",
 )
 def dimensions(view: GraphView) -> Found:
-    """1-D, 3-D and transposed convolutions and pools."""
+    """1-D ones without a form of height 1, 3-D and transposed convolutions and pools."""
     for node in view.of_kind("Conv", "ConvTranspose", "MaxPool", *AVERAGES):
         rank = len(view.shape(node.input[0]))
         if node.op_type == "ConvTranspose":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..node_attributes import is_padded
+from onnx import NodeProto
+
+from ..node_attributes import integers_in, is_padded
 from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import (
@@ -53,6 +55,8 @@ def _reason(view: GraphView, name: str) -> str:
         return f"its input is not quantized: {REASONS[node.op_type]}"
     if node.op_type == "Add":
         return f"its input is the unquantized sum of {view.layer(node)}, of different scales"
+    if node.op_type == "Concat":
+        return f"its input joins values that are not quantized ({view.layer(node)})"
     if view.quantizer(node) is not None:
         return f"its input is not the integers of {view.quantizer(node)} alone"
     return f"its input is the unquantized result of {node.op_type} ({view.layer(node)})"
@@ -75,16 +79,29 @@ def unquantized_weight(view: GraphView) -> Found:
     why="Loud: a factor for each channel does not move through a layer's sums, so the layer behind "
     "it stays a float one.",
     fix="use one scale for all channels of an activation, e.g. "
-    "scaling_per_output_type=ScalingPerOutputType.TENSOR",
+    "scaling_per_output_type=ScalingPerOutputType.TENSOR, and one quantizer for all branches that "
+    "are joined, torch.cat([self.act(a), self.act(b)], 1), or another one behind, "
+    "self.act(torch.cat([a, b], 1)); or make the layer behind it a depthwise one",
 )
 def channel_scale(view: GraphView) -> Found:
-    """Activation quantizers with a scale or zero-point for each channel that feed a layer."""
+    """Activation quantizers with a scale or zero-point for each channel that feed a layer.
+
+    No sum over channels mixes the scales in a depthwise layer.
+    """
     for node in weighted_layers(view):
+        if node.op_type == "Conv" and integers_in(node, "group", [1])[0] == _channels(view, node):
+            continue
         integers = integers_of(view, view.computed_inputs(node)[0], shifted=True)
+        if integers is not None and integers.joins_scales:
+            yield view.layer(node), "its input joins channels of different scales"
         for name in () if integers is None else integers.quantizers:
             proxy = view.proxies[name]
             if max(proxy.scale().numel(), proxy.zero_point().numel()) > 1:
                 yield name, f"a scale for each of {proxy.scale().numel()} channels"
+
+
+def _channels(view: GraphView, node: NodeProto) -> int:
+    return view.shape(node.input[0])[1]
 
 
 @QUANTIZATION_REQUIREMENTS.add(

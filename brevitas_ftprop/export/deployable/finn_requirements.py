@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .finn_copies import COPY_REQUIREMENTS
 from .finn_io import IO_REQUIREMENTS
 from .finn_layers import LAYER_REQUIREMENTS
 from .finn_numbers import NUMBER_REQUIREMENTS
@@ -12,6 +13,7 @@ from .requirement import Requirements
 FINN_REQUIREMENTS = Requirements(
     IO_REQUIREMENTS
     | OPERATOR_REQUIREMENTS
+    | COPY_REQUIREMENTS
     | LAYER_REQUIREMENTS
     | QUANTIZATION_REQUIREMENTS
     | NUMBER_REQUIREMENTS

@@ -13,7 +13,7 @@ from .walk import AVERAGES, is_join
 HLS4ML_REQUIREMENTS = Requirements()
 
 # Of the operators that FINN has.
-KNOWN = FINN_KNOWN - {*AVERAGES, "ConvTranspose"}
+KNOWN = FINN_KNOWN - {*AVERAGES, "Concat", "ConvTranspose", "Resize"}
 
 HLS4ML_REQUIREMENTS.add(
     "unquantized-input",

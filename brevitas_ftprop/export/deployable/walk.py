@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from onnx import NodeProto
 
 from ...levels import level_function
+from ..copy_nodes import copies_of, joins_channels
 from ..node_attributes import is_padded
 from ..trunc_nodes import truncation_of
 from .graph_view import GraphView
@@ -29,6 +30,20 @@ def is_join(view: GraphView, node: NodeProto) -> bool:
     return len(view.computed_inputs(node)) > 1
 
 
+def joins_computed(view: GraphView, node: NodeProto) -> bool:
+    """Whether a node adds two computed tensors, or joins the channels of such."""
+    if node.op_type == "Add":
+        return is_join(view, node)
+    is_of_channels = joins_channels(node, len(view.shape(node.output[0])) or 1)
+    return is_of_channels and len(view.computed_inputs(node)) == len(node.input)
+
+
+def is_repetition(view: GraphView, node: NodeProto) -> bool:
+    """Whether a node is a ``Resize`` that repeats each value a whole number of times."""
+    shapes = (view.shape(name) for name in (node.input[0], node.output[0]))
+    return node.op_type == "Resize" and copies_of(node, *shapes) is not None
+
+
 def is_global_average(view: GraphView, node: NodeProto) -> bool:
     """Whether a node is the mean over all positions of (N, C, H, W), of any rank."""
     before, after = view.shape(node.input[0]), view.shape(node.output[0])
@@ -45,7 +60,17 @@ def feeding_nodes(view: GraphView, name: str) -> Iterator[NodeProto]:
     """
     while (node := view.producer(name)) is not None:
         yield node
-        passes = node.op_type in (*MOVES, *AVERAGES, "MaxPool", "Trunc", "Add", "Mul", "Sub", "Div")
+        passes = node.op_type in (
+            *MOVES,
+            *AVERAGES,
+            "MaxPool",
+            "Trunc",
+            "Add",
+            "Mul",
+            "Sub",
+            "Div",
+            "Resize",
+        )
         if view.quantizer(node) is not None or not passes or is_join(view, node):
             return
         name = view.computed_inputs(node)[0]
@@ -58,14 +83,16 @@ class IntegerSources:
     Attributes:
         quantizers: names of the quantizers; none where they are the integers that enter.
         factor: of the multiplications behind them; not 0.
+        joins_scales: whether channels of different scales have been joined.
     """
 
     quantizers: tuple[str, ...]
     factor: float = 1.0
+    joins_scales: bool = False
 
 
 def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> IntegerSources | None:
-    """The quantizers whose integers, times one scale, a tensor holds.
+    """The quantizers whose integers, times their scales, a tensor holds.
 
     None where it holds something else: the input, a sum that no quantizer follows, a sum of
     unequal scales, values that went through a ReLU, a batch norm or a factor for each channel.
@@ -89,15 +116,18 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
     ):
         before = integers_of(view, computed[0], shifted=shifted and not is_padded(node))
         if before is not None and before.factor < 0 and node.op_type == "MaxPool":
-            return None if _has_sums(view) else before
+            return None if _has_joins(view) else before
         return before
     if node.op_type == "Trunc":
         return integers_of(view, _before_truncated_pool(view, node))
-    if node.op_type == "Add" and len(computed) > 1:
-        return _sum_of([integers_of(view, entry) for entry in computed], view)
+    if is_repetition(view, node):
+        return integers_of(view, computed[0], shifted=shifted)
+    if joins_computed(view, node):
+        branches = [integers_of(view, entry) for entry in computed]
+        return _joined(branches, view, is_sum=node.op_type == "Add")
     factor = _factor(view, node, shifted=shifted)
     before = integers_of(view, computed[0], shifted=shifted) if factor else None
-    return before and IntegerSources(before.quantizers, before.factor * factor)
+    return before and replace(before, factor=before.factor * factor)
 
 
 def entering_factor(view: GraphView, name: str) -> float | None:
@@ -105,9 +135,13 @@ def entering_factor(view: GraphView, name: str) -> float | None:
     return view.io.factor if view.io.takes_integers and name == view.input else None
 
 
-def _has_sums(view: GraphView) -> bool:
-    """Whether a graph adds two branches; there the flow keeps no negative factor before a pool."""
-    return any(is_join(view, node) for node in view.of_kind("Add"))
+def _has_joins(view: GraphView) -> bool:
+    """Whether branches are joined or copied; there the flow keeps no negative factor before pools.
+
+    See ``streamlining_orders``.
+    """
+    copies = next(view.of_kind("Concat", "Resize"), None)
+    return copies is not None or any(is_join(view, node) for node in view.of_kind("Add"))
 
 
 def spacing_of(view: GraphView, name: str, *, shifted: bool = False) -> float | None:
@@ -141,7 +175,9 @@ def spacing_of(view: GraphView, name: str, *, shifted: bool = False) -> float | 
         step = spacing_of(view, computed[0]) if len(node.input) == 2 and weight else None
         scale = _only(view.proxies[weight]) if weight else None
         return None if step is None or scale is None else step * scale
-    if node.op_type == "Add" and len(computed) > 1:
+    if is_repetition(view, node):
+        return spacing_of(view, computed[0], shifted=shifted)
+    if joins_computed(view, node):
         steps = {spacing_of(view, entry) for entry in computed}
         return steps.pop() if len(steps) == 1 else None
     factor = _factor(view, node, shifted=shifted)
@@ -162,18 +198,27 @@ def _only(proxy: Any) -> float | None:
     return float(function.scale) if is_one else None
 
 
-def _sum_of(branches: list[IntegerSources | None], view: GraphView) -> IntegerSources | None:
-    scales, names = set(), []
+def _joined(
+    branches: list[IntegerSources | None], view: GraphView, *, is_sum: bool
+) -> IntegerSources | None:
+    scales, names, factors = set(), [], []
     for branch in branches:
         if branch is None:
             return None
         names += branch.quantizers
+        factors.append(branch.factor)
         if not branch.quantizers:
             scales.add(branch.factor)
         for name in branch.quantizers:
             scale = view.proxies[name].scale().detach()
-            scales.add(branch.factor * float(scale) if scale.numel() == 1 else None)
-    return IntegerSources(tuple(names)) if len(scales) == 1 and None not in scales else None
+            is_one = scale.numel() == 1 and not branch.joins_scales
+            scales.add(branch.factor * float(scale) if is_one else None)
+    is_one = len(scales) == 1 and None not in scales
+    if is_sum:
+        return IntegerSources(tuple(names)) if is_one else None
+    if not is_one and min(factors) < 0:
+        return None
+    return IntegerSources(tuple(names), factors[0], joins_scales=not is_one)
 
 
 def _factor(view: GraphView, node: NodeProto, *, shifted: bool) -> float:

@@ -136,6 +136,8 @@ class CheckedSteps:
     def _compare(self, step: StepReport, graph: ModelWrapper, oracle: Oracle) -> None:
         graph = executable(graph)
         images, shape = self.given.astype(np.float32), shape_of(graph, graph.graph.input[0].name)
+        if images.ndim == 3 and len(shape) == 4:
+            images = images[:, :, None]
         last = INTEGERS_LAST if self.io.takes_integers else FLOATS_LAST
         if images.ndim == 4 and step.name in last:
             channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))

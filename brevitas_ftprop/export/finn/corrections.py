@@ -9,10 +9,12 @@ import numpy as np
 from onnx import NodeProto
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.infer_datatypes import InferDataTypes, _infer_node_datatype
 from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.transformation.remove import RemoveIdentityOps, remove_node_and_rewire
 
 from ..graph_reading import initializer
+from ..integer_types import integer_type
 
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 
@@ -20,6 +22,7 @@ NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 def corrections() -> Iterator[tuple[type, str, Callable[..., Any]]]:
     """Classes, the names of their methods, and what these are to be while a flow runs."""
     yield RemoveIdentityOps, "apply", remove_exact_identities
+    yield InferDataTypes, "apply", types_that_hold_all_branches
     yield from layers_that_hold_minus_one_and_zero()
 
 
@@ -45,6 +48,33 @@ def _is_identity(model: ModelWrapper, node: NodeProto) -> bool:
         return node.op_type == "Identity"
     constant = initializer(model, node.input[1])
     return constant is not None and bool(np.all(constant == NEUTRAL[node.op_type]))
+
+
+def types_that_hold_all_branches(
+    self: InferDataTypes, model: ModelWrapper
+) -> tuple[ModelWrapper, bool]:
+    """What ``InferDataTypes.apply`` is to do: give a ``Concat`` a type that holds all its inputs.
+
+    QONNX gives it the type of the first, and thresholds behind it are clipped to that.
+
+    References:
+        qonnx 1.0.0, ``qonnx.transformation.infer_datatypes``.
+    """
+    is_changed = False
+    for node in model.graph.node:
+        if node.op_type != "Concat":
+            is_changed |= _infer_node_datatype(model, node, self.allow_scaledint_dtypes)
+            continue
+        kinds = [model.get_tensor_datatype(name) for name in node.input]
+        kind = kinds[0]
+        if not all(each.is_integer() for each in kinds):
+            kind = DataType["FLOAT32"]
+        elif any(each != kind for each in kinds):
+            ends = min(each.min() for each in kinds), max(each.max() for each in kinds)
+            kind = DataType[integer_type(*map(int, ends))]
+        is_changed |= kind != model.get_tensor_datatype(node.output[0])
+        model.set_tensor_datatype(node.output[0], kind)
+    return model, is_changed
 
 
 def layers_that_hold_minus_one_and_zero() -> Iterator[tuple[type, str, Callable[..., Any]]]:

@@ -21,7 +21,7 @@ _borrowed = ExitStack()
 
 @contextmanager
 def finn_environment() -> Iterator[None]:
-    """Set FINN up in the block: settings, build folder, simulator stubs, two corrected functions.
+    """Set FINN up in the block: settings, build folder, simulator stubs, corrected functions.
 
     FINN's builder imports names of Vivado's simulator, which only its own command line provides;
     they are stubbed, and nothing here calls them. ``FINN_BUILD_DIR`` is left alone where it is set,

@@ -55,7 +55,7 @@ def export_finn(
 
     Args:
         model: float32 model on the CPU with Brevitas layers.
-        example_input: one image as the model takes it, float32 (1, C, H, W).
+        example_input: one image as the model takes it, float32 (1, C, H, W), (1, C, L) or (1, F).
         out_dir: folder to write; it appears when it is complete. A run that fails leaves its files
             in ``<out_dir>.unfinished``.
         fpga_part: for the estimates and the form of the layers.

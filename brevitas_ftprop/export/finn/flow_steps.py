@@ -7,6 +7,7 @@ from functools import partial
 
 from finn.builder.build_dataflow_config import DataflowBuildConfig
 from finn.transformation.fpgadataflow.convert_to_hw.thresholding import InferThresholdingLayer
+from finn.transformation.fpgadataflow.convert_to_hw.upsample import InferUpsample
 from finn.transformation.qonnx.convert_qonnx_to_finn import ConvertQONNXtoFINN
 from finn.transformation.streamline.absorb import AbsorbScalarMulAddIntoTopK
 from finn.transformation.streamline.collapse_repeated import CollapseRepeatedMul
@@ -85,9 +86,15 @@ def streamlined(
 
 def hardware(model: ModelWrapper, io: AcceleratorIO, config: DataflowBuildConfig) -> ModelWrapper:
     """Every node a hardware layer, with the smallest types that hold its integers."""
-    # By themselves, so that each new node can be told to be the quantizer that it replaces.
+    # Thresholds by themselves, so that each new node can be told to be the quantizer that it
+    # replaces; FINN's own step looks for upsampling by an operator that ONNX has given up.
     model = apply(
-        model, [ChannelsLastInput(transposed=not io.takes_integers), InferThresholdingLayer()]
+        model,
+        [
+            ChannelsLastInput(transposed=not io.takes_integers),
+            InferThresholdingLayer(),
+            InferUpsample(),
+        ],
     )
     return _built(model, config, "convert_to_hw", "minimize_bit_width_initial")
 

@@ -24,16 +24,24 @@ from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
 from qonnx.transformation.remove import RemoveIdentityOps
 
-from .passes import AbsorbSummandIntoThresholds, ReachConstantThresholds, UnsignedZeroFactors
+from .passes import (
+    AbsorbSummandIntoThresholds,
+    AffineBehindConcat,
+    ChannelsLastCopies,
+    ReachConstantThresholds,
+    UnsignedZeroFactors,
+)
 
 # Scales reach the sums one block a round.
 ROUNDS = 4
 
 
 def has_joins(model: ModelWrapper) -> bool:
-    """Whether a graph has residual sums: an operator that joins two computed tensors."""
+    """Whether a graph adds or joins two computed tensors, or copies one by upsampling."""
     known = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
+        if node.op_type in ("Concat", "Resize"):
+            return True
         if node.op_type == "Add" and not known.intersection(node.input):
             return True
     return False
@@ -60,6 +68,7 @@ def _chain() -> list[Transformation]:
         collapse_repeated.CollapseRepeatedMul(),
         absorb.FactorOutMulSignMagnitude(),
         reorder.MoveMulPastMaxPool(),
+        reorder.MoveMulPastDWConv(),
         absorb.AbsorbScalarMulAddIntoTopK(),
         Streamline(),
         LowerConvsToMatMul(),
@@ -85,6 +94,7 @@ def _residual() -> list[Transformation]:
         reorder.MoveAddPastConv(),
         reorder.MoveScalarMulPastMatMul(),
         reorder.MoveScalarMulPastConv(),
+        reorder.MoveMulPastDWConv(),
         reorder.MoveScalarLinearPastInvariants(),
         reorder.MoveAddPastMul(),
         collapse_repeated.CollapseRepeatedAdd(),
@@ -100,9 +110,11 @@ def _residual() -> list[Transformation]:
         reorder.MoveLinearPastFork(),
         reorder.MoveLinearPastEltwiseAdd(),
         reorder.MoveLinearPastFork(),
+        AffineBehindConcat(),
     ]
+    to_joins = [reorder.MoveMulPastFork(), AffineBehindConcat(), reorder.MoveMulPastMaxPool()]
     return [
-        reorder.MoveMulPastMaxPool(),
+        *to_joins * ROUNDS,
         absorb.AbsorbScalarBiasIntoMultiThreshold(),
         *[step for _ in range(ROUNDS) for step in (*a_round, *_names())],
         DoubleToSingleFloat(),
@@ -119,6 +131,7 @@ def _residual() -> list[Transformation]:
                 reorder.MoveTransposePastJoinAdd(),
                 reorder.MoveTransposePastFork(),
                 reorder.MoveTransposePastEltwise(),
+                ChannelsLastCopies(),
                 absorb.AbsorbConsecutiveTransposes(),
                 absorb.AbsorbTransposeIntoMultiThreshold(),
                 reorder.MakeMaxPoolNHWC(),

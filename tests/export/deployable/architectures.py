@@ -77,6 +77,7 @@ INPUTS: dict[str, Callable[[], nn.Module]] = {
     "none": nn.Identity,
     "affine": lambda: nn.Sequential(Affine(), Layers(form="hardware").input_quantizer()),
     "norm": lambda: nn.Sequential(nn.BatchNorm2d(3), ACTIVATIONS["signed4"]()),
+    "norm of a signal": lambda: nn.Sequential(nn.BatchNorm1d(3), ACTIVATIONS["signed4"]()),
 }
 
 
@@ -130,6 +131,42 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class Branches:
+    """Convolutions beside each other, joined.
+
+    ``joined``: what quantizes them, ``"shared"`` is one for all, ``"behind"`` one that follows,
+    ``"unequal"`` are two. ``shortcut``: what enters is joined too.
+    """
+
+    act: str = "int4"
+    weights: Weights = Weights()
+    joined: str = "shared"
+    shortcut: bool = False
+    kernels: tuple[int, ...] = (3, 1)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Upsampling ``of`` a convolution's ``"sums"``, or of its quantizer's ``"integers"``."""
+
+    act: str = "int4"
+    weights: Weights = Weights()
+    factor: float = 2
+    of: str = "integers"
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """A depthwise layer behind a quantizer with a scale for each channel."""
+
+    weights: Weights = Weights()
+    act: str = "int4"
+
+
+Part = Conv | Residual | Branches | Copies | Depthwise
+
+
+@dataclass(frozen=True)
 class Dense:
     features: int = 6
     weights: Weights = Weights()
@@ -145,12 +182,13 @@ class Architecture:
     ``head``: ``"flatten"``, ``"average"`` (global), ``"average pool"`` (global, as AvgPool2d) or
     ``"none"`` for images of shape (features,). ``bias_quant``: of all biases. ``pool``: before the
     head, ``"idle"``, or a truncation of ``"windows"`` or ``"map"`` to ``kept`` bits, or
-    ``"rounded"`` windows. ``flattened_act``: behind the flattening.
+    ``"rounded"`` windows. ``flattened_act``: behind the flattening. ``is_signal``: of one
+    dimension, and twice as long.
     """
 
     size: int = 8
     image: str = "int8"
-    body: tuple[Conv | Residual, ...] = (Conv(),)
+    body: tuple[Part, ...] = (Conv(),)
     head: str = "flatten"
     dense: tuple[Dense, ...] = ()
     last: Weights = Weights(8)
@@ -160,6 +198,17 @@ class Architecture:
     pool: str = ""
     kept: int = 4
     flattened_act: str = ""
+    is_signal: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image or a signal."""
+        return (3, 2 * self.size) if self.is_signal else (3, self.size, self.size)
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """The layers of as many dimensions."""
+        return LAYERS[1 if self.is_signal else 2]
 
     def activation(self, name: str) -> nn.Module:
         """One that hands on its scale where a bias or a truncation asks for it."""
@@ -168,18 +217,43 @@ class Architecture:
         return act
 
 
+LAYERS: dict[int, dict[str, Any]] = {
+    dimensions: {
+        "conv": getattr(qnn, f"QuantConv{dimensions}d"),
+        **{
+            name: getattr(nn, f"{name}{dimensions}d")
+            for name in ("BatchNorm", "MaxPool", "AvgPool", "AdaptiveAvgPool")
+        },
+    }
+    for dimensions in (1, 2)
+}
+
+
+class Joined(nn.Module):
+    """What branches give, joined."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
 class Block(nn.Module):
-    def __init__(self, spec: Residual, channels: int, act2: nn.Module) -> None:
+    def __init__(
+        self, spec: Residual, channels: int, act2: nn.Module, kinds: dict[str, Any]
+    ) -> None:
         super().__init__()
         out = channels * (2 if spec.widen else 1)
         weights = spec.weights.options()
 
         def conv(kernel: int, stride: int, entering: int) -> nn.Module:
             padding = kernel // 2
-            layer = qnn.QuantConv2d(
+            layer = kinds["conv"](
                 entering, out, kernel, stride=stride, padding=padding, bias=False, **weights
             )
-            return nn.Sequential(layer, nn.BatchNorm2d(out))
+            return nn.Sequential(layer, kinds["BatchNorm"](out))
 
         self.conv1, self.conv2 = conv(3, spec.stride, channels), conv(3, 1, out)
         self.act1, self.act2 = ACTIVATIONS[spec.act](), act2
@@ -210,23 +284,16 @@ def build(spec: Architecture, seed: int = 0) -> nn.Module:
     layers[0].return_quant_tensor = spec.bias_quant == "int32"
     bias_quant = BIASES[spec.bias_quant]
     for part in spec.body:
-        if isinstance(part, Residual):
-            layers.append(Block(part, channels, spec.activation(part.act)))
-            channels = layers[-1].out
-            continue
-        layers += _conv_layers(part, channels, spec)
-        channels = part.channels
+        made, channels = _made(part, channels, spec)
+        layers += made
     if spec.pool:
         layers.append(_drawn_pool(spec, layers))
     if spec.head == "average":
-        layers.append(nn.AdaptiveAvgPool2d(1))
+        layers.append(spec.layers["AdaptiveAvgPool"](1))
     elif spec.head == "average pool":
-        with torch.no_grad():
-            side = nn.Sequential(*layers).eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[-1]
-        layers.append(nn.AvgPool2d(side))
+        layers.append(spec.layers["AvgPool"](_shape_behind(spec, layers)[-1]))
     layers.append(nn.Flatten())
-    with torch.no_grad():
-        width = nn.Sequential(*layers).eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[1]
+    width = _shape_behind(spec, layers)[1]
     layers += [spec.activation(spec.flattened_act)] if spec.flattened_act else []
     for part in spec.dense:
         options = part.weights.options() | {"bias_quant": bias_quant}
@@ -238,14 +305,65 @@ def build(spec: Architecture, seed: int = 0) -> nn.Module:
     if spec.last_act:
         layers.append(ACTIVATIONS[spec.last_act]())
     model = nn.Sequential(*layers)
-    return settle(model, (3, spec.size, spec.size))
+    return settle(model, spec.shape)
+
+
+def _shape_behind(spec: Architecture, layers: list[nn.Module]) -> torch.Size:
+    with torch.no_grad():
+        return nn.Sequential(*layers).eval()(torch.zeros(1, *spec.shape)).shape
+
+
+def _made(part: Part, channels: int, spec: Architecture) -> tuple[list[nn.Module], int]:
+    """The layers of a part, and how many channels they give."""
+    if isinstance(part, Residual):
+        block = Block(part, channels, spec.activation(part.act), spec.layers)
+        return [block], block.out
+    if isinstance(part, Conv):
+        return _conv_layers(part, channels, spec), part.channels
+    conv, weights = spec.layers["conv"], part.weights.options() | {"bias": False}
+    act = spec.activation(part.act)
+    if isinstance(part, Copies):
+        up = nn.Upsample(scale_factor=part.factor)
+        first = [up, act] if part.of == "sums" else [act, up]
+        return [conv(channels, 4, 3, padding=1, **weights), *first], 4
+    if isinstance(part, Depthwise):
+        return [
+            conv(channels, 4, 1, **weights),
+            _scales(4, dimensions=len(spec.shape) - 1),
+            conv(4, 4, 3, padding=1, groups=4, **weights),
+            spec.layers["BatchNorm"](4),
+            act,
+        ], 4
+    branches: list[nn.Module] = [
+        conv(channels, 2 + index, kernel, padding=kernel // 2, **weights)
+        for index, kernel in enumerate(part.kernels)
+    ]
+    width = sum(branch.out_channels for branch in branches)
+    if part.joined != "behind":
+        acts = [act, act if part.joined == "shared" else ACTIVATIONS["relu2"]()]
+        branches = [nn.Sequential(*pair) for pair in zip(branches, acts, strict=True)]
+    if part.shortcut:
+        branches.append(act if part.joined == "shared" else nn.Identity())
+        width += channels
+    norm = [spec.layers["BatchNorm"](width), act] if part.joined == "behind" else []
+    return [Joined(*branches), *norm], width
+
+
+def _scales(channels: int, *, dimensions: int) -> nn.Module:
+    order = (1, 0, *range(2, dimensions + 2))
+    return qnn.QuantIdentity(
+        quant.TargetPropInt8ActPerChannelFloat,
+        bit_width=4,
+        scaling_per_output_type="channel",
+        per_channel_broadcastable_shape=(1, channels, *(1,) * dimensions),
+        scaling_stats_permute_dims=order,
+    )
 
 
 def _drawn_pool(spec: Architecture, layers: list[nn.Module]) -> nn.Module:
-    with torch.no_grad():
-        side = nn.Sequential(*layers).eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[-1]
+    side = _shape_behind(spec, layers)[-1]
     if spec.pool == "idle":
-        return nn.AdaptiveAvgPool2d(side)
+        return spec.layers["AdaptiveAvgPool"](side)
     rounding = "ROUND" if spec.pool == "rounded" else "FLOOR"
     window = side if spec.pool == "map" else 2
     return qnn.TruncAvgPool2d(window, bit_width=spec.kept, float_to_int_impl_type=rounding)
@@ -253,7 +371,7 @@ def _drawn_pool(spec: Architecture, layers: list[nn.Module]) -> nn.Module:
 
 def _conv_layers(part: Conv, channels: int, spec: Architecture) -> list[nn.Module]:
     layers: list[nn.Module] = [
-        qnn.QuantConv2d(
+        spec.layers["conv"](
             channels,
             part.channels,
             part.kernel,
@@ -267,12 +385,12 @@ def _conv_layers(part: Conv, channels: int, spec: Architecture) -> list[nn.Modul
         )
     ]
     if part.norm:
-        norm = nn.BatchNorm2d(part.channels)
+        norm = spec.layers["BatchNorm"](part.channels)
         if part.negative_norm:
             with torch.no_grad():
                 norm.weight[::2] *= -1
         layers.append(norm)
-    pool = (nn.AvgPool2d if part.average else nn.MaxPool2d)(
+    pool = spec.layers["AvgPool" if part.average else "MaxPool"](
         part.pool_kernel, 2, padding=part.pool_padding, ceil_mode=part.pool_ceil
     )
     act = spec.activation(part.act)
@@ -295,17 +413,19 @@ def settle(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
 
 
 def example(spec: Architecture) -> Tensor:
-    return torch.randn(1, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(2))
+    return torch.randn(1, *spec.shape, generator=torch.Generator().manual_seed(2))
 
 
 def draw(seed: int) -> Architecture:
     """A random network whose layers fit; about three in ten have something odd in them."""
     rng, others = random.Random(seed), random.Random(f"of others {seed}")
-    of_image = random.Random(f"image {seed}")
+    of_image, of_copies = random.Random(f"image {seed}"), random.Random(f"copies {seed}")
     while True:
-        spec = _as_others_define(_drawn(rng), others)
+        spec = _with_copies(_as_others_define(_drawn(rng), others), of_copies)
         if of_image.random() < 0.4:
             spec = replace(spec, image=of_image.choice(("affine", "affine", "norm", "none")))
+        if spec.is_signal and spec.image == "norm":
+            spec = replace(spec, image="norm of a signal")
         try:
             build(spec)
         except (AssertionError, RuntimeError, ValueError):
@@ -315,7 +435,7 @@ def draw(seed: int) -> Architecture:
 
 def _drawn(rng: random.Random) -> Architecture:
     act = rng.choice(PLAIN_ACTIVATIONS)
-    body: list[Conv | Residual] = [_drawn_conv(rng, act)]
+    body: list[Part] = [_drawn_conv(rng, act)]
     for _ in range(rng.choice((0, 1, 1, 2))):
         act = rng.choice((act, rng.choice(PLAIN_ACTIVATIONS)))
         body.append(_drawn_conv(rng, act) if rng.random() < 0.65 else _drawn_residual(rng, act))
@@ -353,6 +473,28 @@ def _as_others_define(spec: Architecture, rng: random.Random) -> Architecture:
         spec = replace(spec, body=(*spec.body[:-1], last), pool=pool, kept=kept)
     if rng.random() < 0.2:
         spec = replace(spec, flattened_act=rng.choice(PLAIN_ACTIVATIONS))
+    return spec
+
+
+def _with_copies(spec: Architecture, rng: random.Random) -> Architecture:
+    """As a network on signals, and with joined branches, upsampling and scales of channels."""
+    if rng.random() < 0.25:
+        pool = spec.pool if spec.pool in ("", "idle") else ""
+        spec = replace(spec, is_signal=True, pool=pool)
+    if rng.random() < 0.35 and spec.bias_quant != "int32":
+        act = rng.choice(("int2", "int4", "sign", "relu4", "signed4"))
+        kind = rng.choice((Branches, Branches, Copies, Depthwise))
+        options: dict[str, Any] = {
+            Branches: {
+                "joined": rng.choice(("shared", "shared", "behind", "behind", "unequal")),
+                "shortcut": rng.random() < 0.4,
+            },
+            Copies: {"factor": rng.choice((2, 2, 3, 1.5)), "of": rng.choice(("integers", "sums"))},
+            Depthwise: {},
+        }[kind]
+        part = kind(act=act, weights=_drawn_weights(rng), **options)
+        place = rng.randint(1, len(spec.body))
+        spec = replace(spec, body=(*spec.body[:place], part, *spec.body[place:]))
     return spec
 
 

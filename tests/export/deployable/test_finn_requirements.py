@@ -94,6 +94,18 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
         lambda: seq(signed(), nn.MaxPool2d(2, 3), conv()),
         lambda: seq(signed(), nn.MaxPool2d(2, 2, ceil_mode=True), conv()),
     ),
+    "concatenation": (
+        lambda: Joined(
+            lambda x, c, d, s: torch.cat([s(c(x)), s(d(x))], 2), conv(), conv(), signed()
+        ),
+        lambda: Joined(
+            lambda x, c, d, s: torch.cat([s(c(x)), s(d(x))], 1), conv(), conv(), signed()
+        ),
+    ),
+    "upsampling": (
+        lambda: seq(signed(), conv(), nn.BatchNorm2d(3), nn.Upsample(scale_factor=2), act()),
+        lambda: seq(signed(), conv(), nn.BatchNorm2d(3), act(), nn.Upsample(scale_factor=2)),
+    ),
     "loose-relu": (
         lambda: seq(signed(), nn.ReLU(), conv()),
         lambda: seq(signed(), conv(), nn.ReLU(), nn.MaxPool2d(2), act(), conv()),

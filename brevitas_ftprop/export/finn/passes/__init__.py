@@ -3,14 +3,18 @@
 Each stands alone and can be applied to graphs of other exporters too. None needs FINN.
 """
 
+from ...height_one import HeightOne
 from .absorbed_summand import AbsorbSummandIntoThresholds
 from .average_pool import AveragePoolToGlobal
+from .channels_last_copies import ChannelsLastCopies
 from .flattened_quantizer import QuantizeBeforeFlattening
 from .idle_layers import DropIdleLayers
 from .image_input import ChannelsLastInput, IntegerInput
 from .integer_bias import IntegerBias
 from .integer_output import OUTPUT_SCALE, IntegerOutput
+from .joined_scales import AffineBehindConcat
 from .padded_pool import UnsignedPaddedPool
+from .plain_upsampling import PlainUpsampling
 from .pool_order import ThresholdBeforePool
 from .pooled_fork import RethresholdPooledFork
 from .quant_to_thresholds import QuantToThresholds
@@ -19,19 +23,30 @@ from .truncated_pool import TruncatedPoolToQuantAvgPool
 from .zero_factors import ReachConstantThresholds, UnsignedZeroFactors
 
 # What leaves quantizers quantizers; a check looks at a graph behind them.
-PLAINER = (FoldQuantizedBias, DropIdleLayers, AveragePoolToGlobal, QuantizeBeforeFlattening)
+PLAINER = (
+    HeightOne,
+    FoldQuantizedBias,
+    PlainUpsampling,
+    DropIdleLayers,
+    AveragePoolToGlobal,
+    QuantizeBeforeFlattening,
+)
 
 __all__ = [
     "OUTPUT_SCALE",
     "PLAINER",
     "AbsorbSummandIntoThresholds",
+    "AffineBehindConcat",
     "AveragePoolToGlobal",
+    "ChannelsLastCopies",
     "ChannelsLastInput",
     "DropIdleLayers",
     "FoldQuantizedBias",
+    "HeightOne",
     "IntegerBias",
     "IntegerInput",
     "IntegerOutput",
+    "PlainUpsampling",
     "QuantToThresholds",
     "QuantizeBeforeFlattening",
     "ReachConstantThresholds",

@@ -86,8 +86,8 @@ def _drop(model: ModelWrapper, nodes: Sequence[NodeProto]) -> None:
 class ChannelsLastInput(Transformation):
     """Put the ``Transpose`` to channels last at the very front of a graph, or leave it out.
 
-    The graph starts with a ``MultiThreshold`` on (N, C, H, W) whose result is transposed, and the
-    two change places; or with the ``Transpose``.
+    The graph starts with a ``MultiThreshold`` on (N, C, H, W) whose result is transposed wherever
+    it is read, and the two change places; or with the ``Transpose``.
 
     Args:
         transposed: whether the graph's input stays (N, C, H, W) and its first node is the
@@ -110,9 +110,13 @@ class ChannelsLastInput(Transformation):
         if quantizer.op_type != "MultiThreshold":
             return model, False
         behind = model.find_consumers(quantizer.output[0])
-        if len(behind) != 1 or integers_in(behind[0], "perm", ()) != TO_CHANNELS_LAST:
+        if not behind or any(integers_in(n, "perm", ()) != TO_CHANNELS_LAST for n in behind):
             return model, False
-        (transpose,) = behind
+        transpose, *others = behind
+        for other in others:
+            for reader in model.find_consumers(other.output[0]):
+                names = [transpose.output[0] if n == other.output[0] else n for n in reader.input]
+                reader.input[:] = names
         last = shape_of(model, transpose.output[0])
         kind, new = model.get_tensor_datatype(entry), []
         images = add_tensor(model, last) if self.transposed else entry
@@ -120,7 +124,7 @@ class ChannelsLastInput(Transformation):
             new.append(rewired(transpose, entry, images))
         new.append(rewired(quantizer, images, transpose.output[0]))
         attributes_of(new[-1]).set_nodeattr("data_layout", "NHWC")
-        replace(model, [quantizer, transpose], new)
+        replace(model, [quantizer, *behind], new)
         if not self.transposed:
             model.set_tensor_shape(entry, last)
             model.set_tensor_datatype(entry, kind)
