@@ -28,7 +28,7 @@ POINTWISE = {
     *("Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Selu", "Sigmoid", "Sign"),
     *("Softplus", "Softsign", "Sqrt", "Sub", "Tanh"),
 }
-RESHAPES = ("Flatten", "Reshape")
+RESHAPES = ("Flatten", "Reshape", "Unsqueeze")
 
 
 def entry_path(graph: ModelWrapper) -> list[NodeProto]:

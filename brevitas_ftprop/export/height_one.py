@@ -84,7 +84,7 @@ def _heighten_constants(model: ModelWrapper, node: NodeProto, done: set[str]) ->
 
 def _form(model: ModelWrapper, node: NodeProto) -> Form | None:
     """What brings a node on signals into its form on images; None where none is known."""
-    before, after = (shape_of(model, names[0]) for names in (node.input, node.output))
+    before, after = (model.get_tensor_shape(n[0]) or [] for n in (node.input, node.output))
     if node.op_type in (*POINTWISE, *QUANTIZERS, "GlobalAveragePool"):
         return _lay_out
     if node.op_type in WINDOWS:

@@ -129,6 +129,20 @@ CASES: dict[str, Case] = {
         **INT8,
         **CLASS,
     ),
+    "signal that becomes an image": of_signals(
+        "",
+        lambda: seq(
+            Then(lambda x: x.unsqueeze(2)),
+            signed(),
+            qnn.QuantConv2d(2, 3, (1, 3), padding=(0, 1), **WEIGHTS),
+            act(),
+            nn.Flatten(),
+            linear(48),
+        ),
+        images="uint8",
+        mean=(0.5, 0.4),
+        std=(0.25, 0.3),
+    ),
     "signal with a result of its own length": of_signals(
         "", lambda: seq(signed(), conv1d(), act(), conv1d(3))
     ),
@@ -151,6 +165,22 @@ CASES: dict[str, Case] = {
     "branches of one quantizer": accepted(lambda: seq(signed(), shared(conv(), conv()), conv(6))),
     "branches of pixels": accepted(
         lambda: seq(signed(), shared(conv(), conv(3, 1, 1)), conv(4)), images="uint8", pixels="x"
+    ),
+    "branch of the quantized pixels": accepted(
+        lambda: (lambda kept: seq(kept, Joins(nn.Identity(), seq(conv(), kept)), conv(6)))(
+            signed()
+        ),
+        **INT8,
+    ),
+    "branches of two lengths of factors": accepted(
+        lambda: seq(
+            signed(),
+            Joins(
+                seq(conv(), of_quarters(is_signed=True)),
+                seq(conv(), of_quarters(is_signed=False), Then(lambda x: x * 0.5 * 2)),
+            ),
+            conv(6),
+        )
     ),
     "quantizer behind branches": accepted(
         lambda: seq(

@@ -32,6 +32,8 @@ class AffineBehindConcat(Transformation):
         for concat in model.get_nodes_by_op_type("Concat"):
             if not joins_channels(concat, len(shape_of(model, concat.output[0]))):
                 continue
+            if _has_one_number_again(model, concat):
+                return model, True
             for operator in NEUTRAL:
                 branches = [_branch(model, name, operator) for name in concat.input]
                 others = [n for n, b in zip(concat.input, branches, strict=True) if b is None]
@@ -39,6 +41,16 @@ class AffineBehindConcat(Transformation):
                     _move(model, concat, operator, branches)
                     return model, True
         return model, False
+
+
+def _has_one_number_again(model: ModelWrapper, concat: NodeProto) -> bool:
+    """Whether factors behind a join were found to be equal; they are one number then."""
+    for node in model.find_consumers(concat.output[0]):
+        values = initializer(model, node.input[1]) if node.op_type == "Mul" else None
+        if values is not None and values.size > 1 and np.unique(values).size == 1:
+            node.input[1] = add_constant(model, values.reshape(-1)[0])
+            return True
+    return False
 
 
 def _branch(model: ModelWrapper, name: str, operator: str) -> NodeProto | None:
@@ -76,8 +88,7 @@ def _move(
         values.append(np.broadcast_to(number, _by_channel(model, name)))
         names.append(name if branch is None else branch.input[0])
     joined = np.concatenate(values, axis=CHANNELS)
-    if np.unique(joined).size == 1:
-        joined = joined.reshape(-1)[0]
+    joined = joined.reshape(-1)[0] if np.unique(joined).size == 1 else joined
     integers = add_tensor(model, shape_of(model, concat.output[0]))
     new = rewired(concat, names[0], integers)
     new.input[:] = names
