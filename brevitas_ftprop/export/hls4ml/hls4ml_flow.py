@@ -129,19 +129,19 @@ def export_hls4ml(
         report.types = project.types()
         with export_state(model):
             model.eval()
-            names = list(traced.quantizer_layers())
-            images = _images(model, names[0], example_input, batch)
+            (quantizer, _), *_ = traced.quantizer_layers()
+            images = _images(model, quantizer, example_input, batch)
             data = _channels_last(images)
             with _timed(report, "compile"):
                 project.compile()
                 traced.compile()
             with _timed(report, "simulate"):
-                outputs = torch.from_numpy(project.outputs(data))
+                outputs = _channels_first(project.outputs(data))
                 integers = traced.integers(data)
             compare(
                 model,
                 images,
-                {name: _channels_first(found) for name, found in integers.items()},
+                {site: _channels_first(found) for site, found in integers.items()},
                 outputs,
                 report,
             )

@@ -6,6 +6,10 @@ import math
 
 import numpy as np
 
+# On a MultiThreshold node: smallest and largest integer that it reads, where its input's type holds
+# more of them.
+REACH = "brevitas_ftprop.reach"
+
 
 def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:
     """Smallest and largest sum of any output channel, partial sums and zero padding included.

@@ -14,9 +14,10 @@ from qonnx.transformation.infer_shapes import InferShapes
 from ..errors import ExportError
 from ..graph_edits import replace
 from ..graph_reading import read_constant, shape_of
-from ..node_attributes import attribute_values
+from ..node_attributes import attribute_values, note_of
 from .affine_steps import ROUND, affine_steps
 from .node_builder import NodeBuilder
+from .reach import REACH
 
 
 class MultiThresholdToQuant(Transformation):
@@ -38,8 +39,8 @@ class MultiThresholdToQuant(Transformation):
     rounds.
 
     A constant ±1 factor in front is taken in. The node's input must be annotated with an integer or
-    fixed-point type that holds every value that occurs; without slack the result is the same for
-    all of them.
+    fixed-point type that holds every value that occurs, unless the node notes their ends
+    (``REACH``); without slack the result is the same for all of them.
 
     Args:
         slack: by how many units thresholds may be missed in channels where they are not evenly
@@ -70,10 +71,10 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
             direction = np.broadcast_to(factor.reshape(-1), (channels,)).astype(np.int64)
             removed.append(producer)
             source = producer.input[0]
-    low, high, unit = _reach(model, source, node)
-    if (direction < 0).any():
-        low, high = min(low, -high), max(high, -low)
-    thresholds = _integer_thresholds(model, node, channels, low, high, unit)
+    lowest, highest, unit = _reach(model, source, node)
+    low = np.where(direction > 0, lowest, -highest)
+    high = np.where(direction > 0, highest, -lowest)
+    thresholds = _integer_thresholds(model, node, low, high, unit)
     form = _form(node, thresholds.shape[1])
     steps = affine_steps(thresholds, low, high, first=form.shift, slack=slack, name=node.name)
     one = float(1 << steps.bits)
@@ -97,7 +98,8 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
         built.add_node("Add", name("add"), {"rest": form.rest})
     # The last node gives the levels, and so bears the quantizer's name.
     built.nodes[-1].output[0] = node.output[0]
-    built.nodes[-1].metadata_props.extend(node.metadata_props)
+    notes = (entry for entry in node.metadata_props if entry.key != REACH)
+    built.nodes[-1].metadata_props.extend(notes)
     for tensor, value in built.constants.items():
         model.set_initializer(tensor, value)
     replace(model, removed, built.nodes)
@@ -147,13 +149,17 @@ def _reach(model: ModelWrapper, tensor: str, node: NodeProto) -> tuple[int, int,
     if not (kind.is_integer() or isinstance(kind, FixedPointType)):
         raise ExportError(f"{node.name}: the type of its input {tensor} is not annotated")
     unit = kind.scale_factor() if isinstance(kind, FixedPointType) else 1.0
+    noted = note_of(node, REACH)
+    if noted is not None:
+        low, high = map(int, noted.split())
+        return low, high, unit
     return round(kind.min() / unit), round(kind.max() / unit), unit
 
 
 def _integer_thresholds(
-    model: ModelWrapper, node: NodeProto, channels: int, low: int, high: int, unit: float
+    model: ModelWrapper, node: NodeProto, low: np.ndarray, high: np.ndarray, unit: float
 ) -> np.ndarray:
     values = read_constant(model, node.input[1])
     # A multiple of the unit reaches a threshold when it reaches the next multiple.
-    counted = np.clip(np.ceil(values.astype(np.float64) / unit), low, high + 1)
-    return np.broadcast_to(counted, (channels, values.shape[1])).astype(np.int64)
+    counted = np.ceil(values.astype(np.float64) / unit)
+    return np.clip(counted, low[:, None], high[:, None] + 1).astype(np.int64)

@@ -21,7 +21,7 @@ def simulated(model, shape):
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
     captured = capture(model, proxies, images)
     integers = {
-        name: torch.round(calls[0].result / level_function(proxies[name]).scale).double()
+        (name, 0): torch.round(calls[0].result / level_function(proxies[name]).scale).double()
         for name, calls in captured.calls.items()
     }
     return images, integers, captured.output.double()
@@ -47,7 +47,7 @@ def test_a_perfect_simulation_has_no_differences(name, network, tmp_path):
 def test_one_wrong_integer_is_found_in_its_layer(network, tmp_path):
     model, shape = network("staircase5")
     images, integers, output = simulated(model, shape)
-    wrong = integers["features.act1.act_quant"]
+    wrong = integers["features.act1.act_quant", 0]
     wrong[2, 3, 1, 0] = (wrong[2, 3, 1, 0] + 1) % 6
     report = report_on(model, images, integers, output, tmp_path)
     assert [layer.mismatches for layer in report.layers] == [0, 0, 1, 0]
@@ -59,7 +59,7 @@ def test_one_wrong_integer_is_found_in_its_layer(network, tmp_path):
 def test_a_quantizer_that_was_not_simulated_is_missed(network, tmp_path):
     model, shape = network("sign")
     images, integers, output = simulated(model, shape)
-    del integers["features.act1.act_quant"]
+    del integers["features.act1.act_quant", 0]
     with pytest.raises(VerificationError, match=r"tells nothing of features\.act1\.act_quant"):
         report_on(model, images, integers, output, tmp_path)
 
@@ -97,11 +97,11 @@ def test_a_tie_within_the_rounding_bound_is_excused_and_what_follows_is_not_comp
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
     captured = capture(model, proxies, images)
     integers = {
-        name: torch.round(calls[0].result / level_function(proxies[name]).scale).double()
+        (name, 0): torch.round(calls[0].result / level_function(proxies[name]).scale).double()
         for name, calls in captured.calls.items()
     }
     output = captured.output.double()
-    integers["2.act_quant"][0] *= -1
+    integers["2.act_quant", 0][0] *= -1
     output[0] *= -1
     report = report_on(model, images, integers, output, tmp_path)
     layer = report.layers[1]

@@ -151,13 +151,6 @@ def test_weights_that_are_not_finite_are_refused_by_name(network, tmp_path):
 def test_a_model_that_does_not_fit_leaves_no_project(tmp_path, monkeypatch):
     monkeypatch.setattr(hls4ml_flow, "require_tools", lambda: None)
     model = nn.Sequential(qnn.QuantLinear(6, 2, bias=False)).eval()
-    with pytest.raises(ExportError, match=r"^0: its input is the unquantized image"):
+    with pytest.raises(ExportError, match=r"^0: reads the image, which is not quantized"):
         export_hls4ml(model, IMAGE, tmp_path / "project")
     assert not (tmp_path / "project").exists()
-
-
-def test_a_model_that_gives_images_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(hls4ml_flow, "require_tools", lambda: None)
-    model = nn.Sequential(qnn.QuantIdentity(), qnn.QuantConv2d(1, 2, 1, bias=False)).eval()
-    with pytest.raises(ExportError, match=r"gives \(1, 2, 4, 4\)"):
-        export_hls4ml(model, torch.zeros(1, 1, 4, 4), tmp_path / "project")

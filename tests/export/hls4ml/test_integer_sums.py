@@ -84,10 +84,13 @@ def test_the_graph_that_is_transformed_stays_as_it_was(exported):
 
 
 class Residual(nn.Module):
-    def __init__(self) -> None:
+    """The sum of two layers' own sums, or of one behind a batch norm and their input."""
+
+    def __init__(self, *, normed: bool = False) -> None:
         super().__init__()
-        self.image = qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint)
-        self.first, self.second = layer(), layer()
+        self.image = image()
+        self.first = layer(padding=1)
+        self.second = nn.BatchNorm2d(4) if normed else layer(padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.image(x)
@@ -116,34 +119,52 @@ def channel_act() -> nn.Module:
 
 
 UNFIT = {
-    "no quantized input": (lambda: [layer(), act(), nn.Flatten()], "reads values that no quant"),
+    "no quantized input": (
+        lambda: [layer(), act(), nn.Flatten()],
+        "0 reads the image, which is not quantized",
+    ),
     "input scale": (
         lambda: [qnn.QuantIdentity(act_quant=Int8ActPerTensorFloat), layer()],
         r"0\.act_quant quantizes the input with scale .* use a FixedPoint quantizer",
     ),
-    "residual": (lambda: [Residual()], "goes to 2 layers: residual and branching"),
-    "average pooling": (
-        lambda: [image(), layer(), act(), nn.AvgPool2d(2)],
-        "AveragePool .* cannot be exported to hls4ml exactly: use max pooling",
+    "unequal scales": (
+        lambda: [Residual()],
+        r"adds integers of different scales: \S+ of 0\.first and \S+ of 0\.second",
     ),
-    "padded pooling": (
-        lambda: [image(), layer(), act(), nn.MaxPool2d(2, padding=1)],
-        "MaxPool .* has padding or ceil_mode",
+    "unquantized summand": (
+        lambda: [Residual(normed=True)],
+        r"adds the result of \w+, which is not quantized",
     ),
+    "average of a norm": (
+        lambda: [image(), layer(), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1)],
+        "averages the result of BatchNormalization_0, which is not quantized",
+    ),
+    "uncounted padding": (
+        lambda: [image(), nn.AvgPool2d(2, padding=1, count_include_pad=False)],
+        "has padding that it does not count",
+    ),
+    "cut windows": (
+        lambda: [image(), nn.AvgPool2d(3, 2, ceil_mode=True)],
+        "has ceil_mode, and windows that are cut",
+    ),
+    "dilated pooling": (lambda: [image(), nn.MaxPool2d(2, dilation=2)], "has a dilation"),
     "float weights": (
         lambda: [image(), nn.Conv2d(4, 4, 3, bias=False), act()],
         "has float weights: quantize them",
     ),
-    "grouped": (lambda: [image(), layer(groups=2), act()], "1 is a grouped convolution"),
+    "grouped": (lambda: [image(), layer(groups=2), act()], "1 has 2 groups for 4 → 4 channels"),
     "batch norm in between": (
         lambda: [image(), nn.BatchNorm2d(4), layer(), act()],
-        "BatchNormalization .* stands between a quantizer and the next layer",
+        "2 reads the result of BatchNormalization_0, which is not quantized",
     ),
     "scales per channel": (
         lambda: [image(), layer(), channel_act(), layer()],
         "2.act_quant has one scale for each channel",
     ),
-    "softmax": (lambda: [image(), layer(), nn.Flatten(), nn.Softmax(1)], "Softmax .* exactly"),
+    "softmax": (
+        lambda: [image(), layer(), nn.Flatten(), nn.Softmax(1)],
+        r"\(Softmax\) has no exact form in fixed point",
+    ),
     "relu output": (lambda: [image(), layer(), nn.ReLU()], "Relu behind 1 is not a scale"),
 }
 
@@ -166,7 +187,7 @@ def test_a_falling_batch_norm_behind_norm_and_pooling_is_refused(tmp_path):
     for _ in range(2):
         model(torch.randn(4, 4, 8, 8))
     path = export_qonnx(model, torch.zeros(1, 4, 8, 8), tmp_path / "model.onnx", dynamo=False)
-    with pytest.raises(ExportError, match="behind 1, has negative factors and follows a max pool"):
+    with pytest.raises(ExportError, match="behind 1 has negative factors and follows a max pool"):
         ModelWrapper(str(path)).transform(IntegerSums())
 
 
@@ -174,7 +195,7 @@ def test_sums_beyond_what_float32_holds_are_refused(tmp_path):
     model = nn.Sequential(image(), qnn.QuantLinear(4000, 2, bias=False))
     model(torch.randn(4, 4000))
     path = export_qonnx(model, torch.zeros(1, 4000), tmp_path / "model.onnx", dynamo=False)
-    with pytest.raises(ExportError, match=r"the sums of 1 reach from .* more than the 2"):
+    with pytest.raises(ExportError, match=r"1 has sums from .* more than the 2"):
         ModelWrapper(str(path)).transform(IntegerSums())
 
 
