@@ -24,6 +24,8 @@ def hardware_graph(graph: Any) -> Any:
         ExportError: if a layer has no exact form (names it), or the model takes or gives other
             shapes than (N, C) and (N, C, H, W).
     """
+    with silence():
+        graph = graph.transform(IntegerSums()).transform(InferShapes())
     ends = graph.graph.input[0], graph.graph.output[0]
     shapes = [tuple(shape_of(graph, end.name)) for end in ends]
     if any(len(shape) not in (2, 4) for shape in shapes):
@@ -32,7 +34,6 @@ def hardware_graph(graph: Any) -> Any:
             f"{shapes[0]} and gives {shapes[1]}"
         )
     with silence():
-        graph = graph.transform(IntegerSums()).transform(InferShapes())
         # What a moved tie changes is compared, and excused only within the rounding bound.
         graph = graph.transform(MultiThresholdToQuant(slack=1))
         graph = graph.transform(ChannelsLast())

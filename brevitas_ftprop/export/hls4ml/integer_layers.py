@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 from onnx import NodeProto, helper
+from qonnx.core.datatype import DataType
 
 from ..float32 import LARGEST_EXACT
 from ..graph_edits import GENERAL
@@ -20,6 +21,9 @@ from .integers import Integers, RefusedNodeError
 from .node_builder import NodeBuilder
 from .reach import REACH, reach_of, sum_type
 from .weights import IntegerWeights
+
+# On the first node, where the graph takes its quantizer's integers and no image.
+ENTERS = "brevitas_ftprop.integers_enter"
 
 
 class LayerWriter:
@@ -59,6 +63,15 @@ class LayerWriter:
             self.built.add_constant(tensor, value)
         self.built.append(copied)
         return self._here(replace(given, unit=levels.scale))
+
+    def input_integers(self, given: Integers) -> Integers:
+        """The integers of the first quantizer, which something else has computed."""
+        bits = DataType[integer_type(given.low, given.high)].bitwidth()
+        signed = given.low < 0
+        name = self.name(given.name)
+        self.built.quant(name, bits, signed=signed, narrow=False, rounding="ROUND")
+        self.built.nodes[-1].metadata_props.add(key=ENTERS, value="")
+        return self._here(given)
 
     def sums(
         self,

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
@@ -40,10 +40,14 @@ class IntegerSums(Transformation):
     """Layers on integers: Conv or MatMul with integer weights, then ``MultiThreshold``.
 
     A threshold counts in units of the layer's inputs, which are the integers of the quantizer
-    before it (times the scale of the input's quantizer, a power of two). The tensor of sums is
-    annotated with the integers that it can reach; channels that fall with their sums are preceded
-    by a multiplication with −1. Two tensors of integers whose scales are multiples are added as
-    integers, and averages are sums. Behind the last layer its scale and bias are left.
+    before it. The input's quantizer stays where it is a fixed-point type's: it rounds half to even,
+    without zero-point, to multiples of a power of two, and nothing but pools and flattenings stands
+    before it; then a unit is its scale. Otherwise the graph takes that quantizer's integers.
+
+    The tensor of sums is annotated with the integers that it can reach; channels that fall with
+    their sums are preceded by a multiplication with −1. Two tensors of integers whose scales are
+    multiples are added as integers, and averages are sums. Behind the last layer its scale and bias
+    are left.
 
     Raises:
         RefusedNodeError: names the layer that does not fit.
@@ -72,6 +76,7 @@ class _Rewriting:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.writer = LayerWriter(graph.input)
+        self.input_shape = graph.shapes[graph.input]
         # None for what could not be rewritten, and all that depends on it.
         self.tensors: dict[str, Pending | None] = {graph.input: Pending(None)}
         self.refused: list[RefusedNodeError] = []
@@ -104,7 +109,7 @@ class _Rewriting:
         graph = helper.make_graph(
             built.nodes,
             "integer_sums",
-            list(source.graph.input),
+            [helper.make_tensor_value_info(self.graph.input, TensorProto.FLOAT, self.input_shape)],
             list(source.graph.output),
             [onnx.numpy_helper.from_array(a, n) for n, a in built.constants.items()],
         )
@@ -217,7 +222,7 @@ class _Rewriting:
         name = quantizer_of(node) or node.name
         levels, tail = self._levels(node, name)
         if entry.integers is None:
-            result, moves = self._input_quantizer(node, entry, levels, name), entry.chain
+            result, moves = self._input_quantizer(node, entry, levels, name)
         else:
             source = entry.integers
             chain, moves = ordered(self.graph, (*entry.chain, node, *tail), source.name)
@@ -256,34 +261,21 @@ class _Rewriting:
 
     def _input_quantizer(
         self, node: NodeProto, entry: Pending, levels: Levels, name: str
-    ) -> Integers:
-        for before in entry.chain:
-            if before.op_type not in MOVES:
-                self._refuse(
-                    before,
-                    "exact-form",
-                    "comes before the first quantizer: quantize the input first",
-                )
+    ) -> tuple[Integers, Sequence[NodeProto]]:
+        """The first integers, and the moves that have yet to follow."""
         if self.writer.built.nodes:
             self._refuse(node, "exact-form", "is a second quantizer of the input: share the first")
-        if node.op_type not in ("Quant", "IntQuant"):
-            raise ExportError(
-                "the model does not begin with a quantizer of its input that rounds: put a "
-                "QuantIdentity with a power-of-two scale first"
-            )
-        zero_point = self.graph.operands(node)[2]
-        is_plain = not np.any(zero_point) and attribute_values(node)["rounding_mode"] == "ROUND"
-        if not is_plain or np.frexp(levels.scale)[0] != 0.5:
-            raise ExportError(
-                f"{name} quantizes the input with scale {levels.scale:g}, but the type of "
-                "hls4ml's input needs a power of two, no zero-point and rounding half to even: "
-                "use a FixedPoint quantizer there"
-            )
-        shape = self.graph.shapes[self.graph.input]
         scale = np.array([levels.scale], np.float32)
-        given = Integers("", shape, levels.first, levels.last, scale, name, quantizer=name)
-        constants = {n: self.graph.constants[n].value for n in node.input[1:]}
-        return self.writer.input_quantizer(node, constants, levels, given)
+        first, last = levels.first, levels.last
+        given = Integers("", self.input_shape, first, last, scale, name, quantizer=name)
+        if _is_type_of_images(node, self.graph.operands(node), levels) and all(
+            before.op_type in MOVES for before in entry.chain
+        ):
+            constants = {n: self.graph.constants[n].value for n in node.input[1:]}
+            return self.writer.input_quantizer(node, constants, levels, given), entry.chain
+        # What is computed of the image before these integers is no fixed-point number.
+        self.input_shape = self.graph.shapes[self.graph.computed_inputs(node)[0]]
+        return self.writer.input_integers(replace(given, shape=self.input_shape)), ()
 
     def _levels(self, node: NodeProto, name: str) -> tuple[Levels, list[NodeProto]]:
         """A quantizer's levels, and the nodes that take off its zero-point and apply its scale."""
@@ -331,10 +323,7 @@ class _Rewriting:
         """The tensor that the model gives; its scale and bias are applied."""
         entry = self.tensors[self.graph.output]
         if entry is None or entry.integers is None:
-            raise ExportError(
-                "the model does not begin with a quantizer of its input that rounds: put a "
-                "QuantIdentity with a power-of-two scale first"
-            )
+            raise ExportError("the model quantizes nothing: put a QuantIdentity first")
         source = entry.integers
         chain, moves = ordered(self.graph, entry.chain, source.name)
         factor, offset = self._chain(source, chain).affine()
@@ -342,6 +331,15 @@ class _Rewriting:
         for move in moves:
             result = self._moved(move, result)
         return result.tensor
+
+
+def _is_type_of_images(
+    node: NodeProto, operands: Sequence[np.ndarray | None], levels: Levels
+) -> bool:
+    """Whether a fixed-point type rounds and saturates as a quantizer does."""
+    if node.op_type not in ("Quant", "IntQuant") or np.frexp(levels.scale)[0] != 0.5:
+        return False
+    return not np.any(operands[2]) and attribute_values(node)["rounding_mode"] == "ROUND"
 
 
 def _factor(node: NodeProto, operands: Sequence[np.ndarray | None]) -> float:

@@ -20,6 +20,7 @@ from ..graph_reading import read_constant, shape_of
 from ..node_attributes import note_of
 from ..quiet import silence
 from ..tags import CALL, QUANTIZER
+from .integer_layers import ENTERS
 from .precision import layer_precisions
 
 # Every type is given; this one would show up as a difference.
@@ -111,6 +112,11 @@ class Project:
             script.write_text(script.read_text().replace("-O3", QUICK))
             self.model._compile()
 
+    @property
+    def takes_integers(self) -> bool:
+        """Whether the project takes the integers of the first quantizer, and no image."""
+        return note_of(self.graph.graph.node[0], ENTERS) is not None
+
     def outputs(self, batch: np.ndarray) -> np.ndarray:
         """Outputs of the C simulation, channels last.
 
@@ -136,18 +142,17 @@ class Project:
         Raises:
             ExportError: if there is none, as in a project that is not traced.
         """
-        present = {layer.name for layer in self.model.get_layers()}
-        found = {}
-        for site, node in self._quantizers().items():
-            # A Quant node is a layer of its own, or its type has become that of the layer before.
-            before = self.graph.find_producer(node.input[0])
-            names = [node.name] if before is None else [node.name, before.name]
-            variants = [v for n in names for v in (f"{n}_act", f"bn_{n}", n)]
-            layer = next((v for v in variants if v in present), None)
-            if layer is None:
-                raise ExportError(f"hls4ml has no layer that gives the integers of {site[0]}")
-            found[site] = layer
-        return found
+        return {site: self._layer_of(node) for site, node in self._quantizers().items()}
+
+    def _layer_of(self, node: NodeProto) -> str:
+        present, before = {layer.name for layer in self.model.get_layers()}, node
+        while before is not None:
+            for variant in (f"{before.name}_act", f"bn_{before.name}", before.name):
+                if variant in present:
+                    return variant
+            # Its type has become that of the layer before, or it does nothing and is left out.
+            before = self.graph.find_producer(before.input[0])
+        raise ExportError(f"hls4ml has no layer that gives the integers of {node.name}")
 
     def _units(self) -> dict[Site, float]:
         """What one integer of each quantizer is in the project: its scale for the input's, or 1."""

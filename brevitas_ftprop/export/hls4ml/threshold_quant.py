@@ -87,7 +87,10 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
     if form.is_sign:
         # One threshold needs no fractional bits, so 2·v − 1 is odd.
         factor, offset = 2 * factor, 2 * offset - 1
-    built.affine(f"{node.name}_affine", factor, offset + form.shift)
+    offset = offset + form.shift
+    if (factor != 1).any() or offset.any():
+        # hls4ml leaves out an affine layer that does nothing, though its type rounds and saturates.
+        built.affine(f"{node.name}_affine", factor, offset)
     built.quant(
         name("quant"), form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding
     )
