@@ -189,7 +189,7 @@ class LayerWriter:
             low, high = low + int(factor.max()) * each.low, high + int(factor.max()) * each.high
         self.built.append(helper.make_node("Add", tensors, [f"{name}_sum"], name))
         biases = [each.bias for each in (one, other) if each.bias is not None]
-        bias = np.sum(biases, axis=0, dtype=np.float32) if biases else None
+        bias = np.asarray(sum(biases), np.float32) if biases else None
         return self._here(Integers("", one.shape, low, high, scale, layer, bias=bias))
 
     def thresholds(

@@ -21,8 +21,9 @@ def simulated(model, shape):
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
     captured = capture(model, proxies, images)
     integers = {
-        (name, 0): torch.round(calls[0].result / level_function(proxies[name]).scale).double()
+        (name, number): torch.round(call.result / level_function(proxies[name]).scale).double()
         for name, calls in captured.calls.items()
+        for number, call in enumerate(calls)
     }
     return images, integers, captured.output.double()
 
@@ -54,6 +55,15 @@ def test_one_wrong_integer_is_found_in_its_layer(network, tmp_path):
     assert report.excused == 0
     with pytest.raises(VerificationError, match=r"first at features\.act1\.act_quant"):
         report.raise_if_different()
+
+
+def test_a_further_call_of_a_quantizer_is_compared_by_its_number(network, tmp_path):
+    model, shape = network("dense")
+    images, integers, output = simulated(model, shape)
+    integers["3.summand.act_quant", 1][1, 2] += 1
+    report = report_on(model, images, integers, output, tmp_path)
+    wrong = {layer.name: layer.mismatches for layer in report.layers if layer.mismatches}
+    assert wrong == {"3.summand.act_quant#1": 1}
 
 
 def test_a_quantizer_that_was_not_simulated_is_missed(network, tmp_path):
@@ -97,8 +107,9 @@ def test_a_tie_within_the_rounding_bound_is_excused_and_what_follows_is_not_comp
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
     captured = capture(model, proxies, images)
     integers = {
-        (name, 0): torch.round(calls[0].result / level_function(proxies[name]).scale).double()
+        (name, number): torch.round(call.result / level_function(proxies[name]).scale).double()
         for name, calls in captured.calls.items()
+        for number, call in enumerate(calls)
     }
     output = captured.output.double()
     integers["2.act_quant", 0][0] *= -1

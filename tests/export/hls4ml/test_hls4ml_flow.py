@@ -70,7 +70,7 @@ def test_the_simulation_of_convolutional_networks_gives_the_integers_of_pytorch(
 ):
     report = assert_exact(name, network, tmp_path)
     assert report.takes_integers_of == ("image.act_quant" if name == "small" else None)
-    if name != "free scales":
+    if name not in ("free scales", "residual"):
         assert report.max_difference == 0
 
 

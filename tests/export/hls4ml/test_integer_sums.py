@@ -6,7 +6,9 @@ import brevitas.nn as qnn
 import numpy as np
 import pytest
 import torch
-from brevitas.quant import Int8ActPerTensorFixedPoint, Int8ActPerTensorFloat
+from brevitas.quant import Int8ActPerTensorFixedPoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
@@ -14,22 +16,34 @@ from torch import Tensor, nn
 
 from brevitas_ftprop.export import ExportError, export_qonnx
 from brevitas_ftprop.export.hls4ml.compare_simulation import threshold_images
+from brevitas_ftprop.export.hls4ml.hardware_graph import hardware_graph
+from brevitas_ftprop.export.hls4ml.integer_layers import ENTERS
 from brevitas_ftprop.export.hls4ml.integer_sums import IntegerSums
 from brevitas_ftprop.export.hls4ml.threshold_quant import MultiThresholdToQuant
+from brevitas_ftprop.export.node_attributes import note_of
+from brevitas_ftprop.models.layers import Layers
 from brevitas_ftprop.quant import (
     TargetPropInt8ActPerChannelFloat,
     TargetPropUint8ActPerTensorFixedPoint,
 )
+from tests.export.hls4ml.networks import Block
 
 IMAGES = 12
 # float32 rounding of a few products of a scale and an integer.
 RTOL = 1e-6
-EXACT = ("sign", "int2", "staircase3", "staircase5", "int4", "pool first")
+EXACT = ("sign", "int2", "staircase3", "staircase5", "int4", "pool first", "map")
+
+SLOW = ("int4", "staircase5", "residual")
 
 
 def run(graph: ModelWrapper, images: Tensor) -> np.ndarray:
     outputs = [execute_onnx(graph, {"global_in": image[None].numpy()}) for image in images]
     return np.concatenate([output["global_out"] for output in outputs])
+
+
+def run_hardware(graph: ModelWrapper, images: Tensor) -> Tensor:
+    """Channels last and back."""
+    return torch.from_numpy(run(graph, images.movedim(1, -1))).movedim(-1, 1)
 
 
 def some_images(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
@@ -42,8 +56,8 @@ def some_images(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in ("int4", "staircase5")))
-        for name in [*EXACT, "free scales", "dense"]
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name in [*EXACT, "free scales", "residual", "dense"]
     ],
 )
 def test_thresholds_on_sums_and_their_quantizers_compute_what_pytorch_does(name, exported):
@@ -58,6 +72,68 @@ def test_thresholds_on_sums_and_their_quantizers_compute_what_pytorch_does(name,
             np.testing.assert_array_equal(found, expected)
         else:
             np.testing.assert_allclose(found, expected, rtol=RTOL, atol=RTOL)
+
+
+@pytest.mark.parametrize("name", ["residual", "map"])
+def test_the_graph_for_hls4ml_computes_what_pytorch_does_channels_last(name, exported):
+    model, path, shape = exported(name)
+    images = some_images(model, shape)[::3]
+    with torch.no_grad():
+        expected = model(images)
+    found = run_hardware(hardware_graph(ModelWrapper(str(path))), images)
+    # A mean of 9 pixels is rounded.
+    torch.testing.assert_close(found, expected, rtol=RTOL if name == "residual" else 0, atol=0)
+
+
+def test_a_quantizer_that_is_no_fixed_point_type_is_left_to_software(exported):
+    model, path, shape = exported("small")
+    images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = model(images)
+        scale = float(model.image.act_quant.scale())
+        integers = torch.round(model.image(model.norm(images)) / scale)
+    graph = hardware_graph(ModelWrapper(str(path)))
+    assert note_of(graph.graph.node[0], ENTERS) is not None
+    assert run_hardware(graph, integers).equal(expected)
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    act=st.sampled_from(["sign", "staircase3", "int2", "int4"]),
+    bits=st.integers(2, 8),
+    weight_bits=st.sampled_from([1, 2, 4]),
+    weight_scale=st.sampled_from(["tensor", "channel"]),
+    size=st.integers(3, 6),
+    stride=st.integers(1, 2),
+    leaving=st.integers(2, 4),
+    seed=st.integers(0, 99),
+)
+def test_small_residual_networks_of_any_kind_compute_what_pytorch_does(
+    tmp_path_factory, act, bits, weight_bits, weight_scale, size, stride, leaving, seed
+):
+    torch.manual_seed(seed)
+    layers = Layers(
+        act=act, form="hardware", weight_bits=weight_bits, weight_scale=weight_scale, rule="ste"
+    )
+    block = Block(layers, 2, leaving, stride, bits)
+    pool = nn.MaxPool2d(3, 2, padding=1, ceil_mode=bool(seed % 2))
+    start = [layers.input_quantizer(), layers.conv(3, 2, 3, padding=1), layers.norm(2)]
+    model = nn.Sequential(*start, layers.activation(), pool, block, nn.AdaptiveAvgPool2d(1))
+    shape = (3, size, size + 1)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(-1.3, 1.3)
+                module.bias.normal_(0, 0.3)
+        for _ in range(2):
+            model(torch.randn(8, *shape))
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    export_qonnx(model.eval(), torch.zeros(1, *shape), path, dynamo=False)
+    images = some_images(model, shape)[:: IMAGES // 2]
+    with torch.no_grad():
+        expected = model(images)
+    found = run_hardware(hardware_graph(ModelWrapper(str(path))), images)
+    torch.testing.assert_close(found, expected, rtol=RTOL, atol=RTOL)
 
 
 def test_sums_are_integers_and_annotated_with_what_they_can_reach(exported):
@@ -122,10 +198,6 @@ UNFIT = {
     "no quantized input": (
         lambda: [layer(), act(), nn.Flatten()],
         "0 reads the image, which is not quantized",
-    ),
-    "input scale": (
-        lambda: [qnn.QuantIdentity(act_quant=Int8ActPerTensorFloat), layer()],
-        r"0\.act_quant quantizes the input with scale .* use a FixedPoint quantizer",
     ),
     "unequal scales": (
         lambda: [Residual()],
