@@ -17,7 +17,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 
 from ..errors import ExportError, MissingToolError
 from ..graph_reading import read_constant, shape_of
-from ..node_attributes import note_of
+from ..node_attributes import integers_in, note_of
 from ..quiet import silence
 from ..tags import CALL, QUANTIZER
 from .integer_layers import ENTERS
@@ -87,6 +87,11 @@ class Project:
                 for name, precision in layer_precisions(graph, wider_input=traced).items()
             },
         }
+        if options.io_type == "io_parallel":
+            for node in graph.graph.node:
+                if integers_in(node, "group", [1]) != [1]:
+                    # There hls4ml has no other depthwise layers.
+                    config["LayerName"][node.name]["Strategy"] = "Latency"
         with self._explaining("convert the model"):
             from hls4ml.converters import (  # pyright: ignore[reportMissingImports]
                 convert_from_onnx_model,

@@ -10,9 +10,15 @@ import brevitas.nn as qnn
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
-from brevitas_ftprop.export import ExportError
+from brevitas_ftprop import quantize_for_finn
+from brevitas_ftprop.export import ExportError, check_deployable
 from brevitas_ftprop.export.hls4ml import export_hls4ml, hls4ml_flow, project
+from brevitas_ftprop.models import QuantResNet18
+from tests.export.finn import test_definitions
+from tests.export.finn.test_definitions import trained
+from tests.quantize.float_networks import NarrowResNet
 
 IMAGE = torch.zeros(1, 6)
 # Networks of the fixtures; the convolutional ones take up to a minute each to compile.
@@ -74,12 +80,44 @@ def test_the_simulation_of_convolutional_networks_gives_the_integers_of_pytorch(
         assert report.max_difference == 0
 
 
+def our_resnet18() -> nn.Module:
+    return QuantResNet18(10, "cifar", base=4, act="int2", form="hardware", weight_bits=4)
+
+
+def torchvision_resnet18() -> nn.Module:
+    model = trained(NarrowResNet(BasicBlock, [2, 2, 2, 2], 4), 64)
+    return quantize_for_finn(model, torch.randn(8, 3, 64, 64), power_of_two=True, dynamo=False)[0]
+
+
+RESNETS = {
+    "ours": (our_resnet18, 32, None),
+    "torchvision": (torchvision_resnet18, 64, None),
+    "torchvision by Brevitas": (test_definitions.torchvision_resnet18, 64, "x_quant.act_quant"),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.simulated
-def test_parallel_data_and_shared_multipliers_give_the_same(network, tmp_path):
-    assert_exact(
-        "sign", network, tmp_path, io_type="io_parallel", strategy="resource", reuse_factor=2
-    )
+@pytest.mark.parametrize("name", RESNETS)
+def test_no_integer_of_a_narrow_resnet18_differs(name, tmp_path):
+    torch.manual_seed(0)
+    build, size, takes_integers_of = RESNETS[name]
+    model = trained(build(), size)
+    example = torch.zeros(1, 3, size, size)
+    assert check_deployable(model, example, "hls4ml", dynamo=False).ok
+    report = export_hls4ml(model, example, tmp_path / "project")
+    assert report.ok, f"\n{report}"
+    assert report.excused == 0
+    assert report.same_class == report.images
+    assert report.takes_integers_of == takes_integers_of
+
+
+@pytest.mark.slow
+@pytest.mark.simulated
+@pytest.mark.parametrize("name", ["sign", "map"])
+def test_parallel_data_and_shared_multipliers_give_the_same(name, network, tmp_path):
+    options = {"io_type": "io_parallel", "strategy": "resource", "reuse_factor": 2}
+    assert_exact(name, network, tmp_path, **options)
 
 
 @pytest.mark.simulated
