@@ -114,7 +114,6 @@ def _named(quantizer: str, call: int) -> str:
 
 def _beyond(output: Tensor, expected: Tensor, bound: Bounded | None) -> Tensor:
     """Which outputs differ by more than float32 rounding."""
-    if bound is None:
-        # A quantizer's integer times its scale, which PyTorch rounds.
-        return ~((output - expected).abs() <= 2 * UNIT * expected.abs())
-    return ~((output - bound.value).abs() <= bound.error)
+    value, error = (expected, 0.0) if bound is None else (bound.value, bound.error)
+    # The simulation does not round an integer times its scale, PyTorch does.
+    return ~((output - value).abs() <= error + 2 * UNIT * value.abs())

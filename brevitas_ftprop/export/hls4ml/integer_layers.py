@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from onnx import NodeProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from qonnx.core.datatype import DataType
+from qonnx.core.modelwrapper import ModelWrapper
 
 from ..float32 import LARGEST_EXACT
 from ..graph_edits import GENERAL
@@ -19,6 +21,7 @@ from ..tags import CALL, QUANTIZER
 from .elementwise import Levels
 from .integers import Integers, RefusedNodeError
 from .node_builder import NodeBuilder
+from .node_forms import Windows
 from .reach import REACH, reach_of, sum_type
 from .weights import IntegerWeights
 
@@ -109,24 +112,20 @@ class LayerWriter:
         self,
         source: Integers,
         node: NodeProto,
-        shape: tuple[int, ...],
+        windows: Windows,
         layer: str,
-        *,
-        kernel: Sequence[int],
-        strides: Sequence[int],
-        pads: Sequence[int],
     ) -> Integers:
         """The sum over each window, of which PyTorch has the mean: a depthwise layer of ones.
 
         hls4ml's own average pools divide, and drop what is left over.
         """
-        channels, count = source.shape[1], int(np.prod(kernel))
-        ones = np.ones((channels, 1, *kernel), dtype=np.int64)
+        channels, count = source.shape[1], math.prod(windows.kernel)
+        ones = np.ones((channels, 1, *windows.kernel), dtype=np.int64)
         weights = IntegerWeights(ones, np.full(channels, 1 / count, np.float32), source.bias)
-        options = {"group": channels, "dilations": [1, 1], "kernel_shape": list(kernel)}
-        options |= {"strides": list(strides), "pads": list(pads)}
+        options = {"group": channels, "dilations": [1, 1], "kernel_shape": windows.kernel}
+        options |= {"strides": windows.strides, "pads": windows.pads}
         conv = helper.make_node("Conv", [""], [""], node.name, **options)
-        found = self.sums(source, weights, conv, (*source.shape[:2], *shape[2:]), layer)
+        found = self.sums(source, weights, conv, (*source.shape[:2], *windows.size), layer)
         # Rounded once, as a mean is.
         return replace(found, scale=(source.scale.astype(np.float64) / count).astype(np.float32))
 
@@ -223,6 +222,32 @@ class LayerWriter:
         return Integers(
             self.built.tensor, source.shape, first, last, scale, quantizer, quantizer=quantizer
         )
+
+    def graph(self, like: ModelProto, input_shape: Sequence[int], last: str) -> ModelWrapper:
+        """The graph so far.
+
+        Args:
+            like: another graph, whose input, output and versions of operators it has.
+            input_shape: of its input.
+            last: the tensor that is its output.
+        """
+        (entering,), (leaving,) = like.graph.input, like.graph.output
+        for node in self.built.nodes:
+            for names in (node.input, node.output):
+                names[:] = [leaving.name if name == last else name for name in names]
+        graph = helper.make_graph(
+            self.built.nodes,
+            "integer_sums",
+            [helper.make_tensor_value_info(entering.name, TensorProto.FLOAT, input_shape)],
+            [leaving],
+            [numpy_helper.from_array(a, n) for n, a in self.built.constants.items()],
+        )
+        opsets = [o for o in like.opset_import if o.domain != GENERAL]
+        opsets.append(helper.make_opsetid(GENERAL, 1))
+        model = ModelWrapper(helper.make_model(graph, opset_imports=opsets))
+        for tensor, kind in self.types.items():
+            model.set_tensor_datatype(leaving.name if tensor == last else tensor, DataType[kind])
+        return model
 
     def affine(self, source: Integers, factor: np.ndarray, offset: np.ndarray) -> Integers:
         """What PyTorch has, of which the integers were counted in units: ``factor·x + offset``."""

@@ -6,25 +6,27 @@ level and channel: the smallest sum at which PyTorch's float32 arithmetic gives 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 import numpy as np
-import onnx
-from onnx import NodeProto, TensorProto, helper
-from qonnx.core.datatype import DataType
+from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ..errors import ExportError
-from ..graph_edits import GENERAL
-from ..node_attributes import attribute_values, integers_in, is_padded
-from .elementwise import QUANTIZERS, Levels, is_elementwise, levels_of, rescaled
+from .elementwise import QUANTIZERS, Levels, is_elementwise
 from .exported_graph import Graph, layer_of, quantizer_of
 from .integer_layers import LayerWriter, keep_notes
 from .integers import Integers, Pending, RefusedNodeError
+from .node_forms import (
+    check_conv,
+    factor_of,
+    is_type_of_images,
+    quantizer_levels,
+    refuse,
+    windows_of,
+)
 from .ordering import MOVES, ordered
 from .sum_chain import SumChain
 from .weights import integer_weights
@@ -58,7 +60,7 @@ class IntegerSums(Transformation):
         rewriting.read()
         for refusal in rewriting.refused:
             raise refusal
-        return ModelWrapper(rewriting.written()), False
+        return rewriting.written(), False
 
 
 def refused_nodes(model: ModelWrapper) -> list[RefusedNodeError]:
@@ -99,28 +101,10 @@ class _Rewriting:
                 self.refused.append(RefusedNodeError(node, f"has no exact form: {error}"))
             self.tensors[node.output[0]] = result
 
-    def written(self) -> onnx.ModelProto:
+    def written(self) -> ModelWrapper:
         """The graph, if nothing was refused."""
-        last, output = self._output(), self.graph.output
-        built, source = self.writer.built, self.graph.model
-        for node in built.nodes:
-            for names in (node.input, node.output):
-                names[:] = [output if name == last else name for name in names]
-        graph = helper.make_graph(
-            built.nodes,
-            "integer_sums",
-            [helper.make_tensor_value_info(self.graph.input, TensorProto.FLOAT, self.input_shape)],
-            list(source.graph.output),
-            [onnx.numpy_helper.from_array(a, n) for n, a in built.constants.items()],
-        )
-        opsets = [
-            *(o for o in source.opset_import if o.domain != GENERAL),
-            helper.make_opsetid(GENERAL, 1),
-        ]
-        model = ModelWrapper(helper.make_model(graph, opset_imports=opsets))
-        for tensor, kind in self.writer.types.items():
-            model.set_tensor_datatype(output if tensor == last else tensor, DataType[kind])
-        return model.model
+        last = self._output()
+        return self.writer.graph(self.graph.model, self.input_shape, last)
 
     def _tensor(self, node: NodeProto, entries: Sequence[Pending]) -> Pending:
         kind = node.op_type
@@ -136,69 +120,35 @@ class _Rewriting:
         if kind in MOVES:
             return self._move(node, entry)
         if not is_elementwise(node):
-            self._refuse(node, "unknown-operator", f"({kind}) has no exact form in fixed point")
+            refuse(self.graph, node, "unknown-operator", f"({kind}) has no exact form")
         return entry.then(node)
-
-    def _refuse(self, node: NodeProto, requirement: str, message: str) -> NoReturn:
-        raise RefusedNodeError(node, message, requirement, name=layer_of(self.graph, node))
 
     def _layer(self, node: NodeProto, entry: Pending) -> Integers:
         layer = layer_of(self.graph, node)
         weights = integer_weights(self.graph, node, layer)
         source = self._integers(node, entry, "unquantized-input")
         if node.op_type == "Conv":
-            self._check_conv(node)
+            check_conv(self.graph, node)
         elif len(source.shape) != 2:
-            self._refuse(node, "dimensions", f"reads {len(source.shape)} dimensions, not (N, C)")
+            refuse(self.graph, node, "dimensions", f"reads {source.shape}, and not (N, C)")
         if not source.is_uniform:
             what = f"reads the result of {source.name}, which is not quantized"
-            self._refuse(node, "unquantized-input", what)
+            refuse(self.graph, node, "unquantized-input", what)
         return self.writer.sums(source, weights, node, self._shape(node), layer)
-
-    def _check_conv(self, node: NodeProto) -> None:
-        before, after = (self.graph.shapes[name] for name in (node.input[0], node.output[0]))
-        if len(before) != 4:
-            self._refuse(node, "dimensions", f"has {len(before) - 2} spatial dimensions, not 2")
-        group = integers_in(node, "group", [1])[0]
-        if group != 1 and not group == before[1] == after[1]:
-            self._refuse(
-                node, "groups", f"has {group} groups for {before[1]} → {after[1]} channels"
-            )
-        if attribute_values(node).get("auto_pad", "NOTSET") != "NOTSET":
-            self._refuse(node, "exact-form", "has automatic padding: give numbers")
 
     def _average(self, node: NodeProto, entry: Pending) -> Integers:
         source = self._integers(node, entry, "float-average")
-        size, shape = list(source.shape[2:]), self._shape(node)
-        if len(source.shape) != 4:
-            self._refuse(node, "average-pool", "is no average over height and width")
-        kernel, strides, pads = size, size, [0] * 4
-        if node.op_type == "AveragePool":
-            kernel = integers_in(node, "kernel_shape", [])
-            strides = integers_in(node, "strides", [1, 1])
-            pads = integers_in(node, "pads", [0] * 4)
-            counts = integers_in(node, "count_include_pad", [0])[0] and source.bias is None
-            if is_padded(node) and not counts:
-                self._refuse(node, "average-pool", "has padding that it does not count")
-        elif math.prod(shape) != math.prod(source.shape[:2]):
-            self._refuse(node, "average-pool", "is no average over height and width")
-        ends = [size[i] + pads[i] + pads[i + 2] for i in (0, 1)]
-        floor = [(end - k) // s + 1 for end, k, s in zip(ends, kernel, strides, strict=True)]
-        if node.op_type == "AveragePool" and floor != list(shape[2:]):
-            self._refuse(node, "average-pool", "has ceil_mode, and windows that are cut")
-        layer, map_shape = layer_of(self.graph, node), (*source.shape[:2], *floor)
-        sums = self.writer.window_sums(
-            source, node, map_shape, layer, kernel=kernel, strides=strides, pads=pads
-        )
+        windows, layer = windows_of(self.graph, node, source), layer_of(self.graph, node)
+        sums, shape = self.writer.window_sums(source, node, windows, layer), self._shape(node)
         return sums if len(shape) == 4 else self.writer.flatten(sums, shape, f"{layer}_flat")
 
     def _sum(self, node: NodeProto, entries: Sequence[Pending]) -> Integers:
         layer = layer_of(self.graph, node)
         if node.op_type != "Add":
-            self._refuse(node, "branches", "joins two branches")
+            refuse(self.graph, node, "branches", "joins two branches")
         one, other = (self._integers(node, entry, "float-sum") for entry in entries)
         if one.shape != other.shape:
-            self._refuse(node, "branches", f"adds shapes {one.shape} and {other.shape}")
+            refuse(self.graph, node, "branches", f"adds shapes {one.shape} and {other.shape}")
         return self.writer.joined(one, other, node, layer)
 
     def _move(self, node: NodeProto, entry: Pending) -> Pending:
@@ -212,15 +162,17 @@ class _Rewriting:
         shape = self._shape(node)
         if node.op_type == "MaxPool":
             if len(source.shape) != 4:
-                self._refuse(node, "dimensions", "has other than 2 spatial dimensions")
+                refuse(self.graph, node, "dimensions", "has other than 2 spatial dimensions")
             return self.writer.max_pool(source, node, shape)
         if len(shape) != 2 or shape[0] != source.shape[0]:
-            self._refuse(node, "exact-form", f"gives {shape}: only flattening to (N, C) is known")
+            refuse(self.graph, node, "exact-form", f"gives {shape}: flatten to (N, C)")
         return self.writer.flatten(source, shape, node.name)
 
     def _quantizer(self, node: NodeProto, entry: Pending) -> Integers:
         name = quantizer_of(node) or node.name
-        levels, tail = self._levels(node, name)
+        levels, tail = quantizer_levels(self.graph, node, name)
+        # Known before they are met.
+        self.tensors.update(dict.fromkeys((each.output[0] for each in tail), None))
         if entry.integers is None:
             result, moves = self._input_quantizer(node, entry, levels, name)
         else:
@@ -264,11 +216,16 @@ class _Rewriting:
     ) -> tuple[Integers, Sequence[NodeProto]]:
         """The first integers, and the moves that have yet to follow."""
         if self.writer.built.nodes:
-            self._refuse(node, "exact-form", "is a second quantizer of the input: share the first")
+            refuse(
+                self.graph,
+                node,
+                "exact-form",
+                "is a second quantizer of the input: share the first",
+            )
         scale = np.array([levels.scale], np.float32)
         first, last = levels.first, levels.last
         given = Integers("", self.input_shape, first, last, scale, name, quantizer=name)
-        if _is_type_of_images(node, self.graph.operands(node), levels) and all(
+        if is_type_of_images(self.graph, node, levels) and all(
             before.op_type in MOVES for before in entry.chain
         ):
             constants = {n: self.graph.constants[n].value for n in node.input[1:]}
@@ -276,23 +233,6 @@ class _Rewriting:
         # What is computed of the image before these integers is no fixed-point number.
         self.input_shape = self.graph.shapes[self.graph.computed_inputs(node)[0]]
         return self.writer.input_integers(replace(given, shape=self.input_shape)), ()
-
-    def _levels(self, node: NodeProto, name: str) -> tuple[Levels, list[NodeProto]]:
-        """A quantizer's levels, and the nodes that take off its zero-point and apply its scale."""
-        levels, tail, last = levels_of(node, self.graph.operands(node), name), [], node
-        while last.op_type in ("MultiThreshold", "Sub"):
-            readers = self.graph.readers(last.output[0])
-            if len(readers) != 1 or readers[0].op_type not in ("Sub", "Mul"):
-                break
-            operands = self.graph.operands(readers[0])
-            if any(operand is not None and operand.size > 1 for operand in operands):
-                break
-            (last,) = readers
-            tail.append(last)
-            levels = rescaled(levels, last, operands, name)
-        # Known before they are met.
-        self.tensors.update(dict.fromkeys((each.output[0] for each in tail), None))
-        return levels, tail
 
     def _integers(self, node: NodeProto, entry: Pending, requirement: str) -> Integers:
         """The integers that a node reads, behind constant factors.
@@ -302,15 +242,15 @@ class _Rewriting:
         """
         source, reads = entry.integers, READS[requirement]
         if source is None:
-            self._refuse(node, requirement, f"{reads} the image, which is not quantized")
+            refuse(self.graph, node, requirement, f"{reads} the image, which is not quantized")
         for step in entry.chain:
             if step.op_type in MOVES:
                 source = self._moved(step, source)
                 continue
-            factor = _factor(step, self.graph.operands(step))
+            factor = factor_of(self.graph, step)
             if not factor:
                 what = f"{reads} the result of {layer_of(self.graph, step)}, which is not quantized"
-                self._refuse(node, requirement, what)
+                refuse(self.graph, node, requirement, what)
             bias = None if source.bias is None else source.bias * np.float32(factor)
             scale = (source.scale * factor).astype(np.float32)
             source = replace(source, scale=scale, bias=bias)
@@ -331,23 +271,3 @@ class _Rewriting:
         for move in moves:
             result = self._moved(move, result)
         return result.tensor
-
-
-def _is_type_of_images(
-    node: NodeProto, operands: Sequence[np.ndarray | None], levels: Levels
-) -> bool:
-    """Whether a fixed-point type rounds and saturates as a quantizer does."""
-    if node.op_type not in ("Quant", "IntQuant") or np.frexp(levels.scale)[0] != 0.5:
-        return False
-    return not np.any(operands[2]) and attribute_values(node)["rounding_mode"] == "ROUND"
-
-
-def _factor(node: NodeProto, operands: Sequence[np.ndarray | None]) -> float:
-    """The positive number that a node multiplies with; 0 where it does something else."""
-    constant = next((operand for operand in operands if operand is not None), None)
-    if constant is None or constant.size != 1:
-        return 0.0
-    value = float(constant.reshape(-1)[0])
-    if node.op_type == "Div" and operands[0] is None and value > 0:
-        return 1 / value
-    return max(value, 0.0) if node.op_type == "Mul" else 0.0

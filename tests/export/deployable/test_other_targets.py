@@ -88,7 +88,7 @@ REFUSED = {
     ),
     "softmax": (
         lambda: nn.Sequential(quantized(), nn.Softmax(1)),
-        ("1", "unknown-operator", "(Softmax) has no exact form in fixed point"),
+        ("1", "unknown-operator", "(Softmax) has no exact form"),
     ),
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import brevitas.nn as qnn
 import pytest
 import torch
+from brevitas.quant import Int8ActPerTensorFixedPoint, Int8ActPerTensorFloat
+from torch import nn
 
 from brevitas_ftprop.export import VerificationError
 from brevitas_ftprop.export.hls4ml import Hls4mlReport, LayerReport
@@ -11,6 +14,7 @@ from brevitas_ftprop.export.hls4ml.compare_simulation import compare, threshold_
 from brevitas_ftprop.export.quantizers import ACTIVATION, kind_of, quantizer_proxies
 from brevitas_ftprop.export.verification.capture import capture
 from brevitas_ftprop.levels import level_function
+from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
 
 IMAGES = 6
 
@@ -74,6 +78,21 @@ def test_a_quantizer_that_was_not_simulated_is_missed(network, tmp_path):
         report_on(model, images, integers, output, tmp_path)
 
 
+def test_a_scale_that_only_pytorch_rounds_is_no_difference(tmp_path):
+    model = nn.Sequential(
+        qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint),
+        qnn.QuantLinear(4, 3, bias=False, output_quant=Int8ActPerTensorFloat),
+    )
+    model(torch.randn(64, 4))
+    images, integers, output = simulated(model.eval(), (4,))
+    scale = level_function(model[1].output_quant).scale.double()
+    exact = integers["1.output_quant", 0] * scale
+    assert not exact.equal(output)
+    assert report_on(model, images, integers, exact, tmp_path).ok
+    exact[2, 1] += float(scale)
+    assert report_on(model, images, integers, exact, tmp_path).output_mismatches == 1
+
+
 def test_a_wrong_output_is_found(network, tmp_path):
     model, shape = network("sign")
     images, integers, output = simulated(model, shape)
@@ -86,11 +105,6 @@ def test_a_wrong_output_is_found(network, tmp_path):
 
 
 def test_a_tie_within_the_rounding_bound_is_excused_and_what_follows_is_not_compared(tmp_path):
-    import brevitas.nn as qnn
-    from brevitas.quant import Int8ActPerTensorFixedPoint
-
-    from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
-
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint),

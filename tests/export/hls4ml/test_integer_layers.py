@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from brevitas_ftprop.export.hls4ml.channels_last import ChannelsLast
 from brevitas_ftprop.export.hls4ml.integer_layers import LayerWriter
 from brevitas_ftprop.export.hls4ml.integers import Integers
+from brevitas_ftprop.export.hls4ml.node_forms import Windows
 from brevitas_ftprop.export.hls4ml.precision import layer_precisions
 from brevitas_ftprop.export.hls4ml.weights import IntegerWeights
 
@@ -107,8 +108,8 @@ def test_averages_are_sums_of_their_windows(size, ends, kernel, strides, is_padd
     writer = LayerWriter("x")
     source = entering(writer, tuple(values.shape), *ends, scale)
     node = helper.make_node("AveragePool", ["x"], ["y"], "mean")
-    options = {"kernel": kernel, "strides": strides, "pads": [*padding] * 2}
-    found = writer.window_sums(source, node, tuple(expected.shape), "mean", **options)
+    windows = Windows(kernel, strides, [*padding] * 2, expected.shape[2:])
+    found = writer.window_sums(source, node, windows, "mean")
     sums = run(writer, found, values)
     assert sums.equal(sums.round())
     torch.testing.assert_close(sums * found.scale[0], expected, rtol=1e-6, atol=0)

@@ -235,7 +235,7 @@ UNFIT = {
     ),
     "softmax": (
         lambda: [image(), layer(), nn.Flatten(), nn.Softmax(1)],
-        r"\(Softmax\) has no exact form in fixed point",
+        r"\(Softmax\) has no exact form",
     ),
     "relu output": (lambda: [image(), layer(), nn.ReLU()], "Relu behind 1 is not a scale"),
 }
