@@ -146,16 +146,6 @@ class _Types:
         self.found[node.name] |= {"scale": of_scale.type, "bias": of_bias.type}
 
     def _add(self, node: NodeProto) -> None:
-        if node.input[1] in self.spans:
-            self._join(node)
-            return
-        source, added = self.spans[node.input[0]], span_of(read_constant(self.model, node.input[1]))
-        fractional = max(source.fractional, added.fractional)
-        a, b = source.at(fractional), added.at(fractional)
-        self._affine(node, Span(a.low + b.low, a.high + b.high, fractional))
-        self.found[node.name] |= {"scale": SPARE, "bias": added.type}
-
-    def _join(self, node: NodeProto) -> None:
         one, other = (self.spans[name] for name in node.input)
         fractional = max(one.fractional, other.fractional)
         a, b = one.at(fractional), other.at(fractional)

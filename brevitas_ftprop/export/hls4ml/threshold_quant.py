@@ -31,7 +31,7 @@ class MultiThresholdToQuant(Transformation):
     ==================  =============================================================
     all of b bits       Quant of v to b bits, saturating
     −1 and 1            v = 2·(s − t) + 1 is odd: Quant to 2 bits, saturating to ±1
-    0 … n, as n = 5     Quant of v + e to b bits, Add(−e), Quant to b bits: the first
+    0 … n, as n = 5     Quant of v + e to b bits, minus e, Quant to b bits: the first
                         saturates at n, the second at 0; e = 2**b − 1 − n
     ==================  =============================================================
 
@@ -95,10 +95,10 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
         name("quant"), form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding
     )
     if form.excess:
-        built.add_node("Add", name("add"), {"excess": -form.excess})
+        built.affine(name("lowered"), np.ones(channels), np.full(channels, -form.excess))
         built.quant(name("quant"), form.bits, signed=False, narrow=False, rounding=ROUND)
     if form.rest:
-        built.add_node("Add", name("add"), {"rest": form.rest})
+        built.affine(name("shifted"), np.ones(channels), np.full(channels, form.rest))
     # The last node gives the levels, and so bears the quantizer's name.
     built.nodes[-1].output[0] = node.output[0]
     notes = (entry for entry in node.metadata_props if entry.key != REACH)
