@@ -160,7 +160,10 @@ class LayerWriter:
         """All features of an image in one row."""
         self.built.tensor = source.tensor
         self.built.add_node("Flatten", self.name(name), {}, axis=1)
-        return self._here(replace(source, shape=shape))
+        pixels = shape[1] // source.shape[1]
+        scale = source.scale if source.scale.size == 1 else np.repeat(source.scale, pixels)
+        bias = None if source.bias is None else np.repeat(source.bias, pixels)
+        return self._here(replace(source, shape=shape, scale=scale, bias=bias))
 
     def joined(self, one: Integers, other: Integers, node: NodeProto, layer: str) -> Integers:
         """The sum of two tensors of integers.

@@ -6,7 +6,7 @@ import brevitas.nn as qnn
 import numpy as np
 import pytest
 import torch
-from brevitas.quant import Int8ActPerTensorFixedPoint
+from brevitas.quant import Int8ActPerTensorFixedPoint, Int8WeightPerChannelFloat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qonnx.core.modelwrapper import ModelWrapper
@@ -83,6 +83,25 @@ def test_the_graph_for_hls4ml_computes_what_pytorch_does_channels_last(name, exp
     found = run_hardware(hardware_graph(ModelWrapper(str(path))), images)
     # A mean of 9 pixels is rounded.
     torch.testing.assert_close(found, expected, rtol=RTOL if name == "residual" else 0, atol=0)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+def test_sums_that_are_flattened_keep_the_scale_of_their_channel(bias, norm, tmp_path):
+    torch.manual_seed(0)
+    conv = qnn.QuantConv2d(4, 4, 3, bias=bias, weight_quant=Int8WeightPerChannelFloat)
+    tail = [nn.BatchNorm1d(16)] if norm and not bias else []
+    model = nn.Sequential(image(), conv if bias else layer(), nn.Flatten(), *tail)
+    for _ in range(2):
+        model(torch.randn(8, 4, 4, 4))
+    path = export_qonnx(
+        model.eval(), torch.zeros(1, 4, 4, 4), tmp_path / "model.onnx", dynamo=False
+    )
+    images = some_images(model, (4, 4, 4))[:4]
+    with torch.no_grad():
+        expected = model(images)
+    found = run_hardware(hardware_graph(ModelWrapper(str(path))), images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_quantizer_that_is_no_fixed_point_type_is_left_to_software(exported):
