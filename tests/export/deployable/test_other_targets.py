@@ -10,9 +10,11 @@ from brevitas.quant import Int8ActPerTensorFloat
 from qonnx.core.modelwrapper import ModelWrapper
 from torch import nn
 
+from brevitas_ftprop import quantize_for_finn
 from brevitas_ftprop.export import ExportError, check_deployable, export_qcdq, export_qonnx
 from brevitas_ftprop.export.hls4ml.hardware_graph import hardware_graph
 from tests.export.deployable.architectures import build, draw, example
+from tests.quantize.float_networks import NARROW, narrow
 
 QUICK = (2, 3, 8, 20)
 SEEDS = range(60)
@@ -98,6 +100,17 @@ def test_what_hls4ml_cannot_compute_exactly_is_found_by_the_names_of_the_model(n
     build, expected = REFUSED[name]
     report = check_deployable(build().eval(), torch.zeros(1, 2, 4, 4), "hls4ml", dynamo=False)
     assert [(f.layer, f.requirement, f.message) for f in report] == [expected]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("power_of_two", [False, True])
+@pytest.mark.parametrize("name", NARROW)
+def test_what_is_quantized_for_finn_has_an_exact_form_in_hls4ml_too(name, power_of_two):
+    model, images = narrow(name)
+    options = {"power_of_two": power_of_two, "dynamo": False}
+    quantized_model, _ = quantize_for_finn(model, images, **options)
+    report = check_deployable(quantized_model, images[:1], "hls4ml", dynamo=False)
+    assert report.ok, str(report)
 
 
 def to_hls4ml(model, images, path):
