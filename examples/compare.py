@@ -18,17 +18,19 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 # First, for Ctrl-C during the other imports.
 import interruption
-import torch
+from cluster import Cluster
 from comparison.arguments import REFERENCE, read_arguments
 from comparison.execution import TrialsError, execute
 from comparison.fairness import chosen_learning_rates, refuse_mixed
 from comparison.figures import draw
+from comparison.on_cluster import ClusterPool
 from comparison.plan import Arm, Plan, Trial
 from comparison.processes import Pool
 from comparison.progress import TrialsProgress
@@ -39,15 +41,13 @@ from training import Result, TrainingError, load_recipe
 from training.data import Images
 from training.network import build_network
 from training.recipe import PLAIN, rule_spec
-from training.result import versions
 
 from brevitas_ftprop.cli.own_modules import own_part
-from brevitas_ftprop.provenance import device_name
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 from brevitas_ftprop.targets import get_setter
 
 
-def run(plan: Plan, pool: Pool, console: Console) -> None:
+def run(plan: Plan, pool: Pool | ClusterPool, console: Console) -> None:
     """Tune where there is something to tune, then train and test every arm with every seed."""
 
     def execute_all(trials: Sequence[Trial], what: str) -> list[Result]:
@@ -109,22 +109,28 @@ def reference_of(given: str | None, plan: Plan, stored: Sequence[Result]) -> str
     return reference
 
 
+@contextmanager
+def place(options: Namespace) -> Iterator[Pool | ClusterPool]:
+    """Where the options have trials run."""
+    pool = Pool(accelerator=options.accelerator, devices=options.devices, jobs=options.jobs)
+    if options.cluster is None:
+        yield pool
+    else:
+        with Cluster(options.cluster) as cluster:
+            yield ClusterPool(cluster, pool)
+
+
 def compared(options: Namespace, out: Path, console: Console) -> Comparison:
     """Train what is not there yet, and compare it all."""
     plan = planned(options, out)
     stored = (*all_results(out / "runs"), *all_results(out / "tuning"))
     reference = reference_of(options.reference, plan, stored)
-    device = torch.device("cuda" if options.accelerator == "gpu" else "cpu")
     images = Images(plan.recipe)
-    environment = {
-        "device": device_name(device),
-        "versions": versions(),
-        "data_hash": images.fingerprint(),
-    }
-    refuse_mixed(plan, environment, stored)
     refuse_unsearchable(plan, images.classes)
-    pool = Pool(accelerator=options.accelerator, devices=options.devices, jobs=options.jobs)
-    run(plan, pool, console)
+    with place(options) as pool:
+        environment = pool.surroundings() | {"data_hash": images.fingerprint()}
+        refuse_mixed(plan, environment, stored)
+        run(plan, pool, console)
     comparison = Comparison(all_results(out / "runs"), all_results(out / "tuning"), reference)
     comparison.write(out / "comparison.json")
     return comparison

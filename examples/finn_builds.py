@@ -18,11 +18,11 @@ import json
 import resource
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
+import cluster
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -222,14 +222,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("finn_builds"))
     parser.add_argument("--full", action="store_true", help="the full-size networks")
     parser.add_argument("--jobs", type=int, default=1, help="builds at a time")
+    cluster.add_argument(parser)
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "builds.json"
     done = json.loads(file.read_text()) if file.is_file() else {}
     builds = FULL if arguments.full else NARROW
-    # Each in a new process, whose peak memory is then its own.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(arguments.jobs, context, max_tasks_per_child=1) as pool:
+    with cluster.pool(arguments.cluster, arguments.jobs) as pool:
         running = {
             pool.submit(in_a_process_of_its_own, build, arguments.images, arguments.out): build
             for build in builds

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 from .decision_log import Decision
-from .recursion import Recursion, wrong_rows
+from .recursion import Recursion
 from .shortfall import shortfall
 from .threshold_network import ThresholdNetwork
 
@@ -57,7 +57,8 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
         network_: weights and biases.
         decisions_: the log, a :class:`~brevitas_ftprop.algorithm1.decision_log.Decision` each time
             that targets were set; ``partial_fit`` goes on with it.
-        wrong_rows_: indices of the rows of the last training data that are not fitted.
+        wrong_rows_: indices of the rows of the last training data that are not fitted, or so
+            nearly not that rounding in float32 decides.
         infeasible_units_: output units that no weights let tell their class from the rest, given
             what the last hidden layer gives. There may be some though every row is fitted: the
             largest of several units can be right where not every sign is.
@@ -169,8 +170,8 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
         """The network as a Brevitas model, which exports and verifies like any other.
 
         Its scores are the estimator's, to the bit, on every row whose pre-activations in the first
-        layer are farther from 0 than float32 rounds. The rows that the estimator was fitted to are
-        tried in float32 too, and count as wrong where that changes their class.
+        layer are farther from 0 than float32 rounds; rows that the estimator was fitted to count as
+        wrong where they are not, in whatever order the numbers are added up.
 
         Returns:
             A model in evaluation mode, from float32 (N, features) to the scores: (N, classes), or
@@ -233,12 +234,16 @@ class FTPROPClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, self.network_, self._random_state = classes, recursion.best, rng
         earlier = [] if network is None else self.decisions_
         self.decisions_: list[Decision] = [*earlier, *recursion.decisions]
-        in_float32 = wrong_rows(recursion.best.in_float32().scores(rows), targets)
-        self.wrong_rows_ = np.flatnonzero(recursion.wrong | in_float32)
+        undecided = recursion.best.undecided(recursion.inputs)
+        self.wrong_rows_ = np.flatnonzero(recursion.wrong | undecided)
         self.infeasible_units_ = np.array(recursion.inseparable_outputs(), dtype=int)
         if interrupted or len(self.wrong_rows_):
             said = shortfall(
-                rows, labels, len(self.wrong_rows_), values[self.infeasible_units_].tolist()
+                rows,
+                labels,
+                len(self.wrong_rows_),
+                values[self.infeasible_units_].tolist(),
+                int((undecided & ~recursion.wrong).sum()),
             )
             kept = "interrupted, the best network so far is kept: " if interrupted else ""
             often = f"targets were set {len(recursion.decisions)} times"

@@ -13,7 +13,13 @@ __all__ = ["shortfall"]
 NAMED = 5
 
 
-def shortfall(rows: np.ndarray, labels: np.ndarray, wrong: int, inseparable: Sequence[Any]) -> str:
+def shortfall(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    wrong: int,
+    inseparable: Sequence[Any],
+    undecided: int = 0,
+) -> str:
     """How many rows are wrong, which classes cannot be told from the rest, and which rows conflict.
 
     Args:
@@ -21,11 +27,17 @@ def shortfall(rows: np.ndarray, labels: np.ndarray, wrong: int, inseparable: Seq
         labels: shape (N,).
         wrong: number of rows that are not fitted.
         inseparable: classes whose output units are not separable.
+        undecided: how many of the wrong are fitted but for what float32 rounds.
 
     >>> print(shortfall(np.zeros((3, 1)), np.array([0, 0, 1]), 1, []))
     1 of 3 rows are not fitted; no network fits rows that are equal but of two classes: 0 and 2
     """
     parts = [f"{wrong} of {len(rows)} rows are not fitted"]
+    if undecided:
+        parts.append(
+            f"{undecided} of them lie within what float32 rounds of a threshold: centre and scale "
+            "the features"
+        )
     if inseparable:
         parts.append(f"output units that are not separable: class {_some(inseparable)}")
     pairs = [f"{first} and {second}" for first, second in _conflicts(rows, labels)]

@@ -74,10 +74,29 @@ class ThresholdNetwork:
         """z of the last layer, shape (N, outputs)."""
         return self.pre_activations(self.depth, self.inputs_of(self.depth, x))
 
-    def in_float32(self) -> ThresholdNetwork:
-        """The same numbers, which add up as float32 does."""
-        numbers = (self.weights, self.biases)
-        return ThresholdNetwork(*([each.astype(np.float32) for each in part] for part in numbers))
+    def undecided(self, x: np.ndarray) -> np.ndarray:
+        """Rows of which sums in float32 may decide otherwise, in one order or another.
+
+        Behind the first layer sums are exact. In it a sum of n numbers is off by at most n·2⁻²⁴ of
+        the sum of their sizes, and by nothing where all are whole multiples of one number that is
+        not too small.
+
+        Args:
+            x: float32 values as float64, shape (N, inputs).
+
+        Returns:
+            bool, shape (N,).
+        """
+        weights, biases = self.weights[0], self.biases[0]
+        z = self.pre_activations(1, x)
+        size = np.abs(x) @ np.abs(weights).T + np.abs(biases)
+        error = (x.shape[1] + 1) * 2.0**-24 * size
+        step = np.outer(_steps(x), _steps(weights))
+        error[size < np.minimum(step, _steps(biases[:, None])) * 2.0**24] = 0
+        if self.depth > 1 or z.shape[1] == 1:
+            return (np.abs(z) < error).any(axis=1)
+        first, second = np.sort(z, axis=1)[:, :-3:-1].T
+        return first - second < 2 * error.max(axis=1)
 
     def set_unit(self, layer: int, unit: int, weights: np.ndarray, bias: float) -> None:
         """Give a unit weights and a bias, rounded to float32.
@@ -92,3 +111,15 @@ class ThresholdNetwork:
             numbers = np.round(numbers / grid) * grid
         numbers = numbers.astype(np.float32)
         self.weights[layer - 1][unit], self.biases[layer - 1][unit] = numbers[:-1], numbers[-1]
+
+
+def _steps(numbers: np.ndarray) -> np.ndarray:
+    """The largest power of two of which all numbers of a row are whole multiples.
+
+    >>> _steps(np.array([[0.75, 2.0], [0.0, 8.0], [0.0, 0.0]])).tolist()
+    [0.25, 8.0, inf]
+    """
+    fractions, exponents = np.frexp(numbers)
+    bits = (fractions * 2.0**53).astype(np.int64)
+    steps = np.where(bits == 0, np.inf, np.ldexp((bits & -bits).astype(float), exponents - 53))
+    return steps.min(axis=1)

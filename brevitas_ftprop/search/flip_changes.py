@@ -87,8 +87,8 @@ def _passed(
         if len(read) > 1:
             packet = node.func.overloadpacket
             raise NotRepeatableError(f"two ways from a unit meet at {packet}")
-        output = node.outputs[0]
-        if len(node.outputs) > 1 or output is None:
+        output = node.only_output
+        if output is None:
             raise NotRepeatableError(f"{node.func.overloadpacket} has several results")
         below = read[0].value
         assert below is not None

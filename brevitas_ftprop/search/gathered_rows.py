@@ -19,6 +19,8 @@ from .values import Values
 VIEWS = {"_unsafe_view", "expand", "reshape", "view"}
 # Operands are laid over one another, but for numbers.
 BROADCASTING = {"cat", "gather", "hardswish", "masked_fill", "prelu", "rsub", "where"}
+# Losses whose weights are those of classes.
+BY_CLASS = {"multi_margin_loss", "nll_loss2d_forward", "nll_loss_forward"}
 # Each row of the result is of one row of the first operand, whatever the others are.
 OF_THE_FIRST = {
     "_adaptive_avg_pool2d",
@@ -27,17 +29,30 @@ OF_THE_FIRST = {
     "_to_copy",
     "addmm",
     "alias",
+    "amax",
+    "amin",
+    "argmax",
+    "argmin",
+    "argsort",
     "avg_pool2d",
     "batch_norm",
     "clone",
     "convolution",
+    "cumsum",
+    "linalg_vector_norm",
     "logsumexp",
+    "max",
     "max_pool2d_with_indices",
     "mean",
+    "min",
     "mm",
     "native_layer_norm",
-    "sum",
+    "select",
+    "slice",
+    "sort",
     "squeeze",
+    "sum",
+    "topk",
     "unsqueeze",
 }
 
@@ -70,13 +85,13 @@ def losses_of_rows(
     for node in nodes:
         read = [ref for ref in node.refs if ref.value in patches or ref.value in rows]
         below = patches.get(read[0].value) if len(read) == 1 else None  # pyright: ignore[reportArgumentType]
-        if below is not None and len(node.outputs) == 1 and not _is_scalar(node):
+        output = node.only_output
+        if below is not None and output is not None and not output.is_scalar:
             try:
-                output = pass_patch(node, read[0], below, values, tables)
+                patches[id(output)] = pass_patch(node, read[0], below, values, tables)
             except NotRepeatableError:
                 pass
             else:
-                patches[id(node.outputs[0])] = output
                 continue
         for ref in read:
             if ref.value not in rows:
@@ -142,10 +157,8 @@ def _gathered(node: Node, rows: dict[int, Tensor], wanted: Tensor, batch: int) -
         raise NotRepeatableError(f"it is not known that {packet} keeps the rows of the batch apart")
     if not by_row:
         first = next(ref for ref in node.refs if ref.value in rows)
-        if name in ("sum", "mean") and not _is_scalar(node):
-            dims = node.argument("dim") or [0]
-            if any(dim % len(first.shape) == 0 for dim in dims):
-                raise NotRepeatableError(f"{packet} mixes the rows of the batch")
+        if "dim" in names and not _is_scalar(node) and 0 in _dims(node, first):
+            raise NotRepeatableError(f"{packet} mixes the rows of the batch")
         return node
     depth = max(len(ref.shape) for ref in node.refs if ref.value in rows)
 
@@ -153,7 +166,7 @@ def _gathered(node: Node, rows: dict[int, Tensor], wanted: Tensor, batch: int) -
         if not isinstance(each, Ref) or each.value in rows:
             return each
         held = each.held()
-        if name.startswith("nll_loss"):
+        if name in BY_CLASS:
             in_front = held is not _held(node.argument("weight"))
         else:
             in_front = held.dim() >= max(depth, 1) and held.shape[0] == batch
@@ -161,6 +174,13 @@ def _gathered(node: Node, rows: dict[int, Tensor], wanted: Tensor, batch: int) -
 
     args, kwargs = (tree_map(gathered, each) for each in (node.args, node.kwargs))
     return replace(node, args=args, kwargs=kwargs)
+
+
+def _dims(node: Node, ref: Ref) -> list[int]:
+    """The dimensions that an operator works along; the first where it works along all."""
+    given, count = node.argument("dim"), len(ref.shape) + (node.name == "unsqueeze")
+    given = [given] if isinstance(given, int) else given or [0]
+    return [dim % count for dim in given]
 
 
 def _held(each: Any) -> Tensor | None:

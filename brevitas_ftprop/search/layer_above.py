@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -42,13 +43,17 @@ class LayerAbove:
         self.readers: list[tuple[UnitCall, Value]] = [
             (reader, value) for value in reached for reader in value.readers if reader.is_reached
         ]
-        scalars = [value for value in reached if value.is_scalar and not value.consumers]
         # What forward let go of, as a statistic for a buffer, is not what is differentiated.
-        self._scalars = [value for value in scalars if value.tensor() is not None]
+        self._scalars = [
+            value
+            for value in reached
+            if value.is_scalar and not value.is_choice and value.tensor() is not None
+        ]
+        self._last = tuple(at for at, value in enumerate(self._scalars) if value.is_last)
         if not self.readers and not self._scalars:
             raise NotRepeatableError("neither a quantizer nor a loss was seen behind it")
         self._reached = nodes
-        self.take_losses(range(len(self._scalars)))
+        self.take_losses(self._last)
         for call, _ in self.readers:
             call.check_rule()
         for node in self.nodes:
@@ -117,8 +122,8 @@ class LayerAbove:
         """``Σ_j L″_j·(∂z_j/∂h_i)²`` of each unit: the second derivative of the loss above by h_i.
 
         Exact where the layer is linear in ``h``, but for selections such as those of a ReLU or a
-        maximum, which are those made at ``h``. Of the training's own loss, whose rows' logits are
-        not separate, it is ``Σ_jk (∂z_j/∂h_i)·H_jk·(∂z_k/∂h_i)``.
+        maximum, comparisons, and what is detached, which are those made at ``h``. Of the training's
+        own loss, whose rows' logits are not separate, it is ``Σ_jk (∂z_j/∂h_i)·H_jk·(∂z_k/∂h_i)``.
 
         Raises:
             NotRepeatableError: for operators that are not linear, and where two ways from a unit
@@ -127,20 +132,23 @@ class LayerAbove:
         values = self._values(h)
         with _computing(h):
             squares: dict[int, Tensor] = {}
-            for call, value in self.readers:
+            passed = [each for each in self.readers if not each[1].is_choice]
+            for call, value in passed:
                 curvature = call.curvatures(values[id(value)])
                 _add(squares, id(value), curvature.to(_at_least_float32(h)))
-            nodes, _ = _leading_to(self.readers, [], self.nodes)
+            nodes = _passed_by_gradients(_leading_to(passed, [], self.nodes)[0])
             depends = check_single_ways(nodes, id(self.source))
             for node in reversed(nodes):
                 above = [squares.pop(id(output), None) for output in node.outputs]
                 if any(each is not None for each in above):
                     _add(squares, *squared_backward(node, above, depends, values))
             if self._losses:
-                tail, _ = _leading_to([], self._losses, self._by_rows())
-                more = loss_curvature(tail, id(self.source), self._losses, h)
+                tail = _passed_by_gradients(_leading_to([], self._losses, self._by_rows())[0])
+                more = loss_curvature(tail, id(self.source), self._losses, values)
                 _add(squares, id(self.source), more)
-        return squares[id(self.source)]
+        found = squares.get(id(self.source))
+        # What stands between has no gradient.
+        return torch.zeros_like(h, dtype=_at_least_float32(h)) if found is None else found
 
     def flip_changes(self, h: Tensor, units: Tensor, *, memory: int) -> Tensor:
         """Exact change of the loss above when one unit's output changes its sign.
@@ -181,14 +189,13 @@ class LayerAbove:
     def explained(self, h: Tensor, grad: Tensor) -> tuple[int, ...]:
         """Which scalars have to be taken for the loss, so that the gradient that came is explained.
 
-        All of them, or one: others may have been computed to be looked at.
+        All of which nothing is computed, or one: others may have been computed to be looked at.
 
         Raises:
             NotRepeatableError: if none does, or the loss above is not known row by row.
         """
-        count = len(self._scalars)
-        choices = [tuple(range(count)), *((each,) for each in range(count) if count > 1)]
-        for choice in choices:
+        singles = ((each,) for each in range(len(self._scalars)) if (each,) != self._last)
+        for choice in (self._last, *singles):
             if self.explains(choice, h, grad):
                 break
         else:
@@ -259,7 +266,8 @@ def _leading_to(
         made = {id(output) for output in node.outputs if output is not None}
         if not made & wanted:
             continue
-        leading.append(node)
+        asked = [each if each and id(each) in wanted else None for each in node.outputs]
+        leading.append(node if asked == node.outputs else replace(node, outputs=asked))
         read = {ref.value for ref in node.refs if ref.value is not None}
         wanted |= read
         if made & summed and _is_scalar(node):
@@ -268,13 +276,17 @@ def _leading_to(
     return leading[::-1], by_row
 
 
+def _passed_by_gradients(nodes: list[Node]) -> list[Node]:
+    return [node for node in nodes if not node.is_choice]
+
+
 def _is_scalar(node: Node) -> bool:
     return all(output is None or output.is_scalar for output in node.outputs)
 
 
 def _passed(call: UnitCall, value: Value, x: Tensor) -> Tensor:
     """A scalar whose gradient by a quantizer's input is what the backward pass brought there."""
-    if call.passed is None or value.consumers or len(value.readers) > 1:
+    if call.passed is None or not value.is_last or len(value.readers) > 1:
         return call.losses(x).sum()
     return (x * call.passed).sum()
 

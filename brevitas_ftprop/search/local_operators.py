@@ -17,7 +17,7 @@ from .replay import batch_norm_affine, is_pointwise, run
 from .squared_backward import averaged, kind
 from .values import Values
 
-SAME = {"_to_copy", "alias", "clone"}
+SAME = {"_to_copy", "alias", "clone", "detach"}
 VIEWS = {"_unsafe_view", "flatten", "reshape", "squeeze", "unsqueeze", "view"}
 
 
@@ -34,7 +34,9 @@ def pass_patch(node: Node, ref: Ref, patch: Patch, values: Values, tables: Table
     Raises:
         NotRepeatableError: for an operator whose outputs are not known to be local.
     """
-    name = kind(node)
+    name, output = kind(node), node.only_output
+    if output is None or not output.dtype.is_floating_point:
+        raise _refusal(node)
     if name in SAME:
         return patch
     if name in VIEWS:

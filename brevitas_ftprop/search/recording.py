@@ -17,8 +17,21 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+aten = torch.ops.aten
 # What is cut off from the gradient, though it has the same values.
-CUTS = {torch.ops.aten.detach.default}
+CUTS = {aten.detach.default}
+BATCH_NORMS = {
+    getattr(aten, name)
+    for name in (
+        "native_batch_norm",
+        "_native_batch_norm_legit",
+        "_batch_norm_with_update",
+        "cudnn_batch_norm",
+        "miopen_batch_norm",
+    )
+    if hasattr(aten, name)
+}
+DROPOUTS = {aten.native_dropout}
 
 
 class NotRepeatableError(ValueError):
@@ -30,14 +43,17 @@ class Value:
     """A tensor that depends on a quantizer's output.
 
     Attributes:
-        shape: of the tensor.
+        shape, dtype: of the tensor.
         tensor: weak reference to the tensor.
+        is_choice: whether no gradient passes: integers and truths, and what was detached.
         consumers: the operators that read it, in their order.
         readers: the calls of quantizers that it is the input of.
     """
 
     shape: torch.Size
+    dtype: torch.dtype
     tensor: weakref.ref[Tensor]
+    is_choice: bool = False
     consumers: list[Node] = field(default_factory=list)
     readers: list[Any] = field(default_factory=list)
 
@@ -45,6 +61,12 @@ class Value:
     def is_scalar(self) -> bool:
         """Whether it has no dimensions, as a loss or a statistic of a whole batch."""
         return not self.shape
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing that a gradient passes was computed of it."""
+        made = [output for node in self.consumers for output in node.outputs]
+        return all(each is None or each.is_choice for each in made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +111,7 @@ class Node:
         func: the operator, an overload of ``torch.ops``.
         args, kwargs: with a :class:`Ref` for each tensor.
         written: positions of the arguments that it changes in place; they are then its outputs.
-        outputs: a value for each, None for what is not differentiable.
+        outputs: a value for each, None for what is no tensor or not asked for.
         extras: detached further results: a batch norm's statistics, indices, masks.
     """
 
@@ -114,15 +136,27 @@ class Node:
         return next(tuple(each.shape) for each in self.outputs if each is not None)
 
     @property
+    def is_choice(self) -> bool:
+        """Whether no gradient passes it."""
+        return all(each is None or each.is_choice for each in self.outputs)
+
+    @property
+    def only_output(self) -> Value | None:
+        """Its first output, None where others are asked for."""
+        first, *others = self.outputs
+        return None if any(each is not None for each in others) else first
+
+    @property
     def refs(self) -> list[Ref]:
         """What it reads."""
         return [each for each in _leaves(self.args, self.kwargs) if isinstance(each, Ref)]
 
     def argument(self, name: str) -> Any:
-        """An argument by its name in the operator's schema; None where it is left out."""
+        """An argument by its name in the operator's schema; None where there is none."""
         for position, argument in enumerate(self.func._schema.arguments):
             if argument.name == name:
-                given = self.args[position] if position < len(self.args) else None
+                left_out = argument.default_value
+                given = self.args[position] if position < len(self.args) else left_out
                 return self.kwargs.get(name, given)
         return None
 
@@ -173,9 +207,9 @@ class Recording(TorchDispatchMode):
         self._values = WeakTensorKeyDictionary()
         self._hidden = self._count = 0
 
-    def add(self, tensor: Tensor) -> Value:
+    def add(self, tensor: Tensor, *, is_choice: bool = False) -> Value:
         """Record what is computed of a tensor from now on."""
-        value = Value(tensor.shape, weakref.ref(tensor))
+        value = Value(tensor.shape, tensor.dtype, weakref.ref(tensor), is_choice)
         self._values[tensor] = value
         return value
 
@@ -207,8 +241,12 @@ class Recording(TorchDispatchMode):
     @property
     def is_under_way(self) -> bool:
         """Whether what runs now is a forward pass with gradients that is to be recorded."""
-        is_running = self in self._under_way and not self._pauses
-        return is_running and torch.is_grad_enabled() and backward_pass() == -1
+        return torch.is_grad_enabled() and self._is_watching
+
+    @property
+    def _is_watching(self) -> bool:
+        # What is computed without gradients may be read by what has some.
+        return self in self._under_way and not self._pauses and backward_pass() == -1
 
     def __enter__(self) -> Recording:
         self._under_way.append(self)
@@ -238,14 +276,14 @@ class Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if self._hidden or not self._values or not self.is_under_way:
+        if self._hidden or not self._values or not self._is_watching:
             return func(*args, **kwargs)
         read = {
             id(each): value
             for each in _leaves(args, kwargs)
             if isinstance(each, Tensor) and (value := self._values.get(each)) is not None
         }
-        if not read or func in CUTS or reads_no_values(func):
+        if not read or reads_no_values(func):
             return func(*args, **kwargs)
         written = _written_positions(func, args)
 
@@ -253,7 +291,8 @@ class Recording(TorchDispatchMode):
             if not isinstance(each, Tensor):
                 return each
             value = read.get(id(each))
-            if value is not None and len(read) == 1:
+            # A number of a whole batch is held as it was, and never computed again.
+            if value is not None and len(read) == 1 and not value.is_scalar:
                 return Ref(id(value), None, each.shape)
             key = None if value is None else id(value)
             if written:
@@ -269,11 +308,17 @@ class Recording(TorchDispatchMode):
         return result
 
     def _record(self, func, recorded, read, changed, written, result) -> None:
-        # Of a tuple, such as a batch norm's, only the first is the operator's value.
-        first = changed or (result if isinstance(result, list) else [_first(result)])
+        results = changed or (list(result) if isinstance(result, (list, tuple)) else [result])
+        is_choice = (
+            not torch.is_grad_enabled()
+            or func in CUTS
+            or all(value.is_choice for value in read.values())
+        )
         outputs = [
-            self.add(each) if isinstance(each, Tensor) and each.is_floating_point() else None
-            for each in first
+            self.add(each, is_choice=is_choice or not each.is_floating_point())
+            if isinstance(each, Tensor)
+            else None
+            for each in (results[:1] if _holds_further_results(func) else results)
         ]
         if any(outputs):
             extras = result[1:] if isinstance(result, tuple) else ()
@@ -321,8 +366,10 @@ def reads_no_values(func: Any) -> bool:
     return name.endswith("_like") or name.startswith("new_")
 
 
-def _first(result: Any) -> Any:
-    return result[0] if isinstance(result, tuple) and result else result
+def _holds_further_results(func: Any) -> bool:
+    """Whether an operator's further results are statistics or a mask, which are held."""
+    names = [argument.name for argument in func._schema.arguments]
+    return func.overloadpacket in BATCH_NORMS | DROPOUTS or "reduction" in names
 
 
 def _written_positions(func: Any, args: tuple) -> tuple[int, ...]:

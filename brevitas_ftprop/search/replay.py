@@ -8,21 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .recording import Node, NotRepeatableError, Opaque, Ref, with_leaves
+from .recording import BATCH_NORMS, DROPOUTS, Node, NotRepeatableError, Opaque, Ref, with_leaves
 
 aten = torch.ops.aten
-BATCH_NORMS = {
-    getattr(aten, name)
-    for name in (
-        "native_batch_norm",
-        "_native_batch_norm_legit",
-        "_batch_norm_with_update",
-        "cudnn_batch_norm",
-        "miopen_batch_norm",
-    )
-    if hasattr(aten, name)
-}
-DROPOUTS = {aten.native_dropout}
 # What is linear in a loss, so that it can be computed of each row's share.
 LINEAR = {
     aten.mul,
@@ -49,7 +37,9 @@ def is_pointwise(node: Node) -> bool:
 def why_not_again(node: Node) -> str | None:
     """Why an operator does not give again what it gave, None if it does."""
     packet = node.func.overloadpacket
-    if packet not in DROPOUTS and torch.Tag.nondeterministic_seeded in node.func.tags:
+    # Attention may draw, and does not without dropout.
+    draws = torch.Tag.nondeterministic_seeded in node.func.tags and node.argument("dropout_p") != 0
+    if packet not in DROPOUTS and draws:
         return f"{packet} draws random numbers"
     return None
 
@@ -69,23 +59,39 @@ def run(node: Node, values: dict[int, Tensor], *, live: bool = False) -> list[An
         A tensor for each of the node's outputs.
 
     Raises:
-        NotRepeatableError: if a tensor that it read has been overwritten in place.
+        NotRepeatableError: if a tensor that it read has been overwritten in place, or it fails for
+            other values.
     """
     packet = node.func.overloadpacket
     if packet in BATCH_NORMS:
         return [_batch_norm(node, values, live=live)]
     if isinstance(packet, Opaque):
-        return [packet(_filled(node.args[0], values))]
+        return [packet(filled(node.args[0], values))]
     if packet in DROPOUTS:
         mask, share = node.extras[0], node.argument("p")
-        return [_filled(node.argument("input"), values) * mask / (1 - share)]
+        return [filled(node.argument("input"), values) * mask / (1 - share)]
     args, kwargs = _all_filled(node.args, values), _all_filled(node.kwargs, values)
     if node.written:
         args = [each.clone() if at in node.written else each for at, each in enumerate(args)]
-        node.func(*args, **kwargs)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not node.is_choice):
+        result = _given(node, args, kwargs)
+    if node.written:
         return [args[position] for position in node.written]
-    result = node.func(*args, **kwargs)
-    return list(result) if isinstance(result, list) else [_first(result)]
+    results = list(result) if isinstance(result, (list, tuple)) else [result]
+    return results[: len(node.outputs)]
+
+
+def _given(node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
+    try:
+        return node.func(*args, **kwargs)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError) as error:
+        # Of shapes that depend on values, as where rows are picked by a mask.
+        reason = str(error).strip().partition("\n")[0]
+        raise NotRepeatableError(
+            f"{node.func.overloadpacket} cannot be computed for other values: {reason}"
+        ) from error
 
 
 def run_by_row(
@@ -110,7 +116,7 @@ def run_by_row(
     if "reduction" in names:
         return [_unreduced(node, values, rows, batch)]
     if packet in SUMS:
-        x = _filled(node.args[0], values)
+        x = filled(node.args[0], values)
         if x.shape[:1] != (rows,):
             raise NotRepeatableError("the loss is no sum over the batch's rows")
         total = x.flatten(1).sum(1) if x.dim() > 1 else x
@@ -124,7 +130,7 @@ def run_by_row(
     if packet in (aten.add, aten.sub):
         # What is no row's own is each row's in equal shares.
         args = [
-            each if isinstance(each, Ref) and each.value in values else _filled(each, {}) / batch
+            each if isinstance(each, Ref) and each.value in values else filled(each, {}) / batch
             for each in args
         ]
     args, kwargs = _all_filled(args, values), _all_filled(node.kwargs, values)
@@ -133,7 +139,7 @@ def run_by_row(
 
 def batch_norm_affine(node: Node) -> tuple[Tensor, Tensor]:
     """Factor and offset of each channel of a recorded batch norm, its statistics held fixed."""
-    weight, bias = (_filled(node.argument(name), {}) for name in ("weight", "bias"))
+    weight, bias = (filled(node.argument(name), {}) for name in ("weight", "bias"))
     mean, inverse = _statistics(node)
     factor = inverse if weight is None else inverse * weight
     offset = -mean * factor
@@ -141,9 +147,9 @@ def batch_norm_affine(node: Node) -> tuple[Tensor, Tensor]:
 
 
 def _batch_norm(node: Node, values: dict[int, Tensor], *, live: bool) -> Tensor:
-    x = _filled(node.argument("input"), values)
+    x = filled(node.argument("input"), values)
     if live and _is_training(node):
-        weight, bias = (_filled(node.argument(name), values) for name in ("weight", "bias"))
+        weight, bias = (filled(node.argument(name), values) for name in ("weight", "bias"))
         return functional.batch_norm(x, None, None, weight, bias, True, 0.0, _eps(node))
     shape = (1, -1, *(1,) * (x.dim() - 2))
     factor, offset = batch_norm_affine(node)
@@ -158,7 +164,7 @@ def _is_training(node: Node) -> bool:
 def _statistics(node: Node) -> tuple[Tensor, Tensor]:
     if _is_training(node):
         return node.extras[0], node.extras[1]
-    mean, variance = (_filled(node.argument(f"running_{name}"), {}) for name in ("mean", "var"))
+    mean, variance = (filled(node.argument(f"running_{name}"), {}) for name in ("mean", "var"))
     return mean, torch.rsqrt(variance + _eps(node))
 
 
@@ -186,10 +192,11 @@ def _unreduced(node: Node, values: dict[int, Tensor], rows: int, batch: int) -> 
 
 
 def _all_filled(given: Any, values: dict[int, Tensor]) -> Any:
-    return with_leaves(lambda each: _filled(each, values), given)
+    return with_leaves(lambda each: filled(each, values), given)
 
 
-def _filled(each: Any, values: dict[int, Tensor]) -> Any:
+def filled(each: Any, values: dict[int, Tensor]) -> Any:
+    """What an operator reads: a value where there is one for it, or what was held of it."""
     if not isinstance(each, Ref):
         return each
     value = None if each.value is None else values.get(each.value)

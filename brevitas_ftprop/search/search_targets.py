@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ def search_targets(
     Args:
         model: any model with Brevitas quantizers, not compiled.
         setter: spec of a registered target setter, or one.
-        every: search in each ``every``-th forward pass with gradients, from the first on.
+        every: search in each ``every``-th forward pass of the model with gradients, from the first
+            on; where only parts of it are called, in all.
         where: keeps the quantizers for whose proxies it is true, given name and proxy.
         seed: of the setter's random numbers, which are the search's own.
 
@@ -101,7 +103,7 @@ class TargetSearch:
         refuse_compiled(model, self._proxies)
         self._handles: list[Any] = []
         self.served = self._binary(where)
-        # So that the first pass is searched.
+        # The first pass is searched, and all of them where only parts of the model are called.
         self._passes = -1
         self._recording: Recording | None = None
         # By layer above, the losses that explain its gradient, or why none does.
@@ -153,12 +155,26 @@ class TargetSearch:
             raise RuntimeError(f"nothing is searched for {self.setter} outside of `with`")
         self._choices = []
         try:
-            falls = measured_falls(self._model, loss, self._choices, step)
+            with self._as_it_was():
+                falls = measured_falls(self._model, loss, self._choices, step)
         finally:
             self._choices = None
         for name, (fall, default_fall) in falls.items():
             self._layers[name].fall, self._layers[name].default_fall = fall, default_fall
         return self.report()
+
+    @contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        """Inside, each pass is searched; afterwards counts and random numbers are as before."""
+        passes, self._passes = self._passes, -1
+        states = {device: each.get_state() for device, each in self._generators.items()}
+        try:
+            yield
+        finally:
+            self._passes = passes
+            self._generators = {
+                device: Generator(device).set_state(state) for device, state in states.items()
+            }
 
     def reseed(self, seed: int) -> None:
         """Start the setter's random numbers anew, so that a repeated step draws the same."""
@@ -175,16 +191,18 @@ class TargetSearch:
             recording = self._recorded()
             if recording is None:
                 return
+            x, call = getattr(args[0], "value", args[0]), None
+            if self._wants(proxy, x, output):
+                call = UnitCall(name, proxy, x, output, recording.add(output.value))
             recording.show()
-            x = getattr(args[0], "value", args[0])
-            if not self._wants(proxy, x, output):
+            if call is None:
                 return
             h = output.value
-            call = UnitCall(name, proxy, x, output, recording.add(h))
             before = recording.of(x)
             if before is not None:
                 before.readers.append(call)
-                x.register_hook(lambda grad: setattr(call, "passed", grad))
+                if x.requires_grad:
+                    x.register_hook(lambda grad: setattr(call, "passed", grad))
             if name in self.served:
                 h.register_hook(lambda grad: self._choose(call, call.output, grad))
             else:
@@ -234,9 +252,9 @@ class TargetSearch:
     def _recorded(self) -> Recording | None:
         """The recording, if what runs now is the forward pass of a step that is searched."""
         recording = self._recording
-        if recording is None or not recording.is_under_way or self._passes % self._every:
+        if recording is None or not recording.is_under_way:
             return None
-        return recording
+        return None if self._passes > 0 and self._passes % self._every else recording
 
     def _wants(self, proxy: Any, x: Tensor, output: Any) -> bool:
         # Brevitas asks activations for their scale with a tensor of no dimensions.

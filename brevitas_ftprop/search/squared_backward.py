@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .recording import Node, NotRepeatableError, Ref
-from .replay import BATCH_NORMS, DROPOUTS, batch_norm_affine, run
+from .recording import BATCH_NORMS, DROPOUTS, Node, NotRepeatableError, Ref
+from .replay import batch_norm_affine, filled, run
 from .values import Values
 
 aten = torch.ops.aten
@@ -135,8 +135,9 @@ def squared_backward(
     assert ref.value is not None
     if name in SUMMING:
         return ref.value, _transposed(node, squares, ref)
-    (square,) = squares
-    assert square is not None
+    square, *others = squares
+    if square is None or any(each is not None for each in others):
+        raise NotRepeatableError(f"{node.func.overloadpacket} has several results")
     if name in AVERAGES:
         return ref.value, _transposed(node, [square / averaged(node, ref)], ref)
     if name in PIECEWISE:
@@ -221,7 +222,7 @@ def averaged(node: Node, ref: Ref) -> Tensor | float:
 
 
 def _convolution(node: Node, square: Tensor, ref: Ref, values: Values) -> Tensor:
-    weight, options = node.args[1].held().to(square.dtype), node.args[3:]
+    weight, options = filled(node.args[1], values).to(square.dtype), node.args[3:]
     # Of the input only its shape is read.
     x = square.new_zeros(1).expand(ref.shape)
     return aten.convolution_backward(
@@ -233,14 +234,14 @@ def _product(node: Node, square: Tensor, ref: Ref, values: Values) -> Tensor:
     *_, left, right = node.args
     scale = node.kwargs.get("alpha", 1) ** 2
     if ref is left:
-        other = right.held().to(square.dtype)
+        other = filled(right, values).to(square.dtype)
         return scale * square @ other.square().transpose(-1, -2)
-    return scale * left.held().to(square.dtype).square().transpose(-1, -2) @ square
+    return scale * filled(left, values).to(square.dtype).square().transpose(-1, -2) @ square
 
 
 def _multiple(node: Node, square: Tensor, ref: Ref, values: Values) -> Tensor:
     other = node.args[1] if ref is node.args[0] else node.args[0]
-    factor = other.held() if isinstance(other, Ref) else other
+    factor = filled(other, values)
     factor = 1 / factor if node.name == "div" else factor
     return square.mul_(factor**2).sum_to_size(ref.shape)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+NOTHING = "no targets were chosen: no gradient has come to a quantizer that is searched"
+
 
 @dataclass
 class LayerTargets:
@@ -41,6 +43,9 @@ class TargetReport:
     Attributes:
         layers: by quantizer.
         left: quantizers that keep −sign(g) and |g|, with the reason.
+
+    >>> print(TargetReport())
+    no targets were chosen: no gradient has come to a quantizer that is searched
     """
 
     layers: dict[str, LayerTargets] = field(default_factory=dict)
@@ -49,4 +54,6 @@ class TargetReport:
     def __str__(self) -> str:
         lines = [f"{name}: {layer}" for name, layer in self.layers.items()]
         lines += [f"{name}: left at −sign(g), {reason}" for name, reason in self.left.items()]
+        if not self.layers:
+            lines.insert(0, NOTHING)
         return "\n".join(lines)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import cluster
 import torch
 from training.recipe import PLAIN, recipe_parser
 from training.spelling import respelled, split_list
@@ -123,6 +124,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="gpu" if gpus else "cpu")
     parser.add_argument("--devices", type=int, default=max(gpus, 1))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time on each device")
+    cluster.add_argument(parser)
     return parser
 
 

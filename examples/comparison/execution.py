@@ -8,8 +8,9 @@ from pathlib import Path
 
 from training import Result, differences
 
+from .on_cluster import ClusterPool
 from .plan import Trial
-from .processes import Pool, TrialProcesses
+from .processes import Pool
 from .progress import TrialsProgress
 
 
@@ -17,7 +18,9 @@ class TrialsError(RuntimeError):
     """Some trials failed; the others are kept."""
 
 
-def execute(trials: Sequence[Trial], pool: Pool, progress: TrialsProgress) -> list[Result]:
+def execute(
+    trials: Sequence[Trial], pool: Pool | ClusterPool, progress: TrialsProgress
+) -> list[Result]:
     """Train what has no result yet; an interrupted trial goes on from its last checkpoint.
 
     What a trial's process prints is in its folder, in ``output.txt``.
@@ -41,11 +44,11 @@ def execute(trials: Sequence[Trial], pool: Pool, progress: TrialsProgress) -> li
             progress.result(trial, finished, trained=False)
     waiting = [trial for trial in trials if trial.folder not in results]
     failures = []
-    processes = TrialProcesses(pool, progress.epoch)
+    running_trials = pool.trials(progress.epoch)
     progress.start(waiting)
     try:
-        with ThreadPoolExecutor(pool.devices * pool.jobs) as threads:
-            running = {threads.submit(processes.run, trial): trial for trial in waiting}
+        with ThreadPoolExecutor(pool.room or max(len(waiting), 1)) as threads:
+            running = {threads.submit(running_trials.run, trial): trial for trial in waiting}
             try:
                 for future in as_completed(running):
                     trial, outcome = running[future], future.result()
@@ -56,7 +59,7 @@ def execute(trials: Sequence[Trial], pool: Pool, progress: TrialsProgress) -> li
                         failures.append(f"{trial.folder}: {outcome}")
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
-                processes.kill()
+                running_trials.kill()
                 raise
     finally:
         progress.stop()

@@ -16,9 +16,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import Callback
 from training import Recipe, Result, Run, TrainingError, train
+from training.result import versions
 from training.sections import refuse_below
+
+from brevitas_ftprop.provenance import device_name
 
 from .plan import Trial
 
@@ -44,6 +48,18 @@ class Pool:
     def __post_init__(self) -> None:
         refuse_below(1, devices=self.devices, jobs=self.jobs)
 
+    @property
+    def room(self) -> int:
+        """How many trials run at a time."""
+        return self.devices * self.jobs
+
+    def surroundings(self) -> dict[str, Any]:
+        """Device and versions that trials will run with."""
+        return surroundings(self.accelerator)
+
+    def trials(self, on_epoch: Callable[[Trial, int], None]) -> TrialProcesses:
+        return TrialProcesses(self, on_epoch)
+
     def run(self, device: int) -> Run:
         """How a trial on this device is carried out."""
         return Run(
@@ -67,7 +83,7 @@ class TrialProcesses:
         self.pool, self.on_epoch = pool, on_epoch
         self.context = _processes_with_imports()
         self.free: SimpleQueue[int] = SimpleQueue()
-        for device in range(pool.devices * pool.jobs):
+        for device in range(pool.room):
             self.free.put(device % pool.devices)
         self.running: set[ForkServerProcess] = set()
         self.is_killed = False
@@ -106,28 +122,41 @@ class TrialProcesses:
 class TellEpochs(Callback):
     """Sends the number of epochs that have ended."""
 
-    def __init__(self, sender: Connection) -> None:
+    def __init__(self, sender: Any) -> None:
         self.sender = sender
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self.sender.send(trainer.current_epoch + 1)
 
 
-def _train(sender: Connection, recipe: Recipe, folder: Path, run: Run) -> None:
-    """What a process does: epochs, and then the result or why there is none, go to the sender."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    outcome: Result | str
+def surroundings(accelerator: str) -> dict[str, Any]:
+    """What results are told to have been found with, of this process."""
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    return {"device": device_name(device), "versions": versions()}
+
+
+def outcome_of(recipe: Recipe, folder: Path, run: Run, sender: Any) -> Result | str:
+    """Train in this process, which prints into the folder from now on; epochs go to the sender.
+
+    Returns:
+        The result, or why there is none.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _print_to(folder / OUTPUT)
-        outcome = train(recipe, folder, run, callbacks=[TellEpochs(sender)])
+        return train(recipe, folder, run, callbacks=[TellEpochs(sender)])
     except (TrainingError, ValueError, OSError) as error:
-        outcome = str(error)
-    # Nothing may end the process before its parent knows why.
+        return str(error)
+    # Nothing may end the process before it is known why.
     except Exception as error:
         traceback.print_exc()
-        outcome = f"{type(error).__name__}: {error} (see {OUTPUT} there)"
-    sender.send(outcome)
+        return f"{type(error).__name__}: {error} (see {OUTPUT} there)"
+
+
+def _train(sender: Connection, recipe: Recipe, folder: Path, run: Run) -> None:
+    """What a process does: epochs, and then the result or why there is none, go to the sender."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sender.send(outcome_of(recipe, folder, run, sender))
 
 
 def _end_with_parent() -> None:

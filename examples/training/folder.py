@@ -22,6 +22,18 @@ class RunFolder:
         self.result = self.path / "result.json"
         self.weights = self.path / "weights.pt"
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether a process holds it."""
+        try:
+            with (self.path / ".lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     @contextmanager
     def taken(self, *, resume: bool) -> Iterator[None]:
         """Hold the folder; a killed process lets go of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from .sections import refuse_below
 from .sync import AverageStatistics
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+# What torchrun and Slurm tell a process of its place among all.
+STARTERS = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"}
 # Of each device in a fast run.
 FAST_BATCHES = 2
 
@@ -34,6 +37,8 @@ class Run:
 
     Args:
         accelerator, devices, strategy: as for Lightning's ``Trainer``.
+        num_nodes: machines that train together, each with ``devices``, started by ``torchrun`` or
+            Slurm's ``srun`` on a folder that all of them see.
         workers: processes that decode ImageNet's images; they live as long as the run.
         prefetch: batches that each of them decodes ahead.
         checkpoint_every: steps between checkpoints within an epoch; None for one an epoch.
@@ -52,6 +57,7 @@ class Run:
     accelerator: str = "auto"
     devices: int | str | Sequence[int] = 1
     strategy: str = "auto"
+    num_nodes: int = 1
     workers: int = 4
     prefetch: int = 2
     checkpoint_every: int | None = None
@@ -66,6 +72,7 @@ class Run:
     def __post_init__(self) -> None:
         refuse_below(
             1,
+            num_nodes=self.num_nodes,
             checkpoint_every=self.checkpoint_every,
             finite_every=self.finite_every,
             prefetch=self.prefetch,
@@ -81,8 +88,14 @@ def build_trainer(
     """Lightning's trainer for a recipe; callbacks come first the ones given, then the curve.
 
     Raises:
-        TrainingError: for an accelerator, devices or a strategy that are not there.
+        TrainingError: for an accelerator, devices or a strategy that are not there, and for several
+            nodes without what starts them.
     """
+    if run.num_nodes > 1 and not STARTERS & os.environ.keys():
+        raise TrainingError(
+            f"num_nodes {run.num_nodes} needs a start on each node that says which one it is: "
+            f"torchrun --nnodes {run.num_nodes} … or srun"
+        )
     # First of all, so that the average of the weights is one of averaged statistics.
     callbacks = [AverageStatistics(), *callbacks, curve]
     if recipe.ema is not None:
@@ -102,6 +115,7 @@ def build_trainer(
             accelerator=run.accelerator,
             devices=run.devices,
             strategy=run.strategy,
+            num_nodes=run.num_nodes,
             precision=PRECISIONS[recipe.precision],
             max_epochs=recipe.epochs,
             accumulate_grad_batches=recipe.accumulate,
@@ -122,6 +136,6 @@ def build_trainer(
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise TrainingError(
-            f"accelerator {run.accelerator}, devices {run.devices}, strategy "
-            f"{run.strategy}: {error}"
+            f"accelerator {run.accelerator}, devices {run.devices}, strategy {run.strategy}, "
+            f"num_nodes {run.num_nodes}: {error}"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -36,6 +37,34 @@ def test_its_scores_are_the_estimators_to_the_bit(classes, hidden, scale):
     if hidden:
         expected = classifier.decision_function(x).reshape(scores.shape)
         assert np.array_equal(scores.double().numpy(), expected)
+
+
+@pytest.mark.parametrize("hidden", [(8,), ()])
+@pytest.mark.parametrize("offset", [1e3, 1e6])
+def test_rows_that_rounding_decides_count_as_wrong_in_whatever_order_is_summed(hidden, offset):
+    rng = np.random.RandomState(0)
+    x = (rng.normal(size=(40, 5)) + offset).astype(np.float32)
+    y = (x[:, 0] - offset) * (x[:, 1] - offset) > 0
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ConvergenceWarning)
+        classifier = FTPROPClassifier(hidden, random_state=0, budget=20).fit(x, y)
+    assert ("what float32 rounds of a threshold" in str(said[-1].message if said else "")) is (
+        offset == 1e6
+    )
+    sure = np.setdiff1d(np.arange(40), classifier.wrong_rows_)
+    weights, biases = (each[0].astype(np.float32) for each in vars(classifier.network_).values())
+    found = []
+    for order in itertools.permutations(range(5)):
+        z = np.broadcast_to(biases, (40, len(biases)))
+        for feature in order:
+            z = z + x[:, [feature]] * weights[:, feature]
+        found.append(z >= 0)
+    assert all(np.array_equal(each[sure], found[0][sure]) for each in found)
+    if offset == 1e6 and hidden:
+        assert not all(np.array_equal(each, found[0]) for each in found)
+        assert len(sure) < 40
+    else:
+        assert len(sure) > 10
 
 
 def test_it_exports_and_verifies_without_a_difference(tmp_path):

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -237,3 +238,54 @@ def test_the_script_starts_its_own_processes(tmp_path):
         check=True,
     )
     assert json.loads((out / "result.json").read_text())["devices"] == 2
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def on_nodes(count: int, options: list[str]) -> list[subprocess.Popen]:
+    """The command as torchrun starts it on each of some nodes, all of them this machine."""
+    port = free_port()
+    rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    launch = ["-m", "torch.distributed.run", "--nnodes", str(count), *rendezvous]
+    launch += ["--nproc-per-node", "1", "--rdzv-id", "nodes"]
+    script = ["examples/train.py", "--num_nodes", str(count), "--strategy", "ddp", *QUIET[:-2]]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *launch, "--node-rank", str(node), *script, *options],
+            cwd=ROOT,
+            env=environment,
+        )
+        for node in range(count)
+    ]
+
+
+@pytest.mark.slow
+def test_nodes_train_the_bits_that_devices_of_one_do_and_one_goes_on_from_two(tmp_path):
+    options = ["--data.name", "digits", "--data.train_images", "64", "--batch_size", "32"]
+    options += ["--threads", "1", "--epochs", "2", "--out"]
+    ended = [node.wait(300) for node in on_nodes(2, [*options, str(tmp_path / "nodes")])]
+    assert ended == [0, 0]
+    together = ["--devices", "2", "--strategy", "ddp"]
+    subprocess.run(
+        [sys.executable, "examples/train.py", *together, *QUIET, *options, str(tmp_path / "one")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    nodes, one = (Result.read(tmp_path / name / "result.json") for name in ("nodes", "one"))
+    assert nodes.devices == one.devices == 2
+    assert nodes.final_weights == one.final_weights
+    assert len(list((tmp_path / "nodes" / "checkpoints").glob("*.ckpt"))) == 1
+    longer = ["--resume", "--epochs", "3", "--threads", "1", *QUIET, "--out"]
+    assert train.main([*longer, str(tmp_path / "nodes")]) == 0
+    assert Result.read(tmp_path / "nodes" / "result.json").devices == 1
+
+
+def test_nodes_without_what_starts_them_are_refused_in_one_sentence(tmp_path, capsys):
+    assert train.main(["--num_nodes", "2", *QUIET, "--out", str(tmp_path / "out")]) == 2
+    assert "torchrun --nnodes 2" in capsys.readouterr().err

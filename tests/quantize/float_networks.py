@@ -9,24 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import AlexNet, MobileNetV2
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import VGG, make_layers
 
-CLASSES = 10
-
-
-class NarrowResNet(ResNet):
-    """torchvision's ResNet with another width."""
-
-    def __init__(self, block: type, layers: list[int], base: int) -> None:
-        super().__init__(block, layers, num_classes=CLASSES)
-        self.inplanes = base
-        self.conv1 = nn.Conv2d(3, base, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(base)
-        for index, count in enumerate(layers):
-            stage = self._make_layer(block, base * 2**index, count, stride=1 + (index > 0))
-            setattr(self, f"layer{index + 1}", stage)
-        self.fc = nn.Linear(base * 8 * block.expansion, CLASSES)
+from examples.others.of_torchvision import CLASSES, NarrowResNet, narrow_bottlenecks
 
 
 def narrow_alexnet() -> AlexNet:
@@ -51,9 +37,9 @@ def narrow_vgg() -> VGG:
 NARROW: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "alexnet": (narrow_alexnet, 224),
     "mobilenet_v2": (lambda: MobileNetV2(num_classes=CLASSES, width_mult=0.25), 64),
-    "resnet10": (lambda: NarrowResNet(BasicBlock, [1, 1, 1, 1], 4), 64),
-    "resnet18": (lambda: NarrowResNet(BasicBlock, [2, 2, 2, 2], 4), 64),
-    "resnet26_bottleneck": (lambda: NarrowResNet(Bottleneck, [1, 1, 1, 1], 4), 64),
+    "resnet10": (lambda: NarrowResNet(4, BasicBlock, (1, 1, 1, 1)), 64),
+    "resnet18": (lambda: NarrowResNet(4), 64),
+    "resnet26_bottleneck": (narrow_bottlenecks, 64),
     "vgg_bn": (narrow_vgg, 28),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from brevitas_ftprop import quantize_for_finn
 from tests.quantize.float_networks import NARROW, NarrowResNet, draw, narrow
@@ -83,7 +82,7 @@ def test_a_torchvision_network_computes_the_same(name, tmp_path):
 @pytest.mark.slow
 def test_a_torchvision_resnet18_trained_for_an_epoch_computes_the_same(cifar10, tmp_path):
     torch.manual_seed(0)
-    model = NarrowResNet(BasicBlock, [2, 2, 2, 2], 8)
+    model = NarrowResNet(8)
     pixels = nn.functional.interpolate(cifar10.images, size=(64, 64)).mul(255).round()
     images = (pixels / 255 - 0.5) / 0.25
     quantized, _ = quantize_for_finn(model, images[:1], calibrate=images[:64], dynamo=False)

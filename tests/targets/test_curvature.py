@@ -169,6 +169,45 @@ def test_the_training_loss_is_differentiated_as_a_whole(head, loss):
     assert_second_order(model, x, loss)
 
 
+class Recurrent(nn.Module):
+    """Steps in front of the batch, as torch's own operators have them."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell, self.top = cell, nn.Linear(4, 2)
+
+    def forward(self, h):
+        return self.top(self.cell(h.view(len(h), 2, 3))[0][:, -1])
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.top = nn.MultiheadAttention(3, 1, batch_first=True), nn.Linear(3, 2)
+
+    def forward(self, h):
+        h = h.view(len(h), 2, 3)
+        return self.top(self.attention(h, h, h)[0].mean(1))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        Recurrent(nn.LSTM(3, 4, batch_first=True)),
+        Recurrent(nn.GRU(3, 4, batch_first=True)),
+        Attention(),
+    ],
+    ids=["lstm", "gru", "attention"],
+)
+# As many rows as there are steps, and another number.
+@pytest.mark.parametrize("rows", [2, 5])
+def test_the_loss_behind_a_tensor_that_has_no_batch_in_front_is_differentiated(tail, rows):
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(4, 6), sign(), Value(), tail).double()
+    x = torch.randn(rows, 4, dtype=torch.float64)
+    assert_second_order(model, x, lambda logits: logits.square().sum())
+
+
 def test_target_and_weight_are_those_of_the_second_order_change():
     torch.manual_seed(6)
     model, x = network(nn.Linear(5, 4), (6, 5), rule="adaline")
@@ -209,3 +248,15 @@ def test_what_it_cannot_pass_is_named_and_left_to_the_default(layer, named):
     (reason,) = left.values()
     assert named in reason
     assert all(each.grad is not None for each in parameters)
+
+
+def test_a_loss_without_a_second_derivative_in_torch_is_named_and_left_to_the_default():
+    torch.manual_seed(8)
+    model = nn.Sequential(nn.Linear(4, 5), sign(), Value(), nn.Linear(5, 3)).double()
+    x, labels = torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
+
+    def loss(logits):
+        return nn.functional.multi_margin_loss(logits, labels)
+
+    _, left = ask(model, x, loss, lambda above, h, grad: above.curvature(h))
+    assert left == {"1.act_quant": "torch has no second derivative of aten.multi_margin_loss"}

@@ -1,0 +1,1 @@
+"""Networks as others define them, for what this package makes of them."""
