@@ -10,15 +10,13 @@ import brevitas.nn as qnn
 import pytest
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from brevitas_ftprop import quantize_for_finn
 from brevitas_ftprop.export import ExportError, check_deployable
 from brevitas_ftprop.export.hls4ml import export_hls4ml, hls4ml_flow, project
 from brevitas_ftprop.models import QuantResNet18
-from tests.export.finn import test_definitions
-from tests.export.finn.test_definitions import trained
-from tests.quantize.float_networks import NarrowResNet
+from examples.others import of_torchvision
+from examples.others.catalogue import settled
 
 IMAGE = torch.zeros(1, 6)
 # Networks of the fixtures; the convolutional ones take up to a minute each to compile.
@@ -85,14 +83,21 @@ def our_resnet18() -> nn.Module:
 
 
 def torchvision_resnet18() -> nn.Module:
-    model = trained(NarrowResNet(BasicBlock, [2, 2, 2, 2], 4), 64)
-    return quantize_for_finn(model, torch.randn(8, 3, 64, 64), power_of_two=True, dynamo=False)[0]
+    images = torch.randn(8, 3, 64, 64)
+    model = settled(of_torchvision.resnet18(), images).eval()
+    return quantize_for_finn(model, images, power_of_two=True, dynamo=False)[0]
 
 
+def resnet18_by_brevitas() -> nn.Module:
+    model = settled(of_torchvision.resnet18(), torch.randn(4, 3, 64, 64)).eval()
+    return of_torchvision.quantized_by_brevitas(model)
+
+
+# With the size of their images, and the quantizer whose integers they take.
 RESNETS = {
     "ours": (our_resnet18, 32, None),
     "torchvision": (torchvision_resnet18, 64, None),
-    "torchvision by Brevitas": (test_definitions.torchvision_resnet18, 64, "x_quant.act_quant"),
+    "torchvision by Brevitas": (resnet18_by_brevitas, 64, "x_quant.act_quant"),
 }
 
 
@@ -102,7 +107,7 @@ RESNETS = {
 def test_no_integer_of_a_narrow_resnet18_differs(name, tmp_path):
     torch.manual_seed(0)
     build, size, takes_integers_of = RESNETS[name]
-    model = trained(build(), size)
+    model = settled(build(), torch.randn(4, 3, size, size)).eval()
     example = torch.zeros(1, 3, size, size)
     assert check_deployable(model, example, "hls4ml", dynamo=False).ok
     report = export_hls4ml(model, example, tmp_path / "project")
@@ -129,9 +134,10 @@ def test_a_factor_with_a_bit_too_few_is_found(network, tmp_path, monkeypatch):
     def narrower(graph, **options):
         found = exact(graph, **options)
         for precision in found.values():
-            if precision.get("result") == "auto" and precision["scale"] != "ufixed<1,1>":
+            if precision.get("result") == "auto":
                 kind, width, integer = precision["scale"].replace("<", ",").rstrip(">").split(",")
-                precision["scale"] = f"{kind}<{int(width) - 2},{integer}>"
+                if int(width) > 4:
+                    precision["scale"] = f"{kind}<{int(width) - 2},{integer}>"
         return found
 
     monkeypatch.setattr(project, "layer_precisions", narrower)
