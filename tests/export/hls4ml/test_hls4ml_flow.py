@@ -136,7 +136,7 @@ def test_a_factor_with_a_bit_too_few_is_found(network, tmp_path, monkeypatch):
         for precision in found.values():
             if precision.get("result") == "auto":
                 kind, width, integer = precision["scale"].replace("<", ",").rstrip(">").split(",")
-                if int(width) > 4:
+                if int(width) > 2:
                     precision["scale"] = f"{kind}<{int(width) - 2},{integer}>"
         return found
 
