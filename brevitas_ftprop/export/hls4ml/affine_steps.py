@@ -37,6 +37,7 @@ def affine_steps(
     high: int | np.ndarray,
     *,
     first: int = 0,
+    exact: np.ndarray | None = None,
     slack: int = 0,
     name: str = "",
 ) -> AffineSteps:
@@ -53,6 +54,8 @@ def affine_steps(
         low: smallest integer that occurs, of all channels or int64 array (C,).
         high: largest integer that occurs, likewise.
         first: what will be added before the rounding; half to even depends on it being even.
+        exact: those of exact arithmetic, which are taken in channels where no affine function meets
+            all of PyTorch's, before any slack: they differ only at sums within its rounding.
         slack: by how many sums thresholds may be missed in channels where no affine function meets
             them all: PyTorch's rounding can move a tie to the next sum.
         name: of the layer, for messages.
@@ -71,14 +74,24 @@ def affine_steps(
     rows = np.asarray(thresholds, dtype=np.int64)
     lows, highs = (np.broadcast_to(end, len(rows)).tolist() for end in (low, high))
     reached = list(zip(rows, lows, highs, strict=True))
-    count, exact = rows.shape[1], [_Channel(*each) for each in reached]
+    count, exact_channels = rows.shape[1], [_Channel(*each) for each in reached]
     for rounding in (FLOOR, ROUND):
-        unmet = _unmet(exact, count, rounding, first)
+        unmet = _unmet(exact_channels, count, rounding, first)
         if not unmet:
-            return _coarsest(exact, count, rounding, first)
+            return _coarsest(exact_channels, count, rounding, first)
+    if slack and exact is not None:
+        for index in unmet:
+            reached[index] = (exact[index], *reached[index][1:])
+    relaxed = [
+        _Channel(*reached[index]) if index in unmet else channel
+        for index, channel in enumerate(exact_channels)
+    ]
+    unmet = _unmet(relaxed, count, ROUND, first)
+    if slack and not unmet:
+        return _coarsest(relaxed, count, ROUND, first)
     relaxed = [
         _Channel(*reached[index], slack) if index in unmet else channel
-        for index, channel in enumerate(exact)
+        for index, channel in enumerate(relaxed)
     ]
     unmet = _unmet(relaxed, count, ROUND, first)
     if slack and not unmet:

@@ -58,13 +58,15 @@ def apply_chain(
 
     Args:
         nodes: in order.
-        x: float32 tensor (M, C) or (M, C, 1, 1).
+        x: float32 tensor (M, C) or (M, C, 1, 1), or float64 for arithmetic in that.
 
     Raises:
         ExportError: if a node has a parameter for each pixel.
     """
     for node, constants in nodes:
-        operands = [x if c is None else torch.from_numpy(np.array(c)) for c in constants]
+        operands = [
+            x if c is None else torch.from_numpy(np.array(c)).to(x.dtype) for c in constants
+        ]
         y = STEPS[node.op_type](attribute_values(node), *operands)
         if y.shape != x.shape:
             raise ExportError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from .elementwise import Levels
 from .integers import Integers, RefusedNodeError
 from .node_builder import NodeBuilder
 from .node_forms import Windows
-from .reach import REACH, reach_of, sum_type
+from .reach import MOVED, REACH, reach_of, sum_type
 from .weights import IntegerWeights
 
 # On the first node, where the graph takes its quantizer's integers and no image.
@@ -200,9 +201,13 @@ class LayerWriter:
         levels: Levels,
         direction: np.ndarray,
         thresholds: np.ndarray,
+        exact: np.ndarray,
         quantizer: str,
     ) -> Integers:
-        """A quantizer that compares integers, in the direction of each channel."""
+        """A quantizer that compares integers, in the direction of each channel.
+
+        It notes where exact arithmetic has other thresholds than PyTorch.
+        """
         self.built.tensor, rank = source.tensor, len(source.shape)
         if (direction < 0).any():
             shape = (1, -1, *(1,) * (rank - 2))
@@ -219,6 +224,10 @@ class LayerWriter:
             data_layout="NCHW" if rank == 4 else "NC",
         )
         self.built.nodes[-1].metadata_props.add(key=REACH, value=f"{source.low} {source.high}")
+        moved = [
+            [*map(int, at), float(exact[tuple(at)])] for at in np.argwhere(exact != thresholds)
+        ]
+        self.built.nodes[-1].metadata_props.add(key=MOVED, value=json.dumps(moved))
         self.types[self.built.tensor] = kind
         scale = np.array([levels.scale], np.float32)
         first, last = levels.first, levels.last

@@ -200,7 +200,8 @@ class _Rewriting:
             )
         of_sums = self._chain(source, chain)
         direction, thresholds = of_sums.thresholds(levels, source.low, source.high)
-        return self.writer.thresholds(source, levels, direction, thresholds, name)
+        _, exact = of_sums.thresholds(levels, source.low, source.high, exact=True)
+        return self.writer.thresholds(source, levels, direction, thresholds, exact, name)
 
     def _chain(self, source: Integers, chain: Sequence[NodeProto]) -> SumChain:
         return SumChain(

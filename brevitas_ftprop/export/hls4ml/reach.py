@@ -9,6 +9,9 @@ import numpy as np
 # On a MultiThreshold node: smallest and largest integer that it reads, where its input's type holds
 # more of them.
 REACH = "brevitas_ftprop.reach"
+# Likewise: channel, number and value of the thresholds that PyTorch's rounding has moved, where
+# exact arithmetic has them.
+MOVED = "brevitas_ftprop.moved"
 
 
 def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:

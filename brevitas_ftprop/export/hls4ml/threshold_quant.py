@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..graph_reading import read_constant, shape_of
 from ..node_attributes import attribute_values, note_of
 from .affine_steps import ROUND, affine_steps
 from .node_builder import NodeBuilder
-from .reach import REACH
+from .reach import MOVED, REACH
 
 
 class MultiThresholdToQuant(Transformation):
@@ -76,7 +77,12 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
     high = np.where(direction > 0, highest, -lowest)
     thresholds = _integer_thresholds(model, node, low, high, unit)
     form = _form(node, thresholds.shape[1])
-    steps = affine_steps(thresholds, low, high, first=form.shift, slack=slack, name=node.name)
+    exact = thresholds.copy()
+    for channel, level, value in json.loads(note_of(node, MOVED) or "[]"):
+        exact[channel, level] = np.clip(value, low[channel], high[channel] + 1)
+    steps = affine_steps(
+        thresholds, low, high, first=form.shift, exact=exact, slack=slack, name=node.name
+    )
     one = float(1 << steps.bits)
     factor, offset = direction * steps.factor / one / unit, steps.offset / one
     built = NodeBuilder(source)
@@ -101,7 +107,7 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
         built.affine(name("shifted"), np.ones(channels), np.full(channels, form.rest))
     # The last node gives the levels, and so bears the quantizer's name.
     built.nodes[-1].output[0] = node.output[0]
-    notes = (entry for entry in node.metadata_props if entry.key != REACH)
+    notes = (entry for entry in node.metadata_props if entry.key not in (REACH, MOVED))
     built.nodes[-1].metadata_props.extend(notes)
     for tensor, value in built.constants.items():
         model.set_initializer(tensor, value)

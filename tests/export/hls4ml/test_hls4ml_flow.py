@@ -88,8 +88,17 @@ def torchvision_resnet18() -> nn.Module:
     return quantize_for_finn(model, images, power_of_two=True, dynamo=False)[0]
 
 
-# With the size of their images.
-RESNETS = {"ours": (our_resnet18, 32), "torchvision": (torchvision_resnet18, 64)}
+def resnet18_by_brevitas() -> nn.Module:
+    model = settled(of_torchvision.resnet18(), torch.randn(4, 3, 64, 64)).eval()
+    return of_torchvision.quantized_by_brevitas(model)
+
+
+# With the size of their images, and the quantizer whose integers they take.
+RESNETS = {
+    "ours": (our_resnet18, 32, None),
+    "torchvision": (torchvision_resnet18, 64, None),
+    "torchvision by Brevitas": (resnet18_by_brevitas, 64, "x_quant.act_quant"),
+}
 
 
 @pytest.mark.slow
@@ -97,15 +106,16 @@ RESNETS = {"ours": (our_resnet18, 32), "torchvision": (torchvision_resnet18, 64)
 @pytest.mark.parametrize("name", RESNETS)
 def test_no_integer_of_a_narrow_resnet18_differs(name, tmp_path):
     torch.manual_seed(0)
-    build, size = RESNETS[name]
+    build, size, takes_integers_of = RESNETS[name]
     model = settled(build(), torch.randn(4, 3, size, size)).eval()
     example = torch.zeros(1, 3, size, size)
     assert check_deployable(model, example, "hls4ml", dynamo=False).ok
     report = export_hls4ml(model, example, tmp_path / "project")
     assert report.ok, f"\n{report}"
-    assert report.excused == 0
+    # Brevitas' scales are no powers of two, so that PyTorch rounds sums of branches.
+    assert report.excused == 0 or (takes_integers_of and report.excused < 100)
     assert report.same_class == report.images
-    assert report.takes_integers_of is None
+    assert report.takes_integers_of == takes_integers_of
 
 
 @pytest.mark.slow
