@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
@@ -21,6 +21,9 @@ from ..qcdq import qcdq_graph
 from ..qonnx import qonnx_graph
 from ..quantizers import ACTIVATION, WEIGHT, kind_of, quantizer_proxies
 from ..tags import QUANTIZER
+
+if TYPE_CHECKING:
+    from ..hls4ml.integers import RefusedNodeError
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,14 @@ class GraphView:
         """Nodes that become part of the first thresholds on the integers that enter."""
         path = entry_path(self.graph) if self.io.takes_integers else []
         return path[:-1] if first_quantizer(path) is not None else []
+
+    @cached_property
+    def refused_nodes(self) -> Sequence[RefusedNodeError]:
+        """The nodes that have no exact form for hls4ml."""
+        # hls4ml's flow asks this room.
+        from ..hls4ml.integer_sums import refused_nodes
+
+        return refused_nodes(self.graph)
 
     @cached_property
     def _producers(self) -> dict[str, NodeProto]:

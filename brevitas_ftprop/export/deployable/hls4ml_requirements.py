@@ -1,83 +1,92 @@
-"""The requirements of hls4ml 1.3, as ``export_hls4ml`` uses it: one layer behind the other."""
+"""The requirements of hls4ml 1.3, as ``export_hls4ml`` uses it.
+
+The conversion to integer sums itself tells which nodes it refuses, so that the check and the export
+cannot disagree.
+"""
 
 from __future__ import annotations
 
 from ..errors import ExportError
-from ..node_attributes import integers_in
-from .finn_operators import KNOWN as FINN_KNOWN
-from .finn_quantization import unquantized_input, unquantized_weight
 from .graph_view import GraphView
-from .requirement import Found, Requirements
-from .walk import AVERAGES, is_join
+from .requirement import Find, Found, Requirements
 
 HLS4ML_REQUIREMENTS = Requirements()
 
-# Of the operators that FINN has.
-KNOWN = FINN_KNOWN - {*AVERAGES, "Concat", "ConvTranspose", "Resize"}
+
+def _refused(requirement: str) -> Find:
+    """The nodes that the conversion refuses for one reason."""
+
+    def find(view: GraphView) -> Found:
+        for refusal in view.refused_nodes:
+            if refusal.requirement == requirement:
+                yield view.layer(refusal.node), refusal.what
+
+    return find
+
 
 HLS4ML_REQUIREMENTS.add(
     "unquantized-input",
     why="Loud: the fixed-point types of a layer follow from its integers.",
     fix="let a quantizer be the last thing before the layer (pools and flattening may follow it); "
     "quantize the images too",
-)(unquantized_input)
+)(_refused("unquantized-input"))
 
 HLS4ML_REQUIREMENTS.add(
     "unquantized-weight",
     why="Loud: the fixed-point types of a layer follow from its integers.",
     fix="use a layer of brevitas.nn with a weight quantizer",
-)(unquantized_weight)
+)(_refused("unquantized-weight"))
 
+HLS4ML_REQUIREMENTS.add(
+    "float-sum",
+    why="Loud: only integers of one scale, or of scales that are multiples, have an integer sum.",
+    fix="send both summands through one shared signed quantizer, or two of the same scale, before "
+    "adding them as plain tensors (this changes the trained function)",
+)(_refused("float-sum"))
 
-@HLS4ML_REQUIREMENTS.add(
+HLS4ML_REQUIREMENTS.add(
     "branches",
-    why="Loud: residual and branching models are not exported to hls4ml.",
-    fix="use a network of one layer behind the other; sums of two branches (no products, no "
-    'concatenations) may go through FINN, check_deployable(…, target="finn") tells',
-)
-def branches(view: GraphView) -> Found:
-    """Sums, products and concatenations of two computed tensors."""
-    for node in view.nodes:
-        if is_join(view, node):
-            yield view.layer(node), f"{node.op_type} joins two branches"
+    why="Loud: of two branches only sums of equal shapes are exported to hls4ml.",
+    fix="use an addition",
+)(_refused("branches"))
 
-
-@HLS4ML_REQUIREMENTS.add(
+HLS4ML_REQUIREMENTS.add(
     "unknown-operator",
     why="Loud: it has no exact form in hls4ml's fixed point.",
-    fix="use 2-D convolutions, linear layers, batch norms, max pools and quantizers",
-)
-def unknown_operator(view: GraphView) -> Found:
-    """Operators without an exact form: averages, transposed convolutions, Sigmoid, …"""
-    for node in view.nodes:
-        if node.op_type not in KNOWN and not is_join(view, node):
-            yield view.layer(node), f"the operator {node.op_type}"
+    fix="use 2-D convolutions, linear layers, batch norms, max and average pools, sums and "
+    "quantizers",
+)(_refused("unknown-operator"))
 
+HLS4ML_REQUIREMENTS.add(
+    "dimensions",
+    why="Loud: the project's layers are those of images (N, C, H, W) and features (N, C).",
+    fix="use 2-D convolutions and pools (a 1-D one as a 2-D one with height 1), and flatten before "
+    "linear layers",
+)(_refused("dimensions"))
 
-@HLS4ML_REQUIREMENTS.add(
+HLS4ML_REQUIREMENTS.add(
     "pool-form",
-    why="Loud: hls4ml's pools have neither padding (which they would take for zeros) nor dilation, "
-    "nor do they round their size up.",
-    fix="use padding=0, ceil_mode=False, dilation=1",
-)
-def pool_form(view: GraphView) -> Found:
-    """Max pools with padding, ceil_mode or dilation."""
-    for node in view.of_kind("MaxPool"):
-        is_odd = any(integers_in(node, "pads", [])) or any(integers_in(node, "ceil_mode", [0]))
-        if is_odd or any(step != 1 for step in integers_in(node, "dilations", [])):
-            yield view.layer(node), "a max pool with padding, ceil_mode or dilation"
+    why="Loud: hls4ml's pools have no dilation.",
+    fix="use dilation=1",
+)(_refused("pool-form"))
 
+HLS4ML_REQUIREMENTS.add(
+    "float-average",
+    why="Loud: an average is a sum of integers times one scale.",
+    fix="quantize directly before the average, with one scale for all channels",
+)(_refused("float-average"))
 
-@HLS4ML_REQUIREMENTS.add(
+HLS4ML_REQUIREMENTS.add(
+    "average-pool",
+    why="Loud: the sum of a window stands for its mean only where all windows are divided alike.",
+    fix="use ceil_mode=False, and padding=0 or count_include_pad=True",
+)(_refused("average-pool"))
+
+HLS4ML_REQUIREMENTS.add(
     "groups",
-    why="Loud: hls4ml's convolutions have one group.",
-    fix="use groups=1",
-)
-def groups(view: GraphView) -> Found:
-    """Grouped and depthwise convolutions."""
-    for node in view.of_kind("Conv"):
-        if integers_in(node, "group", [1])[0] != 1:
-            yield view.layer(node), f"{integers_in(node, 'group', [1])[0]} groups"
+    why="Loud: hls4ml's convolutions have one group, or one for each channel.",
+    fix="use groups=1, or groups equal to the numbers of input and output channels",
+)(_refused("groups"))
 
 
 @HLS4ML_REQUIREMENTS.add(
@@ -89,7 +98,7 @@ def groups(view: GraphView) -> Found:
     alone=True,
 )
 def exact_form(view: GraphView) -> Found:
-    """What stops the conversion to integer sums."""
+    """What stops the conversion otherwise."""
     # hls4ml's flow asks this room.
     from ..hls4ml.hardware_graph import hardware_graph
 

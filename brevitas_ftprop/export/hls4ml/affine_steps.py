@@ -33,10 +33,11 @@ class AffineSteps:
 
 def affine_steps(
     thresholds: np.ndarray,
-    low: int,
-    high: int,
+    low: int | np.ndarray,
+    high: int | np.ndarray,
     *,
     first: int = 0,
+    exact: np.ndarray | None = None,
     slack: int = 0,
     name: str = "",
 ) -> AffineSteps:
@@ -50,9 +51,11 @@ def affine_steps(
     Args:
         thresholds: int64 array (C, n), ascending; ``high + 1`` for a level that is never reached,
             ``low`` or less for one that always is.
-        low: smallest integer that occurs.
-        high: largest integer that occurs.
+        low: smallest integer that occurs, of all channels or int64 array (C,).
+        high: largest integer that occurs, likewise.
         first: what will be added before the rounding; half to even depends on it being even.
+        exact: those of exact arithmetic, which are taken in channels where no affine function meets
+            all of PyTorch's, before any slack: they differ only at sums within its rounding.
         slack: by how many sums thresholds may be missed in channels where no affine function meets
             them all: PyTorch's rounding can move a tie to the next sum.
         name: of the layer, for messages.
@@ -69,21 +72,33 @@ def affine_steps(
     array([0, 1, 1, 1, 2, 2, 2, 2, 3, 3])
     """
     rows = np.asarray(thresholds, dtype=np.int64)
-    count, exact = rows.shape[1], [_Channel(row, low, high) for row in rows]
+    lows, highs = (np.broadcast_to(end, len(rows)).tolist() for end in (low, high))
+    reached = list(zip(rows, lows, highs, strict=True))
+    count, exact_channels = rows.shape[1], [_Channel(*each) for each in reached]
     for rounding in (FLOOR, ROUND):
-        unmet = _unmet(exact, count, rounding, first)
+        unmet = _unmet(exact_channels, count, rounding, first)
         if not unmet:
-            return _coarsest(exact, count, rounding, first)
+            return _coarsest(exact_channels, count, rounding, first)
+    if slack and exact is not None:
+        for index in unmet:
+            reached[index] = (exact[index], *reached[index][1:])
     relaxed = [
-        _Channel(rows[index], low, high, slack) if index in unmet else channel
-        for index, channel in enumerate(exact)
+        _Channel(*reached[index]) if index in unmet else channel
+        for index, channel in enumerate(exact_channels)
     ]
     unmet = _unmet(relaxed, count, ROUND, first)
     if slack and not unmet:
         return _coarsest(relaxed, count, ROUND, first)
-    who, row = name or "a quantizer", rows[unmet[0]]
-    cut = int((row <= low).sum())
-    if 0 < cut < count and _has_even_rest(row[cut:], low, high, first + cut):
+    relaxed = [
+        _Channel(*reached[index], slack) if index in unmet else channel
+        for index, channel in enumerate(relaxed)
+    ]
+    unmet = _unmet(relaxed, count, ROUND, first)
+    if slack and not unmet:
+        return _coarsest(relaxed, count, ROUND, first)
+    who, (row, lowest, highest) = name or "a quantizer", reached[unmet[0]]
+    cut = int((row <= lowest).sum())
+    if 0 < cut < count and _has_even_rest(row[cut:], lowest, highest, first + cut):
         raise ExportError(
             f"{who}: channel {unmet[0]} never falls below level {cut} of {count}, as behind a ReLU "
             "before a signed quantizer, and hls4ml's quantizers saturate at their lowest level "

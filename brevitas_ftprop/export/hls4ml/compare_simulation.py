@@ -42,7 +42,7 @@ def threshold_images(model: Module, quantizer: str, shape: tuple[int, ...], coun
 def compare(
     model: Module,
     batch: Tensor,
-    integers: Mapping[str, Tensor],
+    integers: Mapping[tuple[str, int], Tensor],
     output: Tensor,
     report: Hls4mlReport,
 ) -> None:
@@ -55,27 +55,26 @@ def compare(
     Args:
         model: in evaluation mode.
         batch: float32 tensor (N, …).
-        integers: of each quantizer, zero-points taken off, in PyTorch's layout.
+        integers: of each quantizer by its name and call, zero-points taken off, in PyTorch's
+            layout.
         output: float64 tensor (N, …).
         report: is added to.
 
     Raises:
-        VerificationError: if the model calls a quantizer more than once, or one was not simulated.
+        VerificationError: if a call of a quantizer was not simulated.
     """
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
     captured = capture(model, proxies, batch)
     activations = {n for n, proxy in proxies.items() if kind_of(proxy) == ACTIVATION}
     bounds, output_bound = Reference(model, batch, activations).bounds(batch, captured)
-    left_out = sorted(n for n in activations if captured.calls[n] and n not in integers)
+    made = {(name, call) for name in activations for call in range(len(captured.calls[name]))}
+    left_out = sorted(made - set(integers))
     if left_out:
-        raise VerificationError(f"the simulation tells nothing of {left_out[0]}")
+        raise VerificationError(f"the simulation tells nothing of {_named(*left_out[0])}")
     compared = torch.ones(len(batch), dtype=torch.bool)
-    for name, found in integers.items():
-        calls = captured.calls[name]
-        if len(calls) != 1:
-            raise VerificationError(f"the model calls {name} {len(calls)} times")
-        function = level_function(proxies[name])
-        expected = calls[0].result
+    for (quantizer, call), found in integers.items():
+        function, name = level_function(proxies[quantizer]), _named(quantizer, call)
+        expected = captured.calls[quantizer][call].result
         if found.numel() != expected.numel():
             raise VerificationError(
                 f"hls4ml gives {name} the shape {tuple(found.shape)}, not {tuple(expected.shape)}"
@@ -83,7 +82,7 @@ def compare(
         # hls4ml may flatten behind the quantizer that PyTorch flattens before.
         found = found.reshape(expected.shape)
         values = function.dequantize((found + function.zero_point).float())
-        z = bounds.get((name, 0))
+        z = bounds.get((quantizer, call))
         counts = QuantizerReport(name, ACTIVATION)
         compare_in_layer(
             counts,
@@ -108,9 +107,13 @@ def compare(
     report.same_class += int((next(classes) == next(classes)).sum())
 
 
+def _named(quantizer: str, call: int) -> str:
+    """As in ``verify_export``'s report."""
+    return f"{quantizer}#{call}" if call else quantizer
+
+
 def _beyond(output: Tensor, expected: Tensor, bound: Bounded | None) -> Tensor:
     """Which outputs differ by more than float32 rounding."""
-    if bound is None:
-        # A quantizer's integer times its scale, which PyTorch rounds.
-        return ~((output - expected).abs() <= 2 * UNIT * expected.abs())
-    return ~((output - bound.value).abs() <= bound.error)
+    value, error = (expected, 0.0) if bound is None else (bound.value, bound.error)
+    # The simulation does not round an integer times its scale, PyTorch does.
+    return ~((output - value).abs() <= error + 2 * UNIT * value.abs())

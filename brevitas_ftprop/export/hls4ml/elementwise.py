@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,15 @@ def apply_chain(
 
     Args:
         nodes: in order.
-        x: float32 tensor (M, C) or (M, C, 1, 1).
+        x: float32 tensor (M, C) or (M, C, 1, 1), or float64 for arithmetic in that.
 
     Raises:
         ExportError: if a node has a parameter for each pixel.
     """
     for node, constants in nodes:
-        operands = [x if c is None else torch.from_numpy(np.array(c)) for c in constants]
+        operands = [
+            x if c is None else torch.from_numpy(np.array(c)).to(x.dtype) for c in constants
+        ]
         y = STEPS[node.op_type](attribute_values(node), *operands)
         if y.shape != x.shape:
             raise ExportError(
@@ -97,6 +99,22 @@ def levels_of(node: NodeProto, constants: Sequence[np.ndarray | None], name: str
     bits = round(_scalar(constants[3], "bit width", name))
     low, high = _range_in(options, bits)
     return Levels(scale, low - zero_point, 1, high - low)
+
+
+def rescaled(
+    levels: Levels, node: NodeProto, constants: Sequence[np.ndarray | None], name: str
+) -> Levels:
+    """Levels behind a node that takes off a zero-point, or multiplies.
+
+    Raises:
+        ExportError: for a factor that is not positive.
+    """
+    value = next(float(c.reshape(-1)[0]) for c in constants if c is not None)
+    if node.op_type == "Sub":
+        return replace(levels, first=levels.first - round(value))
+    if not value > 0:
+        raise ExportError(f"{name} has a scale that is not positive")
+    return replace(levels, scale=levels.scale * value)
 
 
 def _range_in(options: dict[str, Any], bits: int) -> tuple[int, int]:

@@ -19,11 +19,14 @@ from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
 
+from ...levels import level_function
 from ..accelerator_io import AcceleratorIO
 from ..checks import check_batch, check_finite, check_model
 from ..deployable.check import require_deployable
 from ..output_folder import check_folder, output_folder
+from ..quantizers import quantizer_proxies
 from ..state import export_state
+from ..verification.capture import capture
 from .compare_simulation import compare, threshold_images
 from .hardware_graph import hardware_graph
 from .hls4ml_report import Hls4mlReport
@@ -31,6 +34,7 @@ from .project import Options, Project, require_tools
 
 RANDOM_IMAGES = 16
 THRESHOLD_IMAGES = 8
+OUTSIDE = 10.0
 IO_TYPES = ("io_stream", "io_parallel")
 STRATEGIES = ("latency", "resource")
 GRAPH = "model.onnx"
@@ -58,11 +62,15 @@ def export_hls4ml(
     every type in the project follows from the values that can occur. hls4ml's C simulation is
     compiled with g++ and run on random images, images at the thresholds of the input's quantizer,
     and ``batch``; each activation quantizer's integers and the outputs are compared with PyTorch's.
-    The project takes images channels last, (H, W, C), in the type of the input's quantizer.
+    The project takes images channels last, (H, W, C), in the type of the input's quantizer, and
+    gives maps so. Where that quantizer is no fixed-point type (its scale is no power of two, or a
+    normalization stands before it) the project takes its integers, which software has to compute;
+    the report says so.
 
-    What can be exported is a chain of layers: a quantizer of the input with a power-of-two scale,
-    then convolutions and fully connected layers with quantized weights, each with batch norm, max
-    pooling and a quantizer behind it, such as the models in hardware form. The model is left as it
+    What can be exported are convolutions, of one group or depthwise, and fully connected layers
+    with quantized weights, each with batch norm, pooling and a quantizer behind it, averages of
+    integers, and sums of branches whose integers have one scale: the models in hardware form, and
+    what ``quantize_for_finn`` gives. The model is left as it
     was; the folder appears when it is complete, and a run that fails leaves its files in
     ``<out_dir>.unfinished``.
 
@@ -129,19 +137,24 @@ def export_hls4ml(
         report.types = project.types()
         with export_state(model):
             model.eval()
-            names = list(traced.quantizer_layers())
-            images = _images(model, names[0], example_input, batch)
-            data = _channels_last(images)
+            (quantizer, _), *_ = traced.quantizer_layers()
+            if project.takes_integers:
+                report.takes_integers_of = quantizer
+                images = _images(example_input, batch, edges=None)
+                entering = _integers(model, quantizer, images)
+            else:
+                images = entering = _images(example_input, batch, edges=(model, quantizer))
+            data = _channels_last(entering)
             with _timed(report, "compile"):
                 project.compile()
                 traced.compile()
             with _timed(report, "simulate"):
-                outputs = torch.from_numpy(project.outputs(data))
+                outputs = _channels_first(project.outputs(data))
                 integers = traced.integers(data)
             compare(
                 model,
                 images,
-                {name: _channels_first(found) for name, found in integers.items()},
+                {site: _channels_first(found) for site, found in integers.items()},
                 outputs,
                 report,
             )
@@ -151,16 +164,26 @@ def export_hls4ml(
     return report
 
 
-def _images(model: Module, quantizer: str, example: Tensor, batch: Tensor | None) -> Tensor:
-    """What is simulated: random images, images at thresholds, and the given ones."""
+def _images(example: Tensor, batch: Tensor | None, *, edges: tuple[Module, str] | None) -> Tensor:
+    """What is simulated: random images, images at a quantizer's thresholds, and the given ones.
+
+    Without ``edges`` there are more random ones, some with values far outside.
+    """
     shape = tuple(example.shape[1:])
     generator = torch.Generator().manual_seed(0)
-    images = [
-        torch.randn(RANDOM_IMAGES, *shape, generator=generator),
-        threshold_images(model, quantizer, shape, THRESHOLD_IMAGES),
-        *([] if batch is None else [batch.detach()]),
-    ]
-    return torch.cat(images)
+    images = [torch.randn(RANDOM_IMAGES, *shape, generator=generator)]
+    if edges is None:
+        images.append(OUTSIDE * torch.randn(THRESHOLD_IMAGES, *shape, generator=generator))
+    else:
+        images.append(threshold_images(*edges, shape, THRESHOLD_IMAGES))
+    return torch.cat([*images, *([] if batch is None else [batch.detach()])])
+
+
+def _integers(model: Module, quantizer: str, images: Tensor) -> Tensor:
+    """What the first quantizer makes of images, its zero-point taken off."""
+    proxy = quantizer_proxies(model)[quantizer]
+    (call, *_) = capture(model, {quantizer: proxy}, images).calls[quantizer]
+    return torch.round(call.result / level_function(proxy).scale)
 
 
 def _channels_last(images: Tensor) -> np.ndarray:

@@ -36,6 +36,7 @@ class Hls4mlReport:
     Attributes:
         folder: of the hls4ml project.
         layers: the activation quantizers in order, the input's first.
+        takes_integers_of: the quantizer whose integers the project takes; None if it takes images.
         images: number of images that were simulated.
         max_difference: largest absolute difference between the outputs.
         same_class: images with the same index of the largest output.
@@ -47,6 +48,7 @@ class Hls4mlReport:
 
     folder: Path
     layers: list[LayerReport] = field(default_factory=list)
+    takes_integers_of: str | None = None
     images: int = 0
     max_difference: float = 0.0
     same_class: int = 0
@@ -100,5 +102,9 @@ class Hls4mlReport:
             f"output: max difference {self.max_difference:.3g}, same class {self.same_class} of "
             f"{self.images}, beyond rounding {self.output_mismatches}"
         )
+        if self.takes_integers_of is not None:
+            lines.append(
+                f"input: the integers of {self.takes_integers_of}, which software has to compute"
+            )
         spent = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in self.seconds.items())
         return "\n".join([*lines, f"{spent}; project in {self.folder}"])

@@ -6,30 +6,34 @@ level and channel: the smallest sum at which PyTorch's float32 arithmetic gives 
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import onnx
-from onnx import NodeProto, helper
-from qonnx.core.datatype import DataType
+from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ..errors import ExportError
-from ..float32 import LARGEST_EXACT
-from ..graph_edits import GENERAL
-from ..integer_types import integer_type
-from ..node_attributes import attribute_values
-from ..tags import QUANTIZER
-from .elementwise import Levels
-from .node_builder import NodeBuilder
-from .ordering import ordered
-from .reach import reach_of, sum_type
-from .stages import Graph, Stage, read_stages
+from .elementwise import QUANTIZERS, Levels, is_elementwise
+from .exported_graph import Graph, layer_of, quantizer_of
+from .integer_layers import LayerWriter, keep_notes
+from .integers import Integers, Pending, RefusedNodeError
+from .node_forms import (
+    check_conv,
+    factor_of,
+    is_type_of_images,
+    quantizer_levels,
+    refuse,
+    windows_of,
+)
+from .ordering import MOVES, ordered
 from .sum_chain import SumChain
 from .weights import integer_weights
 
+SUMS = ("Conv", "Gemm", "MatMul")
+READS = {"unquantized-input": "reads", "float-average": "averages", "float-sum": "adds"}
+AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 # Thresholds are compared pair by pair.
 MOST_LEVELS = 2**12
 
@@ -38,192 +42,233 @@ class IntegerSums(Transformation):
     """Layers on integers: Conv or MatMul with integer weights, then ``MultiThreshold``.
 
     A threshold counts in units of the layer's inputs, which are the integers of the quantizer
-    before it (times the scale of the input's quantizer, a power of two). The tensor of sums is
-    annotated with the integers that it can reach; channels that fall with their sums are preceded
-    by a multiplication with −1. Behind the last layer its scale and bias are left.
+    before it. The input's quantizer stays where it is a fixed-point type's: it rounds half to even,
+    without zero-point, to multiples of a power of two, and nothing but pools and flattenings stands
+    before it; then a unit is its scale. Otherwise the graph takes that quantizer's integers.
 
-    The graph must be a chain of layers as ``export_qonnx`` writes it.
+    The tensor of sums is annotated with the integers that it can reach; channels that fall with
+    their sums are preceded by a multiplication with −1. Two tensors of integers whose scales are
+    multiples are added as integers, and averages are sums. Behind the last layer its scale and bias
+    are left.
 
     Raises:
-        ExportError: names the layer that does not fit.
+        RefusedNodeError: names the layer that does not fit.
     """
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
-        return ModelWrapper(_Rewriting(Graph(model.model)).run()), False
+        rewriting = _Rewriting(Graph(model.model))
+        rewriting.read()
+        for refusal in rewriting.refused:
+            raise refusal
+        return rewriting.written(), False
+
+
+def refused_nodes(model: ModelWrapper) -> list[RefusedNodeError]:
+    """All places at which ``IntegerSums`` would stop that do not follow from another one.
+
+    Raises:
+        ExportError: if the graph has several inputs or outputs.
+    """
+    rewriting = _Rewriting(Graph(model.model))
+    rewriting.read()
+    return rewriting.refused
 
 
 class _Rewriting:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.stages = read_stages(graph)
-        self.built = NodeBuilder(graph.input)
-        self.types: dict[str, str] = {}
-        self.names: set[str] = set()
-        # Of the integers that the last quantizer gives: ends, unit in this graph, scale in PyTorch.
-        self.ends, self.unit, self.scale = (0, 0), 1.0, 1.0
+        self.writer = LayerWriter(graph.input)
+        self.input_shape = graph.shapes[graph.input]
+        # None for what could not be rewritten, and all that depends on it.
+        self.tensors: dict[str, Pending | None] = {graph.input: Pending(None)}
+        self.refused: list[RefusedNodeError] = []
 
-    def run(self) -> onnx.ModelProto:
-        first, *others = self.stages or [Stage()]
-        self._quantize_input(first)
-        for stage in others:
-            self._layer(stage)
-        if self.scale != self.unit:
-            # The model ends with a quantizer: its values are integers times the scale.
-            self._affine(np.array([self.scale / self.unit]), np.zeros(1))
-        if self.built.tensor != self.graph.output:
-            self.built.nodes[-1].output[0] = self.graph.output
-        source = self.graph.model
-        graph = helper.make_graph(
-            self.built.nodes,
-            "integer_sums",
-            list(source.graph.input),
-            list(source.graph.output),
-            [onnx.numpy_helper.from_array(a, n) for n, a in self.built.constants.items()],
-        )
-        opsets = [
-            *(o for o in source.opset_import if o.domain != GENERAL),
-            helper.make_opsetid(GENERAL, 1),
-        ]
-        model = ModelWrapper(helper.make_model(graph, opset_imports=opsets))
-        for tensor, kind in self.types.items():
-            model.set_tensor_datatype(tensor, DataType[kind])
-        return model.model
+    def read(self) -> None:
+        """Write layers in the order of the nodes, and list the nodes that are refused."""
+        for node in self.graph.nodes:
+            # A quantizer of several nodes is read at its first one.
+            if node.output[0] in self.tensors:
+                continue
+            result = None
+            entries = [self.tensors[name] for name in self.graph.computed_inputs(node)]
+            known = [entry for entry in entries if entry is not None]
+            try:
+                if len(known) == len(entries):
+                    result = self._tensor(node, known)
+            except RefusedNodeError as error:
+                self.refused.append(error)
+            except ExportError as error:
+                self.refused.append(RefusedNodeError(node, f"has no exact form: {error}"))
+            self.tensors[node.output[0]] = result
 
-    def _quantize_input(self, stage: Stage) -> None:
-        levels = stage.levels
-        if levels is None or stage.body[-1].op_type not in ("Quant", "IntQuant"):
-            raise ExportError(
-                "the model does not begin with a quantizer of its input that rounds: put a "
-                "QuantIdentity with a power-of-two scale first"
-            )
-        node = stage.body[-1]
-        zero_point = self.graph.operands(node)[2]
-        is_plain = not np.any(zero_point) and attribute_values(node)["rounding_mode"] == "ROUND"
-        if not is_plain or np.frexp(levels.scale)[0] != 0.5:
-            raise ExportError(
-                f"{stage.name} quantizes the input with scale {levels.scale:g}, but the type of "
-                "hls4ml's input needs a power of two, no zero-point and rounding half to even: "
-                "use a FixedPoint quantizer there"
-            )
-        self._moves(stage.head)
-        self._copy(node, self._name(stage.name))
-        self.ends, self.unit, self.scale = (levels.first, levels.last), levels.scale, levels.scale
+    def written(self) -> ModelWrapper:
+        """The graph, if nothing was refused."""
+        last = self._output()
+        return self.writer.graph(self.graph.model, self.input_shape, last)
 
-    def _layer(self, stage: Stage) -> None:
-        self._moves(stage.head)
-        node = stage.sums
-        if node is None:
-            return
-        weights = integer_weights(self.graph, node, stage.layer)
-        reach = reach_of(weights.integers, *self.ends)
-        if max(-reach[0], reach[1]) >= LARGEST_EXACT:
-            raise ExportError(
-                f"the sums of {stage.layer} reach from {reach[0]} to {reach[1]}, more than the "
-                "2**24 that float32, and so PyTorch, adds up exactly: use fewer bits or inputs"
-            )
-        self._sums(node, weights.integers, stage)
-        order = ordered(self.graph, stage)
-        of_sums = SumChain(
-            stage.layer,
-            [(step, self.graph.operands(step)) for step in order.chain],
-            np.float32(self.scale) * weights.scale,
-            len(self.graph.shapes[node.output[0]]),
-            weights.bias,
-        )
-        self._moves(order.before)
-        self.types[self.built.tensor] = sum_type(*reach, self.unit)
-        levels = stage.levels
-        if levels is None:
-            factor, offset = of_sums.affine()
-            self._affine(factor / self.unit, offset)
-            self.unit = self.scale = 1.0
-            self._moves(order.behind)
-            return
+    def _tensor(self, node: NodeProto, entries: Sequence[Pending]) -> Pending:
+        kind = node.op_type
+        if len(entries) > 1:
+            return Pending(self._sum(node, entries))
+        (entry,) = entries
+        if kind in SUMS:
+            return Pending(self._layer(node, entry))
+        if kind in AVERAGES:
+            return Pending(self._average(node, entry))
+        if kind in QUANTIZERS:
+            return Pending(self._quantizer(node, entry))
+        if kind in MOVES:
+            return self._move(node, entry)
+        if not is_elementwise(node):
+            refuse(self.graph, node, "unknown-operator", f"({kind}) has no exact form")
+        return entry.then(node)
+
+    def _layer(self, node: NodeProto, entry: Pending) -> Integers:
+        layer = layer_of(self.graph, node)
+        weights = integer_weights(self.graph, node, layer)
+        source = self._integers(node, entry, "unquantized-input")
+        if node.op_type == "Conv":
+            check_conv(self.graph, node)
+        elif len(source.shape) != 2:
+            refuse(self.graph, node, "dimensions", f"reads {source.shape}, and not (N, C)")
+        if not source.is_uniform:
+            what = f"reads the result of {source.name}, which is not quantized"
+            refuse(self.graph, node, "unquantized-input", what)
+        return self.writer.sums(source, weights, node, self._shape(node), layer)
+
+    def _average(self, node: NodeProto, entry: Pending) -> Integers:
+        source = self._integers(node, entry, "float-average")
+        windows, layer = windows_of(self.graph, node, source), layer_of(self.graph, node)
+        sums, shape = self.writer.window_sums(source, node, windows, layer), self._shape(node)
+        return sums if len(shape) == 4 else self.writer.flatten(sums, shape, f"{layer}_flat")
+
+    def _sum(self, node: NodeProto, entries: Sequence[Pending]) -> Integers:
+        layer = layer_of(self.graph, node)
+        if node.op_type != "Add":
+            refuse(self.graph, node, "branches", "joins two branches")
+        one, other = (self._integers(node, entry, "float-sum") for entry in entries)
+        if one.shape != other.shape:
+            refuse(self.graph, node, "branches", f"adds shapes {one.shape} and {other.shape}")
+        return self.writer.joined(one, other, node, layer)
+
+    def _move(self, node: NodeProto, entry: Pending) -> Pending:
+        """At once, where nothing is pending that might be brought before it."""
+        source = entry.integers
+        if source is None or entry.chain or (node.op_type != "MaxPool" and not source.is_uniform):
+            return entry.then(node)
+        return Pending(self._moved(node, source))
+
+    def _moved(self, node: NodeProto, source: Integers) -> Integers:
+        shape = self._shape(node)
+        if node.op_type == "MaxPool":
+            if len(source.shape) != 4:
+                refuse(self.graph, node, "dimensions", "has other than 2 spatial dimensions")
+            return self.writer.max_pool(source, node, shape)
+        if len(shape) != 2 or shape[0] != source.shape[0]:
+            refuse(self.graph, node, "exact-form", f"gives {shape}: flatten to (N, C)")
+        return self.writer.flatten(source, shape, node.name)
+
+    def _quantizer(self, node: NodeProto, entry: Pending) -> Integers:
+        name = quantizer_of(node) or node.name
+        levels, tail = quantizer_levels(self.graph, node, name)
+        # Known before they are met.
+        self.tensors.update(dict.fromkeys((each.output[0] for each in tail), None))
+        if entry.integers is None:
+            result, moves = self._input_quantizer(node, entry, levels, name)
+        else:
+            source = entry.integers
+            chain, moves = ordered(self.graph, (*entry.chain, node, *tail), source.name)
+            result = self._thresholds(source, chain, levels, name)
+        # Where the pooling moves behind the thresholds, it gives the quantizer's result.
+        bearer = self.writer.built.nodes[-1]
+        for move in moves:
+            result = self._moved(move, result)
+            if move.op_type == "MaxPool":
+                bearer = self.writer.built.nodes[-1]
+        keep_notes(node, bearer)
+        for each in tail[-1:]:
+            self.tensors[each.output[0]] = Pending(result)
+        return result
+
+    def _thresholds(
+        self, source: Integers, chain: Sequence[NodeProto], levels: Levels, name: str
+    ) -> Integers:
         if levels.count >= MOST_LEVELS:
             raise ExportError(
-                f"{stage.name} has {levels.count + 1} levels, each with its own threshold: use "
+                f"{name} has {levels.count + 1} levels, each with its own threshold: use "
                 "bit_width=12 or less"
             )
-        direction, thresholds = of_sums.thresholds(levels, *reach)
-        if (direction < 0).any():
-            shape = (1, -1, *(1,) * (of_sums.rank - 2))
-            self.built.add_node(
-                "Mul", self._name("direction"), {"factor": direction.reshape(shape)}
-            )
-        self._threshold(stage.name, levels, thresholds, of_sums.rank)
-        start = len(self.built.nodes) - 1
-        self._moves(order.behind)
-        # Where the pooling has moved behind the thresholds, it gives the quantizer's result.
-        giving = self.built.nodes[start:]
-        bearer = [giving[0], *(node for node in giving if node.op_type == "MaxPool")][-1]
-        bearer.metadata_props.add(key=QUANTIZER, value=stage.name)
-        self.ends, self.unit, self.scale = (levels.first, levels.last), 1.0, levels.scale
+        of_sums = self._chain(source, chain)
+        direction, thresholds = of_sums.thresholds(levels, source.low, source.high)
+        _, exact = of_sums.thresholds(levels, source.low, source.high, exact=True)
+        return self.writer.thresholds(source, levels, direction, thresholds, exact, name)
 
-    def _sums(self, node: NodeProto, weights: np.ndarray, stage: Stage) -> None:
-        name = self._name(stage.layer)
-        if node.op_type == "Conv":
-            if attribute_values(node).get("group", 1) != 1:
-                raise ExportError(f"{stage.layer} is a grouped convolution, which is not supported")
-            if attribute_values(node).get("auto_pad", "NOTSET") != "NOTSET":
-                raise ExportError(f"{stage.layer} has automatic padding: give numbers")
-            kind, options = "Conv", list(node.attribute)
-        else:
-            kind, options, weights = "MatMul", [], weights.T
-        quantized = self._quantized(weights, f"{name}_weight")
-        sums = helper.make_node(kind, [self.built.tensor, quantized], [f"{name}_sums"], name)
-        sums.attribute.extend(options)
-        self.built.append(sums)
-
-    def _quantized(self, weights: np.ndarray, name: str) -> str:
-        """The tensor of a layer's weights, in as many bits as they need."""
-        largest = max(int(weights.max(initial=0)), -int(weights.min(initial=0)), 1)
-        integers = self.built.add_constant(f"{name}_integers", weights.astype(np.float32))
-        branch = replace(self.built, tensor=integers)
-        bits = largest.bit_length() + 1
-        branch.quant(f"{name}_quant", bits, signed=True, narrow=True, rounding="ROUND")
-        return branch.tensor
-
-    def _threshold(self, quantizer: str, levels: Levels, thresholds: np.ndarray, rank: int) -> None:
-        kind = integer_type(min(levels.first, 0), max(levels.last, 0))
-        self.built.add_node(
-            "MultiThreshold",
-            self._name(quantizer),
-            {"thresholds": thresholds * self.unit},
-            domain=GENERAL,
-            out_dtype=kind,
-            out_bias=float(levels.first),
-            out_scale=float(levels.step),
-            data_layout="NCHW" if rank == 4 else "NC",
+    def _chain(self, source: Integers, chain: Sequence[NodeProto]) -> SumChain:
+        return SumChain(
+            source.name,
+            [(step, self.graph.operands(step)) for step in chain],
+            np.broadcast_to(source.scale, source.shape[1]),
+            len(source.shape),
+            source.bias,
         )
-        self.types[self.built.tensor] = kind
 
-    def _affine(self, factor: np.ndarray, offset: np.ndarray) -> None:
-        """Scale and bias of the model's output."""
-        if (factor == 1).all() and not offset.any():
-            return
-        channels = self.graph.shapes[self.graph.output][1]
-        factor, offset = (np.broadcast_to(value, channels) for value in (factor, offset))
-        self.built.affine(self._name("output"), factor, offset)
+    def _input_quantizer(
+        self, node: NodeProto, entry: Pending, levels: Levels, name: str
+    ) -> tuple[Integers, Sequence[NodeProto]]:
+        """The first integers, and the moves that have yet to follow."""
+        if self.writer.built.nodes:
+            refuse(
+                self.graph,
+                node,
+                "exact-form",
+                "is a second quantizer of the input: share the first",
+            )
+        scale = np.array([levels.scale], np.float32)
+        first, last = levels.first, levels.last
+        given = Integers("", self.input_shape, first, last, scale, name, quantizer=name)
+        if is_type_of_images(self.graph, node, levels) and all(
+            before.op_type in MOVES for before in entry.chain
+        ):
+            constants = {n: self.graph.constants[n].value for n in node.input[1:]}
+            return self.writer.input_quantizer(node, constants, levels, given), entry.chain
+        # What is computed of the image before these integers is no fixed-point number.
+        self.input_shape = self.graph.shapes[self.graph.computed_inputs(node)[0]]
+        return self.writer.input_integers(replace(given, shape=self.input_shape)), ()
 
-    def _moves(self, nodes: list[NodeProto]) -> None:
-        for node in nodes:
-            self._copy(node, self._name(node.name))
+    def _integers(self, node: NodeProto, entry: Pending, requirement: str) -> Integers:
+        """The integers that a node reads, behind constant factors.
 
-    def _copy(self, node: NodeProto, name: str) -> None:
-        """A node of the graph that reads the last one's tensor, and its own constants."""
-        copied = NodeProto()
-        copied.CopyFrom(node)
-        copied.name, copied.input[0], copied.output[0] = name, self.built.tensor, f"{name}_out"
-        for constant in node.input[1:]:
-            self.built.add_constant(constant, self.graph.constants[constant].value)
-        self.built.append(copied)
+        Raises:
+            RefusedNodeError: if they are none.
+        """
+        source, reads = entry.integers, READS[requirement]
+        if source is None:
+            refuse(self.graph, node, requirement, f"{reads} the image, which is not quantized")
+        for step in entry.chain:
+            if step.op_type in MOVES:
+                source = self._moved(step, source)
+                continue
+            factor = factor_of(self.graph, step)
+            if not factor:
+                what = f"{reads} the result of {layer_of(self.graph, step)}, which is not quantized"
+                refuse(self.graph, node, requirement, what)
+            bias = None if source.bias is None else source.bias * np.float32(factor)
+            scale = (source.scale * factor).astype(np.float32)
+            source = replace(source, scale=scale, bias=bias)
+        return source
 
-    def _name(self, name: str) -> str:
-        """A name that is a C++ identifier, used once."""
-        plain = re.sub(r"\W", "_", re.sub(r"\.(act_quant|output_quant)$", "", name), flags=re.ASCII)
-        plain = plain if plain[:1].isalpha() else f"layer_{plain}"
-        unique, count = plain, 1
-        while unique in self.names:
-            unique, count = f"{plain}_{count}", count + 1
-        self.names.add(unique)
-        return unique
+    def _shape(self, node: NodeProto) -> tuple[int, ...]:
+        return self.graph.shapes[node.output[0]]
+
+    def _output(self) -> str:
+        """The tensor that the model gives; its scale and bias are applied."""
+        entry = self.tensors[self.graph.output]
+        if entry is None or entry.integers is None:
+            raise ExportError("the model quantizes nothing: put a QuantIdentity first")
+        source = entry.integers
+        chain, moves = ordered(self.graph, entry.chain, source.name)
+        factor, offset = self._chain(source, chain).affine()
+        result = self.writer.affine(source, factor / source.unit, offset)
+        for move in moves:
+            result = self._moved(move, result)
+        return result.tensor

@@ -1,62 +1,53 @@
-"""Where a layer's pooling and reshaping may stand once its quantizer compares integer sums."""
+"""Where pooling and reshaping may stand once a quantizer compares integers with thresholds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from onnx import NodeProto
 
-from ..errors import ExportError
-from .stages import MOVES, Graph, Stage, describe
+from .exported_graph import Graph
+from .integers import RefusedNodeError
+
+MOVES = ("MaxPool", "Reshape", "Flatten")
 
 
-@dataclass(frozen=True)
-class Ordered:
-    """What follows the sums of a layer, in the order in which it is written.
-
-    Attributes:
-        before: moves of the sums.
-        chain: elementwise nodes, the quantizer last.
-        behind: moves of the quantizer's integers.
-    """
-
-    before: list[NodeProto]
-    chain: list[NodeProto]
-    behind: list[NodeProto]
-
-
-def ordered(graph: Graph, stage: Stage) -> Ordered:
-    """Bring all elementwise nodes together.
+def ordered(
+    graph: Graph, nodes: Sequence[NodeProto], layer: str
+) -> tuple[list[NodeProto], list[NodeProto]]:
+    """Bring all elementwise nodes together: these, and the moves that may follow them.
 
     The maximum of levels is the level of the maximum where the level rises, so a pooling moves
-    behind the nodes that follow it if these rise. A pooling of the sums themselves stays first.
+    behind the nodes that follow it if these rise.
+
+    Args:
+        graph: for the nodes' constants.
+        nodes: what follows the integers of a layer, a quantizer last.
+        layer: for messages.
 
     Raises:
-        ExportError: if that would change the function; names the node.
+        RefusedNodeError: if that would change the function; names the node.
     """
-    moves = [index for index, node in enumerate(stage.body) if node.op_type in MOVES]
-    chain = [node for node in stage.body if node.op_type not in MOVES]
-    if not moves:
-        return Ordered([], chain, [])
-    moved = [stage.body[index] for index in moves]
-    following = [n for n in stage.body[moves[0] :] if n.op_type not in MOVES]
-    only_pools = all(node.op_type == "MaxPool" for node in moved)
-    if only_pools and len(following) == len(chain):
-        return Ordered(moved, chain, [])
+    moves = [index for index, node in enumerate(nodes) if node.op_type in MOVES]
+    chain = [node for node in nodes if node.op_type not in MOVES]
+    moved = [nodes[index] for index in moves]
+    following = [n for n in nodes[moves[0] :] if n.op_type not in MOVES] if moves else []
     for node in following:
         operands = [operand for operand in graph.operands(node) if operand is not None]
-        if not only_pools and any(operand.size > 1 for operand in operands):
-            raise ExportError(
-                f"{describe(node)} has parameters for each channel behind a reshaping: put it "
-                f"before the reshaping, next to {stage.layer}"
+        is_reshaped = any(n.op_type != "MaxPool" for n in moved)
+        if is_reshaped and any(operand.size > 1 for operand in operands):
+            raise RefusedNodeError(
+                node,
+                "has parameters for each channel behind a reshaping: put it before the reshaping, "
+                f"next to {layer}",
             )
         if any(n.op_type == "MaxPool" for n in moved) and _falls(graph, node):
-            raise ExportError(
-                f"{describe(node)}, behind {stage.layer}, has negative factors and follows a max "
-                "pooling that another elementwise layer precedes: put the pooling directly behind "
-                f"{stage.layer}"
+            raise RefusedNodeError(
+                node,
+                f"behind {layer} has negative factors and follows a max pooling that another "
+                f"elementwise layer precedes: put the pooling directly behind {layer}",
             )
-    return Ordered([], chain, moved)
+    return chain, moved
 
 
 def _falls(graph: Graph, node: NodeProto) -> bool:

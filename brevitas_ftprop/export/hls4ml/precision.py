@@ -146,11 +146,11 @@ class _Types:
         self.found[node.name] |= {"scale": of_scale.type, "bias": of_bias.type}
 
     def _add(self, node: NodeProto) -> None:
-        source, added = self.spans[node.input[0]], span_of(read_constant(self.model, node.input[1]))
-        fractional = max(source.fractional, added.fractional)
-        a, b = source.at(fractional), added.at(fractional)
-        self._affine(node, Span(a.low + b.low, a.high + b.high, fractional))
-        self.found[node.name] |= {"scale": SPARE, "bias": added.type}
+        one, other = (self.spans[name] for name in node.input)
+        fractional = max(one.fractional, other.fractional)
+        a, b = one.at(fractional), other.at(fractional)
+        span = self.spans[node.output[0]] = Span(a.low + b.low, a.high + b.high, fractional)
+        self.found[node.name] = {"result": span.type}
 
     def _affine(self, node: NodeProto, span: Span) -> None:
         self.spans[node.output[0]] = span
@@ -162,6 +162,12 @@ class _Types:
     def _maxpool(self, node: NodeProto) -> None:
         span = self.spans[node.output[0]] = self.spans[node.input[0]]
         self.found[node.name] = {"accum": span.type, "result": span.type}
+
+    def _pad(self, node: NodeProto) -> None:
+        source = self.spans[node.input[0]]
+        span = Span(min(source.low, 0), max(source.high, 0), source.fractional)
+        self.spans[node.output[0]] = span
+        self.found[node.name] = {"result": span.type}
 
     def _reshape(self, node: NodeProto) -> None:
         span = self.spans[node.output[0]] = self.spans[node.input[0]]

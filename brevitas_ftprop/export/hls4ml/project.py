@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +16,21 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
 from ..errors import ExportError, MissingToolError
-from ..graph_reading import read_constant
-from ..node_attributes import note_of
+from ..graph_reading import read_constant, shape_of
+from ..node_attributes import integers_in, note_of
 from ..quiet import silence
-from ..tags import QUANTIZER
+from ..tags import CALL, QUANTIZER
+from .integer_layers import ENTERS
 from .precision import layer_precisions
 
 # Every type is given; this one would show up as a difference.
 DEFAULT = "ufixed<1,1>"
 NAME = "model"
+# A quantizer's name in PyTorch, and which of its calls.
+Site = tuple[str, int]
 # The result does not depend on it, and the simulation is compiled in half the time.
 QUICK = "-O1"
+ONLY_DISJOINT_WINDOWS = re.compile(r" *assert\(CONFIG_T::pool_\w+ == CONFIG_T::stride_\w+[^;]*;\n")
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,11 @@ class Project:
                 for name, precision in layer_precisions(graph, wider_input=traced).items()
             },
         }
+        if options.io_type == "io_parallel":
+            for node in graph.graph.node:
+                if integers_in(node, "group", [1]) != [1]:
+                    # There hls4ml has no other depthwise layers.
+                    config["LayerName"][node.name]["Strategy"] = "Latency"
         with self._explaining("convert the model"):
             from hls4ml.converters import (  # pyright: ignore[reportMissingImports]
                 convert_from_onnx_model,
@@ -102,69 +112,82 @@ class Project:
         """Write the sources and compile the C simulation."""
         with self._explaining("compile the C simulation"):
             self.model.config.trace_output = self.traced
-            self.model.write()
+            self._write()
             script = self.folder / "build_lib.sh"
             script.write_text(script.read_text().replace("-O3", QUICK))
             self.model._compile()
 
+    @property
+    def takes_integers(self) -> bool:
+        """Whether the project takes the integers of the first quantizer, and no image."""
+        return note_of(self.graph.graph.node[0], ENTERS) is not None
+
     def outputs(self, batch: np.ndarray) -> np.ndarray:
-        """Outputs of the C simulation.
+        """Outputs of the C simulation, channels last.
 
         Args:
             batch: float64 array (N, …), channels last.
         """
         with self._explaining("run the C simulation"):
-            return np.asarray(self.model.predict(np.ascontiguousarray(batch)))
+            found = np.asarray(self.model.predict(np.ascontiguousarray(batch)))
+        return found.reshape(len(batch), *shape_of(self.graph, self.graph.graph.output[0].name)[1:])
 
-    def integers(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        """Integers of each quantizer of a traced project, by its name in PyTorch, channels last."""
+    def integers(self, batch: np.ndarray) -> dict[Site, np.ndarray]:
+        """Integers of each call of a quantizer of a traced project, channels last."""
         # hls4ml would write and compile anew what `compile` has compiled.
         self.model.compile = lambda: None
         with self._explaining("trace the C simulation"):
             _, found = self.model.trace(np.ascontiguousarray(batch))
         layers, units = self.quantizer_layers(), self._units()
-        return {name: found[layer] / units[name] for name, layer in layers.items()}
+        return {site: found[layer] / units[site] for site, layer in layers.items()}
 
-    def quantizer_layers(self) -> dict[str, str]:
-        """hls4ml's layer that gives each quantizer's integers, by the quantizer's name.
+    def quantizer_layers(self) -> dict[Site, str]:
+        """hls4ml's layer that gives the integers of each call of a quantizer.
 
         Raises:
             ExportError: if there is none, as in a project that is not traced.
         """
-        present = {layer.name for layer in self.model.get_layers()}
-        found = {}
-        for name, node in self._quantizers().items():
-            # A Quant node is a layer of its own, or its type has become that of the layer before.
-            before = self.graph.find_producer(node.input[0])
-            names = [node.name] if before is None else [node.name, before.name]
-            variants = [v for n in names for v in (f"{n}_act", f"bn_{n}", n)]
-            layer = next((v for v in variants if v in present), None)
-            if layer is None:
-                raise ExportError(f"hls4ml has no layer that gives the integers of {name}")
-            found[name] = layer
-        return found
+        return {site: self._layer_of(node) for site, node in self._quantizers().items()}
 
-    def _units(self) -> dict[str, float]:
+    def _layer_of(self, node: NodeProto) -> str:
+        present, before = {layer.name for layer in self.model.get_layers()}, node
+        while before is not None:
+            for variant in (f"{before.name}_act", f"bn_{before.name}", before.name):
+                if variant in present:
+                    return variant
+            # Its type has become that of the layer before, or it does nothing and is left out.
+            before = self.graph.find_producer(before.input[0])
+        raise ExportError(f"hls4ml has no layer that gives the integers of {node.name}")
+
+    def _units(self) -> dict[Site, float]:
         """What one integer of each quantizer is in the project: its scale for the input's, or 1."""
         scales = {
-            name: float(read_constant(self.graph, node.input[1]))
-            for name, node in self._quantizers().items()
+            site: float(read_constant(self.graph, node.input[1]))
+            for site, node in self._quantizers().items()
             if node.op_type == "Quant"
         }
-        return {name: scales.get(name, 1.0) for name in self._quantizers()}
+        return {site: scales.get(site, 1.0) for site in self._quantizers()}
 
-    def _quantizers(self) -> dict[str, NodeProto]:
-        """The nodes that give the quantizers' results, by name."""
+    def _quantizers(self) -> dict[Site, NodeProto]:
+        """The nodes that give the quantizers' results."""
         named = ((note_of(node, QUANTIZER), node) for node in self.graph.graph.node)
-        return {name: node for name, node in named if name is not None}
+        return {
+            (name, int(note_of(node, CALL) or 0)): node for name, node in named if name is not None
+        }
 
     def clean(self, folder: Path) -> None:
         """Remove what was compiled, and let the project say that it lies in ``folder``."""
-        self.model.write()
+        self._write()
         for library in (self.folder / "firmware").glob("*.so"):
             library.unlink()
         config = self.folder / "hls4ml_config.yml"
         config.write_text(config.read_text().replace(str(self.folder), str(folder)))
+
+    def _write(self) -> None:
+        self.model.write()
+        # Its counters handle other strides than the window, before which it stops the process.
+        pools = self.folder / "firmware" / "nnet_utils" / "nnet_pooling_stream.h"
+        pools.write_text(re.sub(ONLY_DISJOINT_WINDOWS, "", pools.read_text()))
 
     @contextmanager
     def _explaining(self, what: str) -> Iterator[None]:

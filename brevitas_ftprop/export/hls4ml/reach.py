@@ -6,6 +6,13 @@ import math
 
 import numpy as np
 
+# On a MultiThreshold node: smallest and largest integer that it reads, where its input's type holds
+# more of them.
+REACH = "brevitas_ftprop.reach"
+# Likewise: channel, number and value of the thresholds that PyTorch's rounding has moved, where
+# exact arithmetic has them.
+MOVED = "brevitas_ftprop.moved"
+
 
 def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:
     """Smallest and largest sum of any output channel, partial sums and zero padding included.

@@ -33,23 +33,26 @@ class SumChain:
     rank: int
     bias: np.ndarray | None = None
 
-    def values(self, sums: np.ndarray) -> Tensor:
-        """What the chain makes of integer sums (M, C), float32 (M, C)."""
+    def values(self, sums: np.ndarray, *, exact: bool = False) -> Tensor:
+        """What the chain makes of integer sums (M, C), float32 (M, C); in float64 if exact."""
         # In float64 the product is exact, so that it is rounded once, as PyTorch rounds a sum.
         total = sums * self.scale.astype(np.float64)
         if self.bias is not None:
             total = total + self.bias
-        x = torch.from_numpy(total.astype(np.float32))
+        x = torch.from_numpy(total if exact else total.astype(np.float32))
         shaped = x.reshape(*x.shape, *(1,) * (self.rank - 2))
         return apply_chain(self.nodes, shaped).reshape(x.shape)
 
-    def thresholds(self, levels: Levels, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    def thresholds(
+        self, levels: Levels, low: int, high: int, *, exact: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Direction of each channel, and the smallest directed sum that reaches each level.
 
         Args:
             levels: of the quantizer that ends the chain.
             low: smallest sum.
             high: largest sum.
+            exact: in arithmetic that does not round as PyTorch's does.
 
         Returns:
             Arrays (C,) of 1 and −1, int64, and (C, count), float64; a threshold is −inf for a level
@@ -61,7 +64,7 @@ class SumChain:
         channels, count = len(self.scale), levels.count
 
         def level(sums: np.ndarray) -> np.ndarray:
-            found = levels.index(self.values(sums))
+            found = levels.index(self.values(sums, exact=exact))
             if found.min() < 0 or found.max() > count:
                 raise ExportError(f"{self.name} gives values outside its quantizer's range")
             return found

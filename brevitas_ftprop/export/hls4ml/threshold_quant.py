@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,10 @@ from qonnx.transformation.infer_shapes import InferShapes
 from ..errors import ExportError
 from ..graph_edits import replace
 from ..graph_reading import read_constant, shape_of
-from ..node_attributes import attribute_values
+from ..node_attributes import attribute_values, note_of
 from .affine_steps import ROUND, affine_steps
 from .node_builder import NodeBuilder
+from .reach import MOVED, REACH
 
 
 class MultiThresholdToQuant(Transformation):
@@ -30,7 +32,7 @@ class MultiThresholdToQuant(Transformation):
     ==================  =============================================================
     all of b bits       Quant of v to b bits, saturating
     −1 and 1            v = 2·(s − t) + 1 is odd: Quant to 2 bits, saturating to ±1
-    0 … n, as n = 5     Quant of v + e to b bits, Add(−e), Quant to b bits: the first
+    0 … n, as n = 5     Quant of v + e to b bits, minus e, Quant to b bits: the first
                         saturates at n, the second at 0; e = 2**b − 1 − n
     ==================  =============================================================
 
@@ -38,8 +40,8 @@ class MultiThresholdToQuant(Transformation):
     rounds.
 
     A constant ±1 factor in front is taken in. The node's input must be annotated with an integer or
-    fixed-point type that holds every value that occurs; without slack the result is the same for
-    all of them.
+    fixed-point type that holds every value that occurs, unless the node notes their ends
+    (``REACH``); without slack the result is the same for all of them.
 
     Args:
         slack: by how many units thresholds may be missed in channels where they are not evenly
@@ -70,12 +72,17 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
             direction = np.broadcast_to(factor.reshape(-1), (channels,)).astype(np.int64)
             removed.append(producer)
             source = producer.input[0]
-    low, high, unit = _reach(model, source, node)
-    if (direction < 0).any():
-        low, high = min(low, -high), max(high, -low)
-    thresholds = _integer_thresholds(model, node, channels, low, high, unit)
+    lowest, highest, unit = _reach(model, source, node)
+    low = np.where(direction > 0, lowest, -highest)
+    high = np.where(direction > 0, highest, -lowest)
+    thresholds = _integer_thresholds(model, node, low, high, unit)
     form = _form(node, thresholds.shape[1])
-    steps = affine_steps(thresholds, low, high, first=form.shift, slack=slack, name=node.name)
+    exact = thresholds.copy()
+    for channel, level, value in json.loads(note_of(node, MOVED) or "[]"):
+        exact[channel, level] = np.clip(value, low[channel], high[channel] + 1)
+    steps = affine_steps(
+        thresholds, low, high, first=form.shift, exact=exact, slack=slack, name=node.name
+    )
     one = float(1 << steps.bits)
     factor, offset = direction * steps.factor / one / unit, steps.offset / one
     built = NodeBuilder(source)
@@ -86,18 +93,22 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
     if form.is_sign:
         # One threshold needs no fractional bits, so 2·v − 1 is odd.
         factor, offset = 2 * factor, 2 * offset - 1
-    built.affine(f"{node.name}_affine", factor, offset + form.shift)
+    offset = offset + form.shift
+    if (factor != 1).any() or offset.any():
+        # hls4ml leaves out an affine layer that does nothing, though its type rounds and saturates.
+        built.affine(f"{node.name}_affine", factor, offset)
     built.quant(
         name("quant"), form.bits, signed=form.signed, narrow=form.narrow, rounding=steps.rounding
     )
     if form.excess:
-        built.add_node("Add", name("add"), {"excess": -form.excess})
+        built.affine(name("lowered"), np.ones(channels), np.full(channels, -form.excess))
         built.quant(name("quant"), form.bits, signed=False, narrow=False, rounding=ROUND)
     if form.rest:
-        built.add_node("Add", name("add"), {"rest": form.rest})
+        built.affine(name("shifted"), np.ones(channels), np.full(channels, form.rest))
     # The last node gives the levels, and so bears the quantizer's name.
     built.nodes[-1].output[0] = node.output[0]
-    built.nodes[-1].metadata_props.extend(node.metadata_props)
+    notes = (entry for entry in node.metadata_props if entry.key not in (REACH, MOVED))
+    built.nodes[-1].metadata_props.extend(notes)
     for tensor, value in built.constants.items():
         model.set_initializer(tensor, value)
     replace(model, removed, built.nodes)
@@ -147,13 +158,17 @@ def _reach(model: ModelWrapper, tensor: str, node: NodeProto) -> tuple[int, int,
     if not (kind.is_integer() or isinstance(kind, FixedPointType)):
         raise ExportError(f"{node.name}: the type of its input {tensor} is not annotated")
     unit = kind.scale_factor() if isinstance(kind, FixedPointType) else 1.0
+    noted = note_of(node, REACH)
+    if noted is not None:
+        low, high = map(int, noted.split())
+        return low, high, unit
     return round(kind.min() / unit), round(kind.max() / unit), unit
 
 
 def _integer_thresholds(
-    model: ModelWrapper, node: NodeProto, channels: int, low: int, high: int, unit: float
+    model: ModelWrapper, node: NodeProto, low: np.ndarray, high: np.ndarray, unit: float
 ) -> np.ndarray:
     values = read_constant(model, node.input[1])
     # A multiple of the unit reaches a threshold when it reaches the next multiple.
-    counted = np.clip(np.ceil(values.astype(np.float64) / unit), low, high + 1)
-    return np.broadcast_to(counted, (channels, values.shape[1])).astype(np.int64)
+    counted = np.ceil(values.astype(np.float64) / unit)
+    return np.clip(counted, low[:, None], high[:, None] + 1).astype(np.int64)

@@ -9,7 +9,8 @@ from onnx import NodeProto
 
 from ..errors import ExportError
 from ..node_attributes import attribute_values
-from .stages import Graph, describe
+from .exported_graph import Graph
+from .integers import RefusedNodeError
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ def integer_weights(graph: Graph, node: NodeProto, name: str) -> IntegerWeights:
     """
     constant = graph.constants.get(node.input[1])
     if constant is None or constant.scale is None:
-        raise ExportError(f"{name or describe(node)} has float weights: quantize them")
+        raise RefusedNodeError(
+            node, "has float weights: quantize them", "unquantized-weight", name=name
+        )
     value, scale = constant.value, np.broadcast_to(constant.scale, constant.value.shape)
     if node.op_type == "Gemm":
         _check_gemm(node, name)

@@ -20,8 +20,8 @@ from tests.export.deployable.mixtures import draw_mixture
 SEEDS = range(300)
 # For every commit: of each target some that are accepted, and some that are not.
 QUICK = (0, 3, 29, 46, 118)
-# Of models of anything few fit FINN, and fewer hls4ml: ``test_generated`` draws those that may.
-LEAST_ACCEPTED = {"qcdq": 100, "hls4ml": 4, "finn": 12}
+# Of models of anything few fit FINN: ``test_generated`` draws those that may.
+LEAST_ACCEPTED = {"qcdq": 100, "hls4ml": 60, "finn": 12}
 DYNAMO_SHARE = 1 / 8
 
 

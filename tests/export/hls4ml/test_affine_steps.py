@@ -106,3 +106,18 @@ def test_slack_meets_thresholds_that_rounding_moved_by_one():
     wrong = levels(steps, sums, 3) != by_thresholds(sums, thresholds)
     assert wrong[:, 0].sum() <= 3
     assert not wrong[:, 1].any()
+
+
+def test_where_rounding_has_moved_a_threshold_those_of_exact_arithmetic_are_met():
+    even = np.arange(1, 16)[None] * 7
+    moved = even.copy()
+    moved[0, 9] += 1
+    with pytest.raises(ExportError, match="not evenly spaced"):
+        affine_steps(moved, 0, 200)
+    steps = affine_steps(moved, 0, 200, exact=even, slack=1)
+    sums = np.arange(201)
+    found = np.clip((steps.factor * sums + steps.offset) / 2**steps.bits, 0, 15)
+    reached = (sums[:, None] >= even).sum(1)
+    np.testing.assert_array_equal(
+        np.floor(found) if steps.rounding == "FLOOR" else np.round(found), reached
+    )

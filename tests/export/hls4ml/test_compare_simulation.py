@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import brevitas.nn as qnn
 import pytest
 import torch
+from brevitas.quant import Int8ActPerTensorFixedPoint, Int8ActPerTensorFloat
+from torch import nn
 
 from brevitas_ftprop.export import VerificationError
 from brevitas_ftprop.export.hls4ml import Hls4mlReport, LayerReport
@@ -11,6 +14,7 @@ from brevitas_ftprop.export.hls4ml.compare_simulation import compare, threshold_
 from brevitas_ftprop.export.quantizers import ACTIVATION, kind_of, quantizer_proxies
 from brevitas_ftprop.export.verification.capture import capture
 from brevitas_ftprop.levels import level_function
+from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
 
 IMAGES = 6
 
@@ -21,8 +25,9 @@ def simulated(model, shape):
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
     captured = capture(model, proxies, images)
     integers = {
-        name: torch.round(calls[0].result / level_function(proxies[name]).scale).double()
+        (name, number): torch.round(call.result / level_function(proxies[name]).scale).double()
         for name, calls in captured.calls.items()
+        for number, call in enumerate(calls)
     }
     return images, integers, captured.output.double()
 
@@ -47,7 +52,7 @@ def test_a_perfect_simulation_has_no_differences(name, network, tmp_path):
 def test_one_wrong_integer_is_found_in_its_layer(network, tmp_path):
     model, shape = network("staircase5")
     images, integers, output = simulated(model, shape)
-    wrong = integers["features.act1.act_quant"]
+    wrong = integers["features.act1.act_quant", 0]
     wrong[2, 3, 1, 0] = (wrong[2, 3, 1, 0] + 1) % 6
     report = report_on(model, images, integers, output, tmp_path)
     assert [layer.mismatches for layer in report.layers] == [0, 0, 1, 0]
@@ -56,12 +61,36 @@ def test_one_wrong_integer_is_found_in_its_layer(network, tmp_path):
         report.raise_if_different()
 
 
+def test_a_further_call_of_a_quantizer_is_compared_by_its_number(network, tmp_path):
+    model, shape = network("dense")
+    images, integers, output = simulated(model, shape)
+    integers["3.summand.act_quant", 1][1, 2] += 1
+    report = report_on(model, images, integers, output, tmp_path)
+    wrong = {layer.name: layer.mismatches for layer in report.layers if layer.mismatches}
+    assert wrong == {"3.summand.act_quant#1": 1}
+
+
 def test_a_quantizer_that_was_not_simulated_is_missed(network, tmp_path):
     model, shape = network("sign")
     images, integers, output = simulated(model, shape)
-    del integers["features.act1.act_quant"]
+    del integers["features.act1.act_quant", 0]
     with pytest.raises(VerificationError, match=r"tells nothing of features\.act1\.act_quant"):
         report_on(model, images, integers, output, tmp_path)
+
+
+def test_a_scale_that_only_pytorch_rounds_is_no_difference(tmp_path):
+    model = nn.Sequential(
+        qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint),
+        qnn.QuantLinear(4, 3, bias=False, output_quant=Int8ActPerTensorFloat),
+    )
+    model(torch.randn(64, 4))
+    images, integers, output = simulated(model.eval(), (4,))
+    scale = level_function(model[1].output_quant).scale.double()
+    exact = integers["1.output_quant", 0] * scale
+    assert not exact.equal(output)
+    assert report_on(model, images, integers, exact, tmp_path).ok
+    exact[2, 1] += float(scale)
+    assert report_on(model, images, integers, exact, tmp_path).output_mismatches == 1
 
 
 def test_a_wrong_output_is_found(network, tmp_path):
@@ -76,11 +105,6 @@ def test_a_wrong_output_is_found(network, tmp_path):
 
 
 def test_a_tie_within_the_rounding_bound_is_excused_and_what_follows_is_not_compared(tmp_path):
-    import brevitas.nn as qnn
-    from brevitas.quant import Int8ActPerTensorFixedPoint
-
-    from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
-
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint),
@@ -97,11 +121,12 @@ def test_a_tie_within_the_rounding_bound_is_excused_and_what_follows_is_not_comp
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
     captured = capture(model, proxies, images)
     integers = {
-        name: torch.round(calls[0].result / level_function(proxies[name]).scale).double()
+        (name, number): torch.round(call.result / level_function(proxies[name]).scale).double()
         for name, calls in captured.calls.items()
+        for number, call in enumerate(calls)
     }
     output = captured.output.double()
-    integers["2.act_quant"][0] *= -1
+    integers["2.act_quant", 0][0] *= -1
     output[0] *= -1
     report = report_on(model, images, integers, output, tmp_path)
     layer = report.layers[1]

@@ -11,13 +11,20 @@ import pytest
 import torch
 from torch import nn
 
-from brevitas_ftprop.export import ExportError
+from brevitas_ftprop import quantize_for_finn
+from brevitas_ftprop.export import ExportError, check_deployable
 from brevitas_ftprop.export.hls4ml import export_hls4ml, hls4ml_flow, project
+from brevitas_ftprop.models import QuantResNet18
+from examples.others import of_torchvision
+from examples.others.catalogue import settled
 
 IMAGE = torch.zeros(1, 6)
 # Networks of the fixtures; the convolutional ones take up to a minute each to compile.
 QUICK = ("dense",)
-SLOW = ("sign", "int2", "staircase3", "staircase5", "int4", "pool first", "free scales")
+SLOW = (
+    "sign", "int2", "staircase3", "staircase5", "int4", "pool first", "free scales", "residual",
+    "map", "small",
+)  # fmt: skip
 
 
 def copied_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -66,16 +73,57 @@ def test_the_simulation_of_convolutional_networks_gives_the_integers_of_pytorch(
     name, network, tmp_path
 ):
     report = assert_exact(name, network, tmp_path)
-    if name != "free scales":
+    assert report.takes_integers_of == ("image.act_quant" if name == "small" else None)
+    if name not in ("free scales", "residual"):
         assert report.max_difference == 0
+
+
+def our_resnet18() -> nn.Module:
+    return QuantResNet18(10, "cifar", base=4, act="int2", form="hardware", weight_bits=4)
+
+
+def torchvision_resnet18() -> nn.Module:
+    images = torch.randn(8, 3, 64, 64)
+    model = settled(of_torchvision.resnet18(), images).eval()
+    return quantize_for_finn(model, images, power_of_two=True, dynamo=False)[0]
+
+
+def resnet18_by_brevitas() -> nn.Module:
+    model = settled(of_torchvision.resnet18(), torch.randn(4, 3, 64, 64)).eval()
+    return of_torchvision.quantized_by_brevitas(model)
+
+
+# With the size of their images, and the quantizer whose integers they take.
+RESNETS = {
+    "ours": (our_resnet18, 32, None),
+    "torchvision": (torchvision_resnet18, 64, None),
+    "torchvision by Brevitas": (resnet18_by_brevitas, 64, "x_quant.act_quant"),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.simulated
-def test_parallel_data_and_shared_multipliers_give_the_same(network, tmp_path):
-    assert_exact(
-        "sign", network, tmp_path, io_type="io_parallel", strategy="resource", reuse_factor=2
-    )
+@pytest.mark.parametrize("name", RESNETS)
+def test_no_integer_of_a_narrow_resnet18_differs(name, tmp_path):
+    torch.manual_seed(0)
+    build, size, takes_integers_of = RESNETS[name]
+    model = settled(build(), torch.randn(4, 3, size, size)).eval()
+    example = torch.zeros(1, 3, size, size)
+    assert check_deployable(model, example, "hls4ml", dynamo=False).ok
+    report = export_hls4ml(model, example, tmp_path / "project")
+    assert report.ok, f"\n{report}"
+    # Brevitas' scales are no powers of two, so that PyTorch rounds sums of branches.
+    assert report.excused == 0 or (takes_integers_of and report.excused < 100)
+    assert report.same_class == report.images
+    assert report.takes_integers_of == takes_integers_of
+
+
+@pytest.mark.slow
+@pytest.mark.simulated
+@pytest.mark.parametrize("name", ["sign", "map"])
+def test_parallel_data_and_shared_multipliers_give_the_same(name, network, tmp_path):
+    options = {"io_type": "io_parallel", "strategy": "resource", "reuse_factor": 2}
+    assert_exact(name, network, tmp_path, **options)
 
 
 @pytest.mark.simulated
@@ -86,9 +134,10 @@ def test_a_factor_with_a_bit_too_few_is_found(network, tmp_path, monkeypatch):
     def narrower(graph, **options):
         found = exact(graph, **options)
         for precision in found.values():
-            if precision.get("result") == "auto" and precision["scale"] != "ufixed<1,1>":
+            if precision.get("result") == "auto":
                 kind, width, integer = precision["scale"].replace("<", ",").rstrip(">").split(",")
-                precision["scale"] = f"{kind}<{int(width) - 2},{integer}>"
+                if int(width) > 2:
+                    precision["scale"] = f"{kind}<{int(width) - 2},{integer}>"
         return found
 
     monkeypatch.setattr(project, "layer_precisions", narrower)
@@ -151,13 +200,6 @@ def test_weights_that_are_not_finite_are_refused_by_name(network, tmp_path):
 def test_a_model_that_does_not_fit_leaves_no_project(tmp_path, monkeypatch):
     monkeypatch.setattr(hls4ml_flow, "require_tools", lambda: None)
     model = nn.Sequential(qnn.QuantLinear(6, 2, bias=False)).eval()
-    with pytest.raises(ExportError, match=r"^0: its input is the unquantized image"):
+    with pytest.raises(ExportError, match=r"^0: reads the image, which is not quantized"):
         export_hls4ml(model, IMAGE, tmp_path / "project")
     assert not (tmp_path / "project").exists()
-
-
-def test_a_model_that_gives_images_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(hls4ml_flow, "require_tools", lambda: None)
-    model = nn.Sequential(qnn.QuantIdentity(), qnn.QuantConv2d(1, 2, 1, bias=False)).eval()
-    with pytest.raises(ExportError, match=r"gives \(1, 2, 4, 4\)"):
-        export_hls4ml(model, torch.zeros(1, 1, 4, 4), tmp_path / "project")

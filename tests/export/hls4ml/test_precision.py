@@ -64,7 +64,7 @@ def test_every_layer_has_every_type(name, exported):
         assert is_weight or "result" in found[node.name]
         if node.op_type in ("Conv", "MatMul"):
             assert set(found[node.name]) == {"accum", "result", "weight", "bias"}
-        if node.op_type in ("BatchNormalization", "Add"):
+        if node.op_type == "BatchNormalization":
             assert set(found[node.name]) == {"scale", "bias", "result"}
 
 
