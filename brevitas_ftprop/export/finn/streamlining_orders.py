@@ -24,7 +24,14 @@ from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
 from qonnx.transformation.remove import RemoveIdentityOps
 
-from .passes import AbsorbSummandIntoThresholds, ReachConstantThresholds, UnsignedZeroFactors
+from .passes import (
+    AbsorbSummandIntoThresholds,
+    OneBitSigns,
+    PadIntegers,
+    PadIntoWindows,
+    ReachConstantThresholds,
+    UnsignedZeroFactors,
+)
 
 # Scales reach the sums one block a round.
 ROUNDS = 4
@@ -60,9 +67,11 @@ def _chain() -> list[Transformation]:
         collapse_repeated.CollapseRepeatedMul(),
         absorb.FactorOutMulSignMagnitude(),
         reorder.MoveMulPastMaxPool(),
+        PadIntegers(),
         absorb.AbsorbScalarMulAddIntoTopK(),
         Streamline(),
         LowerConvsToMatMul(),
+        PadIntoWindows(),
         ChangeDataLayoutQuantAvgPool2d(),
         reorder.MakeMaxPoolNHWC(),
         absorb.AbsorbTransposeIntoMultiThreshold(),
@@ -103,10 +112,12 @@ def _residual() -> list[Transformation]:
     ]
     return [
         reorder.MoveMulPastMaxPool(),
+        PadIntegers(),
         absorb.AbsorbScalarBiasIntoMultiThreshold(),
         *[step for _ in range(ROUNDS) for step in (*a_round, *_names())],
         DoubleToSingleFloat(),
         LowerConvsToMatMul(),
+        PadIntoWindows(),
         ChangeDataLayoutQuantAvgPool2d(),
         reorder.MakeMaxPoolNHWC(),
         absorb.AbsorbConsecutiveTransposes(),
@@ -144,6 +155,7 @@ def _tail() -> list[Transformation]:
         *_names(),
         collapse_repeated.CollapseRepeatedMul(),
         absorb.AbsorbScalarMulAddIntoTopK(),
+        OneBitSigns(),
         *_names(),
     ]
 

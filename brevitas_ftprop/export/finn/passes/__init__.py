@@ -10,7 +10,9 @@ from .idle_layers import DropIdleLayers
 from .image_input import ChannelsLastInput, IntegerInput
 from .integer_bias import IntegerBias
 from .integer_output import OUTPUT_SCALE, IntegerOutput
+from .one_bit_signs import OneBitSigns
 from .padded_pool import UnsignedPaddedPool
+from .padding import PadIntegers, PadIntoWindows
 from .pool_order import ThresholdBeforePool
 from .pooled_fork import RethresholdPooledFork
 from .quant_to_thresholds import QuantToThresholds
@@ -32,6 +34,9 @@ __all__ = [
     "IntegerBias",
     "IntegerInput",
     "IntegerOutput",
+    "OneBitSigns",
+    "PadIntegers",
+    "PadIntoWindows",
     "QuantToThresholds",
     "QuantizeBeforeFlattening",
     "ReachConstantThresholds",
