@@ -25,6 +25,7 @@ KNOWN = {
     "MaxPool",
     "Mul",
     "MultiThreshold",
+    "Pad",
     "Quant",
     "Relu",
     "Reshape",

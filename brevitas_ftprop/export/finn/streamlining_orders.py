@@ -30,6 +30,7 @@ from .passes import (
     PadIntegers,
     PadIntoWindows,
     ReachConstantThresholds,
+    UnsignedPaddedWindows,
     UnsignedZeroFactors,
 )
 
@@ -156,6 +157,7 @@ def _tail() -> list[Transformation]:
         collapse_repeated.CollapseRepeatedMul(),
         absorb.AbsorbScalarMulAddIntoTopK(),
         OneBitSigns(),
+        UnsignedPaddedWindows(),
         *_names(),
     ]
 

@@ -12,7 +12,7 @@ from .integer_bias import IntegerBias
 from .integer_output import OUTPUT_SCALE, IntegerOutput
 from .one_bit_signs import OneBitSigns
 from .padded_pool import UnsignedPaddedPool
-from .padding import PadIntegers, PadIntoWindows
+from .padding import PadIntegers, PadIntoWindows, UnsignedPaddedWindows
 from .pool_order import ThresholdBeforePool
 from .pooled_fork import RethresholdPooledFork
 from .quant_to_thresholds import QuantToThresholds
@@ -44,5 +44,6 @@ __all__ = [
     "ThresholdBeforePool",
     "TruncatedPoolToQuantAvgPool",
     "UnsignedPaddedPool",
+    "UnsignedPaddedWindows",
     "UnsignedZeroFactors",
 ]

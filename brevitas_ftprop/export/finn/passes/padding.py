@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx
 from onnx import NodeProto
+from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ...graph_edits import add_constant, add_tensor, replace, rewired
 from ...graph_reading import attributes_of, initializer, read_constant, scalar, shape_of
+from ...integer_types import integer_type
 from ...node_attributes import integers_in, padding_of
+from .reached import is_thresholded, move_thresholds, padding_in, readers
 
 TO_CHANNELS_LAST = [0, 2, 3, 1]
 
@@ -60,6 +63,47 @@ class PadIntoWindows(Transformation):
                     _pad_in(model, pad, transpose, windows, (sizes, int(value)))
                     return model, True
         return model, False
+
+
+class UnsignedPaddedWindows(Transformation):
+    """Let windows that pad with a quantizer's lowest integer work on unsigned integers.
+
+    FINN pads with 0 only. The integers lose the lowest, l, so that it is 0 in them, and a threshold
+    t on a sum of their products with weights w becomes t - l·Σw. All readers of the quantizer have
+    to end in thresholds; the graph is streamlined.
+
+    References:
+        finn-plus 1.6.1, ``finn-rtllib/fmpadding/hdl/fmpadding.sv`` (the padding is ``'0``) and
+        ``InferConvInpGen`` (refuses any other ``pad_value``).
+    """
+
+    def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
+        for quantizer in model.get_nodes_by_op_type("MultiThreshold"):
+            lowest = int(attributes_of(quantizer).get_nodeattr("out_bias"))
+            reached = list(readers(model, quantizer.output[0]))
+            paddings = {padding_in(node) for node in reached} - {None}
+            if lowest and paddings == {lowest} and all(is_thresholded(model, n) for n in reached):
+                _lift(model, quantizer, lowest, reached)
+        return model, False
+
+
+def _lift(model: ModelWrapper, quantizer: NodeProto, lowest: int, reached: list) -> None:
+    kind = integer_type(0, read_constant(model, quantizer.input[1]).shape[1])
+    attributes = attributes_of(quantizer)
+    attributes.set_nodeattr("out_dtype", kind)
+    attributes.set_nodeattr("out_bias", 0.0)
+    model.set_tensor_datatype(quantizer.output[0], DataType[kind])
+    for node in reached:
+        if node.op_type == "MultiThreshold":
+            move_thresholds(model, node, lambda integers: integers - lowest)
+        elif node.op_type == "MatMul":
+            totals = read_constant(model, node.input[1]).sum(0, dtype=np.float64)[:, None]
+            (behind,) = model.find_consumers(node.output[0])
+            move_thresholds(model, behind, lambda sums, add=lowest * totals: sums - add)
+        else:
+            if node.op_type == "Im2Col":
+                attributes_of(node).set_nodeattr("pad_value", 0)
+            model.set_tensor_datatype(node.output[0], DataType[kind])
 
 
 def _is_unpadded(node: NodeProto) -> bool:

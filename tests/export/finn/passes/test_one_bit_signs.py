@@ -37,7 +37,7 @@ def windows(pad: int, value: int):
 
 
 def layer(rng, source: str, inputs: int, *, weights=(-1, 1)):
-    """A matrix product and its thresholds, some on sums that occur, some never or always reached."""
+    """A matrix product and its thresholds, on sums that occur, never or always reached."""
     thresholds = np.sort(rng.integers(-inputs, inputs + 1, (OUT, 3)) + rng.choice([0, 0.5]), 1)
     thresholds[0, 0], thresholds[0, -1] = -(2.0**31), 2.0**31
     constants = {"w": rng.choice(weights, (inputs, OUT)), "t": thresholds}
