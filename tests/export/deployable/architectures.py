@@ -117,6 +117,7 @@ class Conv:
     dilation: int = 1
     groups: int = 1
     negative_norm: bool = False
+    minus: bool = False  # pads with -1
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class Residual:
     widen: bool = False
     summands: str = "shared"  # "equal", "unequal", "float"
     bits: int = 4
+    minus: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,10 +178,12 @@ class Block(nn.Module):
 
         def conv(kernel: int, stride: int, entering: int) -> nn.Module:
             padding = kernel // 2
+            own = [nn.ConstantPad2d(padding, -1.0)] * (spec.minus and padding > 0)
+            padding = 0 if own else padding
             layer = qnn.QuantConv2d(
                 entering, out, kernel, stride=stride, padding=padding, bias=False, **weights
             )
-            return nn.Sequential(layer, nn.BatchNorm2d(out))
+            return nn.Sequential(*own, layer, nn.BatchNorm2d(out))
 
         self.conv1, self.conv2 = conv(3, spec.stride, channels), conv(3, 1, out)
         self.act1, self.act2 = ACTIVATIONS[spec.act](), act2
@@ -252,13 +256,14 @@ def _drawn_pool(spec: Architecture, layers: list[nn.Module]) -> nn.Module:
 
 
 def _conv_layers(part: Conv, channels: int, spec: Architecture) -> list[nn.Module]:
-    layers: list[nn.Module] = [
+    layers: list[nn.Module] = [nn.ConstantPad2d(part.padding, -1.0)] * part.minus
+    layers += [
         qnn.QuantConv2d(
             channels,
             part.channels,
             part.kernel,
             stride=part.stride,
-            padding=part.padding,
+            padding=0 if part.minus else part.padding,
             dilation=part.dilation,
             groups=part.groups,
             bias=part.bias,
@@ -301,11 +306,13 @@ def example(spec: Architecture) -> Tensor:
 def draw(seed: int) -> Architecture:
     """A random network whose layers fit; about three in ten have something odd in them."""
     rng, others = random.Random(seed), random.Random(f"of others {seed}")
-    of_image = random.Random(f"image {seed}")
+    of_image, of_signs = random.Random(f"image {seed}"), random.Random(f"signs {seed}")
     while True:
         spec = _as_others_define(_drawn(rng), others)
         if of_image.random() < 0.4:
             spec = replace(spec, image=of_image.choice(("affine", "affine", "norm", "none")))
+        if of_signs.random() < 0.25:
+            spec = _of_signs(spec, of_signs)
         try:
             build(spec)
         except (AssertionError, RuntimeError, ValueError):
@@ -354,6 +361,26 @@ def _as_others_define(spec: Architecture, rng: random.Random) -> Architecture:
     if rng.random() < 0.2:
         spec = replace(spec, flattened_act=rng.choice(PLAIN_ACTIVATIONS))
     return spec
+
+
+def _of_signs(spec: Architecture, rng: random.Random) -> Architecture:
+    """With signs, most weights of one bit, and convolutions that pad with 0, -1 or nothing."""
+
+    def drawn(part: Any) -> Any:
+        weights = Weights(1, rng.choice(("tensor", "channel")))
+        changes = {"act": "sign", "weights": weights if rng.random() < 0.7 else part.weights}
+        if isinstance(part, Residual):
+            changes |= {"minus": rng.random() < 0.5, "summands": "shared"}
+        elif isinstance(part, Conv) and rng.random() < 0.4:
+            changes["padding"] = 0
+        elif isinstance(part, Conv) and part.padding:
+            changes["minus"] = rng.random() < 0.6
+        return replace(part, **changes)
+
+    image, *body = map(drawn, spec.body)
+    # Before the first layer there is no sign.
+    image = replace(image, minus=False)
+    return replace(spec, body=(image, *body), dense=tuple(map(drawn, spec.dense)), pool="")
 
 
 def _drawn_weights(rng: random.Random) -> Weights:
