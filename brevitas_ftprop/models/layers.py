@@ -279,7 +279,7 @@ class SignPaddedConv2d(qnn.QuantConv2d):
         super().__init__(*args, **kwargs)
         self.sign_padding = padding
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         return super().forward(functional.pad(input, 4 * [self.sign_padding], value=-1.0))
 
 

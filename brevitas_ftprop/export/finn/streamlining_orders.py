@@ -158,6 +158,8 @@ def _tail() -> list[Transformation]:
         absorb.AbsorbScalarMulAddIntoTopK(),
         OneBitSigns(),
         UnsignedPaddedWindows(),
+        # On unsigned integers none may lie below 0.
+        RoundAndClipThresholds(),
         *_names(),
     ]
 

@@ -133,6 +133,10 @@ def test_signs_padded_with_minus_one_reach_hardware_layers_as_bits(tmp_path):
     torch.manual_seed(0)
     options = {"act": "sign", "form": "hardware", "weight_bits": 1, "pad_value": -1}
     model = ConvNet4(10, 12, channels=(4, 6), fc=8, **options).eval()
+    # Channels whose sign is always +1, or always -1.
+    with torch.no_grad():
+        model.features.norm1.bias[:2] = torch.tensor([1e6, -1e6])
+        model.classifier.norm2.bias[:2] = torch.tensor([1e6, -1e6])
     report = export_finn(
         model, torch.randn(1, 3, 12, 12), tmp_path / "out", dynamo=False, progress=False
     )

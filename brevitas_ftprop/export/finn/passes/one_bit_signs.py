@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from onnx import NodeProto
 from qonnx.core.datatype import DataType
@@ -53,7 +56,7 @@ def _takes_bits(model: ModelWrapper, node: NodeProto | None) -> bool:
     return bool((np.abs(read_constant(model, node.input[1])) == 1).all())
 
 
-def _convert(model: ModelWrapper, sign: NodeProto, reached: list[NodeProto]) -> None:
+def _convert(model: ModelWrapper, sign: NodeProto, reached: Sequence[Any]) -> None:
     sign.input[1] = add_constant(model, read_constant(model, sign.input[1])[:, :1])
     attributes = attributes_of(sign)
     attributes.set_nodeattr("out_dtype", "BINARY")

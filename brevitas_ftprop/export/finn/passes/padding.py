@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import NodeProto
@@ -87,7 +90,7 @@ class UnsignedPaddedWindows(Transformation):
         return model, False
 
 
-def _lift(model: ModelWrapper, quantizer: NodeProto, lowest: int, reached: list) -> None:
+def _lift(model: ModelWrapper, quantizer: NodeProto, lowest: int, reached: Sequence[Any]) -> None:
     kind = integer_type(0, read_constant(model, quantizer.input[1]).shape[1])
     attributes = attributes_of(quantizer)
     attributes.set_nodeattr("out_dtype", kind)
