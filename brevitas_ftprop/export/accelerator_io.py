@@ -69,7 +69,7 @@ class AcceleratorIO:
 
     @property
     def datatype(self) -> str:
-        """FINN's name of the integers; as all signs in the flow, ±1 have two bits."""
+        """FINN's name of the integers; ±1 have two bits, since a layer may pad them with 0."""
         return "INT2" if self.images == "bipolar" else self.images.upper()
 
     @property

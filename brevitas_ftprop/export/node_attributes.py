@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from onnx import NodeProto, helper
 
 
@@ -25,6 +26,21 @@ def integers_in(node: NodeProto, name: str, default: Sequence[int]) -> list[int]
 def is_padded(node: NodeProto) -> bool:
     """Whether a convolution or pool pads its input."""
     return any(integers_in(node, "pads", [0]))
+
+
+def padding_of(node: NodeProto, pads: np.ndarray | None) -> list[int] | None:
+    """What a ``Pad`` adds to a map, (top, left, bottom, right); None for all other paddings.
+
+    Args:
+        node: of (N, C, H, W).
+        pads: its second input, if that is constant.
+    """
+    mode = attribute_values(node).get("mode", "constant")
+    has_axes = len(node.input) > 3 and bool(node.input[3])
+    if pads is None or pads.size != 8 or mode != "constant" or has_axes or pads.min() < 0:
+        return None
+    before, after = pads.reshape(2, 4).tolist()
+    return None if any(before[:2] + after[:2]) else [*before[2:], *after[2:]]
 
 
 def note_of(node: NodeProto, key: str) -> str | None:

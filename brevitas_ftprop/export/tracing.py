@@ -18,6 +18,7 @@ from .errors import ExportError, MissingToolError
 from .formats import Format
 from .layer_names import note_layers
 from .markers import count_anew, marking_manager
+from .padding_sizes import make_padding_sizes_constant
 from .quantizers import check_quantizers, kind_of, quantizer_proxies
 from .quiet import silence
 from .state import export_state
@@ -76,6 +77,7 @@ def trace(
     kinds = {name: kind_of(proxy) for name, proxy in quantizer_proxies(model).items()}
     note_layers(graph, model)
     tag_nodes(graph, (name for name, kind in kinds.items() if kind is not None))
+    make_padding_sizes_constant(graph)
     return graph
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypedDict
 import brevitas.nn as qnn
 from brevitas.inject import ExtendedInjector
 from brevitas.inject.enum import RestrictValueType, ScalingImplType
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from .. import quant
 from ..ops import check_options
@@ -20,6 +21,7 @@ from ..proxy import TargetPropProxy
 FORMS = ("paper", "hardware")
 WEIGHT_BITS = (1, 2, 4, 8)
 WEIGHT_SCALES = ("tensor", "channel")
+PAD_VALUES = (0, -1)
 STEP_QUANTIZERS = {
     "sign": {
         "paper": quant.TargetPropSignedBinaryActPerTensorConst,
@@ -71,6 +73,9 @@ class LayerOptions(TypedDict, total=False):
     - ``weight_rule``: rule of the weight quantizers, ``"ste"`` by default.
     - ``input_range``: hardware form: inputs are quantized to 8 bits in
       [-input_range, input_range); a power of two, 4 by default.
+    - ``pad_value``: what convolutions pad signs with, 0 (the default) or -1, which is a value that
+      signs have, so that they keep one bit in hardware; for ``act="sign"``. The image is padded
+      with 0.
 
     In the hardware form every scale is a power of two: a staircase's levels are k/4 or k/8, at the
     paper's thresholds. The scales of the activations are fixed there, since a batch norm with a
@@ -86,6 +91,7 @@ class LayerOptions(TypedDict, total=False):
     weighting: str | None
     staircase: str | None
     input_range: float
+    pad_value: Literal[0, -1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +116,15 @@ class Layers:
     weighting: str | None = None
     staircase: str | None = None
     input_range: float = 4.0
+    pad_value: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("form", self.form, FORMS)
         _check_choice("weight_bits", self.weight_bits, (None, *WEIGHT_BITS))
         _check_choice("weight_scale", self.weight_scale, WEIGHT_SCALES)
+        _check_choice("pad_value", self.pad_value, PAD_VALUES)
+        if self.pad_value and self.act != "sign":
+            raise ValueError(f'pad_value=-1 is a value of signs: use act="sign", not {self.act!r}')
         for rule in (self.rule or "soft_hinge", self.weight_rule):
             check_options(rule, self.weighting or "grad", self.staircase or "single")
         if not _is_power_of_two(self.input_range):
@@ -163,7 +173,9 @@ class Layers:
         is_first: bool = False,
     ) -> qnn.QuantConv2d:
         """Convolution; without bias in the hardware form, where a batch norm follows."""
-        return qnn.QuantConv2d(
+        pads_signs = bool(self.pad_value and padding and not is_first)
+        convolution = SignPaddedConv2d if pads_signs else qnn.QuantConv2d
+        return convolution(
             in_channels,
             out_channels,
             kernel_size,
@@ -255,6 +267,20 @@ class Layers:
             return {"weight_quant": weight_quant, **extra, **options}
         weight_quant = INTEGER_WEIGHTS[self.form, scale]
         return {"weight_quant": weight_quant, "weight_bit_width": bits, **options}
+
+
+class SignPaddedConv2d(qnn.QuantConv2d):
+    """A convolution that pads with -1 instead of 0.
+
+    Its arguments and parameters are those of ``QuantConv2d``.
+    """
+
+    def __init__(self, *args: Any, padding: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sign_padding = padding
+
+    def forward(self, input: Tensor) -> Any:
+        return super().forward(functional.pad(input, 4 * [self.sign_padding], value=-1.0))
 
 
 def check_sizes(**sizes: int | Sequence[int]) -> None:

@@ -248,6 +248,8 @@ def test_sums_of_the_hardware_form_equal_their_float64_recomputation(narrow, act
         ({"weighting": "max"}, "weighting must be"),
         ({"staircase": "double"}, "staircase must be"),
         ({"input_range": 3.0}, "input_range must be a power of two, not 3.0"),
+        ({"pad_value": 1}, "pad_value must be one of 0, -1, not 1"),
+        ({"pad_value": -1, "act": "int2"}, "pad_value=-1 is a value of signs"),
         ({"num_classes": 0}, "num_classes must be positive integers, not 0"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
@@ -255,6 +257,26 @@ def test_sums_of_the_hardware_form_equal_their_float64_recomputation(narrow, act
 def test_a_wrong_option_is_named_at_construction(model_class, options, message):
     with pytest.raises(ValueError, match=message):
         model_class(**options)
+
+
+def test_signs_are_padded_with_minus_one_and_the_image_with_zero(narrow):
+    torch.manual_seed(0)
+    padded = narrow.build(pad_value=-1)
+    torch.manual_seed(0)
+    stock = narrow.build()
+    assert padded.state_dict().keys() == stock.state_dict().keys()
+    for name, layer in padded.named_modules():
+        if not isinstance(layer, qnn.QuantConv2d):
+            continue
+        twin = stock.get_submodule(name)
+        x = torch.randn(2, layer.in_channels, 13, 13)
+        is_image = layer.in_channels == 3
+        margin = 0 if is_image else max(twin.padding)
+        surrounded = nn.functional.pad(x, 4 * [margin], value=-1.0)
+        expected = nn.functional.conv2d(
+            surrounded, twin.quant_weight(), twin.bias, twin.stride, twin.padding if is_image else 0
+        )
+        torch.testing.assert_close(layer(x), expected)
 
 
 @pytest.mark.parametrize("act", [3, nn.ReLU, nn.ReLU()], ids=["number", "module class", "module"])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from brevitas_ftprop.export import export_qcdq, export_qonnx, verify_export
-from brevitas_ftprop.models import QuantAlexNet
+from brevitas_ftprop.models import ConvNet4, QuantAlexNet
 
 pytestmark = pytest.mark.heavy
 
@@ -104,3 +104,13 @@ def test_the_full_size_alexnet_leaves_by_both_exporters(cifar10, tmp_path, form,
     trained_a_little(model, images, cifar10.labels[:4])
     batch = torch.cat([images[:2], adversarial(images)])
     assert_exported_exactly(model, form, batch, tmp_path / "model.onnx", exporter, "dynamo")
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_signs_padded_with_minus_one_are_exported_exactly(exporter, tmp_path):
+    torch.manual_seed(0)
+    options = {"act": "sign", "form": "hardware", "weight_bits": 1, "pad_value": -1}
+    model = ConvNet4(10, 12, channels=(4, 6), fc=8, **options).eval()
+    # TorchScript's exporter computes a padding's sizes inside the graph.
+    batch = torch.cat([torch.randn(2, 3, 12, 12), adversarial(torch.zeros(1, 3, 12, 12))])
+    assert_exported_exactly(model, "hardware", batch, tmp_path / "file", exporter, "torchscript")

@@ -7,7 +7,7 @@ from collections import Counter
 from onnx import NodeProto
 
 from ...levels import level_function
-from ..node_attributes import integers_in, is_padded
+from ..node_attributes import integers_in, is_padded, padding_of
 from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, spacing_of
@@ -26,7 +26,7 @@ def loose_relu(view: GraphView) -> Found:
     """ReLUs whose result something else than one quantizer reads, max pools between apart."""
     for node in view.of_kind("Relu"):
         is_absorbed = node in view.absorbed or node.output[0] == view.output
-        if not is_absorbed and not _is_quantized_behind(view, node):
+        if not is_absorbed and not is_quantized_behind(view, node):
             yield view.layer(node), "a ReLU that no quantizer follows"
 
 
@@ -118,7 +118,7 @@ def flattened_average(view: GraphView) -> Found:
     for node in view.of_kind("Flatten", "Reshape", "ReduceMean"):
         averages = [n.op_type for n in feeding_nodes(view, node.output[0]) if n.op_type in AVERAGES]
         is_flat = len(view.shape(node.output[0])) == 2
-        if averages and is_flat and _is_quantized_behind(view, node, *AFFINE):
+        if averages and is_flat and is_quantized_behind(view, node, *AFFINE):
             yield view.layer(node), "a flattened average goes into a quantizer"
 
 
@@ -131,8 +131,12 @@ def flattened_average(view: GraphView) -> Found:
 def tiny_map(view: GraphView) -> Found:
     """Convolutions of more than one row or column on a map that has only one."""
     for node in view.of_kind("Conv"):
-        sizes = view.shape(node.input[0])[2:]
         kernel, pads = integers_in(node, "kernel_shape", [1, 1]), integers_in(node, "pads", [0] * 4)
+        before, source = view.producer(node.input[0]), node.input[0]
+        if before is not None and before.op_type == "Pad":
+            source = before.input[0]
+            pads = padding_of(before, view.constant(before.input[1])) or pads
+        sizes = view.shape(source)[2:]
         for size, window, pad in zip(sizes, kernel, pads, strict=False):
             if len(sizes) == 2 and size == 1 and (window > 1 or pad > 0):
                 yield view.layer(node), f"a window of {window}, padded, on a map of size 1"
@@ -148,7 +152,7 @@ def tiny_map(view: GraphView) -> Found:
 def padded_signed_pool(view: GraphView) -> Found:
     """Padded max pools of signed values that no quantizer of theirs stands beside."""
     for node in view.of_kind("MaxPool"):
-        if not is_padded(node) or _is_quantized_behind(view, node):
+        if not is_padded(node) or is_quantized_behind(view, node):
             continue
         name = view.activation_quantizer(node.input[0])
         is_own = name is not None and len(view.consumers(node.input[0])) == 1
@@ -166,7 +170,7 @@ def padded_signed_pool(view: GraphView) -> Found:
 def pooled_sum(view: GraphView) -> Found:
     """Max pools of a sum of two branches that no quantizer follows."""
     for node in view.of_kind("MaxPool"):
-        if not _is_quantized_behind(view, node):
+        if not is_quantized_behind(view, node):
             first = [node, *feeding_nodes(view, node.input[0])][-1]
             if first.op_type == "Add" and is_join(view, first):
                 yield view.layer(node), f"a max pool of the sum of {view.layer(first)}"
@@ -180,7 +184,7 @@ def pooled_sum(view: GraphView) -> Found:
 def float_pool(view: GraphView) -> Found:
     """Max pools of batch norms' results, or of sums that fork, that no quantizer follows."""
     for node in view.of_kind("MaxPool"):
-        if _is_quantized_behind(view, node):
+        if is_quantized_behind(view, node):
             continue
         name, is_forked = node.input[0], len(view.consumers(node.output[0])) > 1
         integers, spacing = integers_of(view, name), spacing_of(view, name)
@@ -196,7 +200,7 @@ def _is_sum(view: GraphView, name: str) -> bool:
     return node is not None and node.op_type in WEIGHTED and len(node.input) == 2
 
 
-def _is_quantized_behind(view: GraphView, node: NodeProto, *passed: str) -> bool:
+def is_quantized_behind(view: GraphView, node: NodeProto, *passed: str) -> bool:
     """Whether one quantizer alone reads a node's result, pools, ReLUs and others between apart."""
     behind = view.consumers(node.output[0])
     while len(behind) == 1 and behind[0].op_type in ("MaxPool", "Relu", *passed):

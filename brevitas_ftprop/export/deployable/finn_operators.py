@@ -26,6 +26,7 @@ KNOWN = {
     "MaxPool",
     "Mul",
     "MultiThreshold",
+    "Pad",
     "Quant",
     "Relu",
     "Reshape",

@@ -7,6 +7,7 @@ from .finn_io import IO_REQUIREMENTS
 from .finn_layers import LAYER_REQUIREMENTS
 from .finn_numbers import NUMBER_REQUIREMENTS
 from .finn_operators import OPERATOR_REQUIREMENTS
+from .finn_padding import PADDING_REQUIREMENTS
 from .finn_quantization import QUANTIZATION_REQUIREMENTS
 from .requirement import Requirements
 
@@ -15,6 +16,7 @@ FINN_REQUIREMENTS = Requirements(
     | OPERATOR_REQUIREMENTS
     | COPY_REQUIREMENTS
     | LAYER_REQUIREMENTS
+    | PADDING_REQUIREMENTS
     | QUANTIZATION_REQUIREMENTS
     | NUMBER_REQUIREMENTS
 )

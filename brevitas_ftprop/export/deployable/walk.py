@@ -118,6 +118,8 @@ def integers_of(view: GraphView, name: str, *, shifted: bool = False) -> Integer
         if before is not None and before.factor < 0 and node.op_type == "MaxPool":
             return None if _has_joins(view) else before
         return before
+    if node.op_type == "Pad":
+        return integers_of(view, computed[0])
     if node.op_type == "Trunc":
         return integers_of(view, _before_truncated_pool(view, node))
     if is_repetition(view, node):

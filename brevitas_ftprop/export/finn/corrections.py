@@ -24,6 +24,7 @@ def corrections() -> Iterator[tuple[type, str, Callable[..., Any]]]:
     yield RemoveIdentityOps, "apply", remove_exact_identities
     yield InferDataTypes, "apply", types_that_hold_all_branches
     yield from layers_that_hold_minus_one_and_zero()
+    yield from layers_of_one_bit()
 
 
 def remove_exact_identities(
@@ -111,3 +112,61 @@ def _fixed(original: Callable[..., Any]) -> Callable[..., Any]:
         return DataType["INT2"]
 
     return minimize_weight_bit_width
+
+
+def layers_of_one_bit() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+    """Classes of FINN, and the methods with which weights of ±1 and counts of products have types.
+
+    FINN's own takes two bits for weights of ±1, and BIPOLAR, which holds no 0, for those of -1 and
+    0; here they have one and two. It takes the count of an xnor layer for the sum over the inputs
+    that are 1, and cuts counts off that exceed it, such as the 576 of a 3×3 layer on 64 channels
+    in INT10; here the type holds all products.
+
+    References:
+        finn-plus 1.6.1, ``MVAU`` and ``VVAU``: ``minimize_weight_bit_width`` and
+        ``minimize_accumulator_width``.
+    """
+    from finn.custom_op.fpgadataflow.matrixvectoractivation import MVAU
+    from finn.custom_op.fpgadataflow.vectorvectoractivation import VVAU
+
+    for layer in (MVAU, VVAU):
+        method = layer.minimize_weight_bit_width
+        yield layer, method.__name__, _with_one_bit_weights(method)
+    method = MVAU.minimize_accumulator_width
+    yield MVAU, method.__name__, _with_all_counts(method)
+
+
+def _with_one_bit_weights(original: Callable[..., Any]) -> Callable[..., Any]:
+    def minimize_weight_bit_width(
+        self: Any, model: ModelWrapper, datatype_only: bool = False
+    ) -> Any:
+        kind = original(self, model, datatype_only)
+        weights = initializer(model, self.onnx_node.input[1])
+        if not datatype_only and weights is not None and weights.min() == -1:
+            if bool((np.abs(weights) == 1).all()):
+                kind = DataType["BIPOLAR"]
+            elif weights.max() == 0:
+                kind = DataType["INT2"]
+            self.set_nodeattr("weightDataType", kind.name)
+        return kind
+
+    return minimize_weight_bit_width
+
+
+def _with_all_counts(original: Callable[..., Any]) -> Callable[..., Any]:
+    def minimize_accumulator_width(
+        self: Any, model: ModelWrapper, datatype_only: bool = False
+    ) -> Any:
+        kind = original(self, model, datatype_only)
+        if self.get_nodeattr("binaryXnorMode"):
+            bits = int(self.get_nodeattr("MW")).bit_length()
+            if model.find_direct_successors(self.onnx_node) is None:
+                # As FINN has it for what leaves the accelerator.
+                bits = -(-bits // 8) * 8
+            kind = DataType[f"UINT{bits}"]
+            self.set_nodeattr("accDataType", kind.name)
+            if self.get_nodeattr("noActivation"):
+                self.set_nodeattr("outputDataType", kind.name)
+        return kind
+
+    return minimize_accumulator_width

@@ -28,7 +28,11 @@ from .passes import (
     AbsorbSummandIntoThresholds,
     AffineBehindConcat,
     ChannelsLastCopies,
+    OneBitSigns,
+    PadIntegers,
+    PadIntoWindows,
     ReachConstantThresholds,
+    UnsignedPaddedWindows,
     UnsignedZeroFactors,
 )
 
@@ -69,9 +73,11 @@ def _chain() -> list[Transformation]:
         absorb.FactorOutMulSignMagnitude(),
         reorder.MoveMulPastMaxPool(),
         reorder.MoveMulPastDWConv(),
+        PadIntegers(),
         absorb.AbsorbScalarMulAddIntoTopK(),
         Streamline(),
         LowerConvsToMatMul(),
+        PadIntoWindows(),
         ChangeDataLayoutQuantAvgPool2d(),
         reorder.MakeMaxPoolNHWC(),
         absorb.AbsorbTransposeIntoMultiThreshold(),
@@ -115,10 +121,12 @@ def _residual() -> list[Transformation]:
     to_joins = [reorder.MoveMulPastFork(), AffineBehindConcat(), reorder.MoveMulPastMaxPool()]
     return [
         *to_joins * ROUNDS,
+        PadIntegers(),
         absorb.AbsorbScalarBiasIntoMultiThreshold(),
         *[step for _ in range(ROUNDS) for step in (*a_round, *_names())],
         DoubleToSingleFloat(),
         LowerConvsToMatMul(),
+        PadIntoWindows(),
         ChangeDataLayoutQuantAvgPool2d(),
         reorder.MakeMaxPoolNHWC(),
         absorb.AbsorbConsecutiveTransposes(),
@@ -157,6 +165,10 @@ def _tail() -> list[Transformation]:
         *_names(),
         collapse_repeated.CollapseRepeatedMul(),
         absorb.AbsorbScalarMulAddIntoTopK(),
+        OneBitSigns(),
+        UnsignedPaddedWindows(),
+        # On unsigned integers none may lie below 0.
+        RoundAndClipThresholds(),
         *_names(),
     ]
 

@@ -118,6 +118,7 @@ class Conv:
     dilation: int = 1
     groups: int = 1
     negative_norm: bool = False
+    minus: bool = False  # pads with -1
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Residual:
     widen: bool = False
     summands: str = "shared"  # "equal", "unequal", "float"
     bits: int = 4
+    minus: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,10 +252,12 @@ class Block(nn.Module):
 
         def conv(kernel: int, stride: int, entering: int) -> nn.Module:
             padding = kernel // 2
+            own = [nn.ConstantPad2d(padding, -1.0)] * (spec.minus and padding > 0)
+            padding = 0 if own else padding
             layer = kinds["conv"](
                 entering, out, kernel, stride=stride, padding=padding, bias=False, **weights
             )
-            return nn.Sequential(layer, kinds["BatchNorm"](out))
+            return nn.Sequential(*own, layer, kinds["BatchNorm"](out))
 
         self.conv1, self.conv2 = conv(3, spec.stride, channels), conv(3, 1, out)
         self.act1, self.act2 = ACTIVATIONS[spec.act](), act2
@@ -370,13 +374,14 @@ def _drawn_pool(spec: Architecture, layers: list[nn.Module]) -> nn.Module:
 
 
 def _conv_layers(part: Conv, channels: int, spec: Architecture) -> list[nn.Module]:
-    layers: list[nn.Module] = [
+    layers: list[nn.Module] = [nn.ConstantPad2d(part.padding, -1.0)] * part.minus
+    layers += [
         spec.layers["conv"](
             channels,
             part.channels,
             part.kernel,
             stride=part.stride,
-            padding=part.padding,
+            padding=0 if part.minus else part.padding,
             dilation=part.dilation,
             groups=part.groups,
             bias=part.bias,
@@ -420,12 +425,15 @@ def draw(seed: int) -> Architecture:
     """A random network whose layers fit; about three in ten have something odd in them."""
     rng, others = random.Random(seed), random.Random(f"of others {seed}")
     of_image, of_copies = random.Random(f"image {seed}"), random.Random(f"copies {seed}")
+    of_signs = random.Random(f"signs {seed}")
     while True:
         spec = _with_copies(_as_others_define(_drawn(rng), others), of_copies)
         if of_image.random() < 0.4:
             spec = replace(spec, image=of_image.choice(("affine", "affine", "norm", "none")))
         if spec.is_signal and spec.image == "norm":
             spec = replace(spec, image="norm of a signal")
+        if of_signs.random() < 0.25:
+            spec = _of_signs(spec, of_signs)
         try:
             build(spec)
         except (AssertionError, RuntimeError, ValueError):
@@ -496,6 +504,26 @@ def _with_copies(spec: Architecture, rng: random.Random) -> Architecture:
         place = rng.randint(1, len(spec.body))
         spec = replace(spec, body=(*spec.body[:place], part, *spec.body[place:]))
     return spec
+
+
+def _of_signs(spec: Architecture, rng: random.Random) -> Architecture:
+    """With signs, most weights of one bit, and convolutions that pad with 0, -1 or nothing."""
+
+    def drawn(part: Any) -> Any:
+        weights = Weights(1, rng.choice(("tensor", "channel")))
+        changes = {"act": "sign", "weights": weights if rng.random() < 0.7 else part.weights}
+        if isinstance(part, Residual):
+            changes |= {"minus": rng.random() < 0.5 and not spec.is_signal, "summands": "shared"}
+        elif isinstance(part, Conv) and rng.random() < 0.4:
+            changes["padding"] = 0
+        elif isinstance(part, Conv) and part.padding:
+            changes["minus"] = rng.random() < 0.6 and not spec.is_signal
+        return replace(part, **changes)
+
+    image, *body = map(drawn, spec.body)
+    # Before the first layer there is no sign.
+    image = replace(image, minus=False)
+    return replace(spec, body=(image, *body), dense=tuple(map(drawn, spec.dense)), pool="")
 
 
 def _drawn_weights(rng: random.Random) -> Weights:

@@ -31,6 +31,7 @@ from tests.export.deployable.small_models import (
     missed_by,
     per_channel,
     seq,
+    sign,
     signed,
     truncated,
 )
@@ -73,6 +74,18 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "two-computed-operands": (
         lambda: Joined(lambda x, c, a: a(c(x) * x), conv(), act()),
         lambda: Joined(lambda x, c, a: a(c(x) * 0.5), conv(), act()),
+    ),
+    "padding-form": (
+        lambda: seq(signed(), nn.ReflectionPad2d(1), conv(padding=0), act()),
+        lambda: seq(signed(), nn.ZeroPad2d((1, 0, 2, 1)), conv(padding=0), act()),
+    ),
+    "padding-value": (
+        lambda: seq(
+            signed(), conv(), sign(), nn.ConstantPad2d(1, -0.5), conv(kernel=2, padding=0), act()
+        ),
+        lambda: seq(
+            signed(), conv(), sign(), nn.ConstantPad2d(1, -1.0), conv(kernel=2, padding=0), act()
+        ),
     ),
     "dimensions": (
         lambda: seq(signed(), qnn.QuantConvTranspose2d(3, 3, 2, bias=False), act()),

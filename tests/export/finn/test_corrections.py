@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -44,6 +45,47 @@ def test_what_is_joined_has_a_type_that_holds_all_branches(make_node, make_graph
     with finn_environment():
         found = graph.transform(InferDataTypes())
     assert found.get_tensor_datatype("y") == DataType[joined]
+
+
+def matrix_product(make_graph, weights: np.ndarray, **attributes):
+    """FINN's layer of a matrix product, and its graph."""
+    from qonnx.core.datatype import DataType
+    from qonnx.custom_op.registry import getCustomOp
+
+    inputs, outputs = weights.shape
+    kinds = {"inputDataType": "BINARY", "weightDataType": "INT8", "outputDataType": "INT32"}
+    layer = onnx.helper.make_node(
+        "MVAU", ["x", "w"], ["s"], domain="finn.custom_op.fpgadataflow", backend="fpgadataflow",
+        MW=inputs, MH=outputs, PE=1, SIMD=1, noActivation=1, **kinds, **attributes,
+    )  # fmt: skip
+    behind = onnx.helper.make_node("Identity", ["s"], ["y"])
+    graph = make_graph([onnx.helper.make_node("MatMul", ["x", "w"], ["s"]), behind],
+                       (1, inputs), w=weights)  # fmt: skip
+    graph.graph.node[0].CopyFrom(layer)
+    graph.set_tensor_datatype("x", DataType["BINARY"])
+    return getCustomOp(graph.graph.node[0]), graph
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind"),
+    [([-1, 1], "BIPOLAR"), ([-1, -1], "BIPOLAR"), ([-1, 0], "INT2"), ([-1, 0, 1], "INT2")],
+)
+def test_weights_have_the_smallest_type_that_holds_them(make_graph, weights, kind):
+    with finn_environment():
+        layer, graph = matrix_product(make_graph, np.array([weights]))
+        assert layer.minimize_weight_bit_width(graph).name == kind
+        assert layer.get_nodeattr("weightDataType") == kind
+
+
+@pytest.mark.parametrize("inputs", [1, 7, 8, 576])
+def test_the_count_of_an_xnor_layer_holds_all_its_products(make_graph, inputs):
+    weights = np.arange(inputs)[:, None] % 2
+    with finn_environment():
+        layer, graph = matrix_product(make_graph, weights, binaryXnorMode=1)
+        kind = layer.minimize_accumulator_width(graph)
+        assert layer.get_nodeattr("outputDataType") == layer.get_nodeattr("accDataType")
+    assert kind.min() == 0
+    assert kind.max() >= inputs > kind.max() // 2
 
 
 def test_a_batch_norm_of_tiny_values_reaches_the_thresholds(one_block, tmp_path):

@@ -13,7 +13,9 @@ from .image_input import ChannelsLastInput, IntegerInput
 from .integer_bias import IntegerBias
 from .integer_output import OUTPUT_SCALE, IntegerOutput
 from .joined_scales import AffineBehindConcat
+from .one_bit_signs import OneBitSigns
 from .padded_pool import UnsignedPaddedPool
+from .padding import PadIntegers, PadIntoWindows, UnsignedPaddedWindows
 from .plain_upsampling import PlainUpsampling
 from .pool_order import ThresholdBeforePool
 from .pooled_fork import RethresholdPooledFork
@@ -46,6 +48,9 @@ __all__ = [
     "IntegerBias",
     "IntegerInput",
     "IntegerOutput",
+    "OneBitSigns",
+    "PadIntegers",
+    "PadIntoWindows",
     "PlainUpsampling",
     "QuantToThresholds",
     "QuantizeBeforeFlattening",
@@ -54,5 +59,6 @@ __all__ = [
     "ThresholdBeforePool",
     "TruncatedPoolToQuantAvgPool",
     "UnsignedPaddedPool",
+    "UnsignedPaddedWindows",
     "UnsignedZeroFactors",
 ]

@@ -71,6 +71,19 @@ def test_nodes_that_differ_only_in_their_parameters_share_a_build():
     assert [node.cycles for node in report.nodes] == [256, 256]
 
 
+@pytest.mark.slow
+@needs_verilator
+def test_finns_rtl_pads_signs_of_one_bit_with_minus_one():
+    images = np.random.default_rng(5).integers(-2, 2, (1, 4, 4, 3))
+    chain = Chain("INT2", images)
+    chain.threshold("sign", np.zeros((3, 1)), "INT2", "BINARY").pad("pad", simd=3)
+    report = simulate_rtl(chain.build(), images)
+    assert report.ok, str(report)
+    signs = np.where(images >= 0, 1, -1)
+    padded = np.pad(signs, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1)
+    np.testing.assert_array_equal(2 * chain.values["pad"] - 1, padded)
+
+
 @needs_verilator
 def test_finns_rtl_takes_minus_zero_to_lie_below_a_threshold_of_zero(simulated_traps):
     # IEEE 754 (and the executor) takes both zeros to be equal; the RTL compares signs first.
