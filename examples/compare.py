@@ -41,8 +41,8 @@ from training.network import build_network
 from training.recipe import PLAIN, rule_spec
 from training.result import versions
 
-from brevitas_ftprop.cli.own_modules import own_part
 from brevitas_ftprop.provenance import device_name
+from brevitas_ftprop.runs.own_modules import own_part
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 from brevitas_ftprop.targets import get_setter
 

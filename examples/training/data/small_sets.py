@@ -11,8 +11,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.datasets import CIFAR10, ImageFolder
-from torchvision.io import decode_image
-from torchvision.transforms.v2 import functional
+
+from brevitas_ftprop.runs.image_files import decode, fitted
 
 from ..failures import TrainingError
 from ..sections import Data
@@ -144,9 +144,9 @@ def _root(data: Data, expected: str) -> Path:
 
 def _decoded(path: str) -> Tensor:
     try:
-        return decode_image(path, "RGB")
-    except RuntimeError as error:
-        raise TrainingError(f"{path} cannot be decoded: {error}") from error
+        return decode(path)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
 
 
 def sized(image: Tensor, data: Data, name: str | None = None) -> Tensor:
@@ -166,11 +166,4 @@ def sized(image: Tensor, data: Data, name: str | None = None) -> Tensor:
 
 
 def _sized(images: Tensor, data: Data) -> Tensor:
-    size = [data.image_size, data.image_size]
-    if list(images.shape[-2:]) != size:
-        images = functional.resize(images, size, antialias=True)
-    if images.shape[-3] == 1 and data.channels == 3:
-        return images.expand(*images.shape[:-3], 3, *size)
-    if images.shape[-3] != data.channels:
-        return functional.rgb_to_grayscale(images)
-    return images
+    return fitted(images, data.channels, (data.image_size, data.image_size))
