@@ -42,9 +42,9 @@ RULE_FIELDS = ("rule", "weight_rule", "weighting", "staircase", "saved")
 def remaining_delays(network: Module) -> dict[str, int]:
     """For how many calls the parts of a network that delay quantization still do so, by name."""
     return {
-        name: int(module.quant_delay_steps)
+        name: vars(module)["quant_delay_steps"]
         for name, module in network.named_modules()
-        if hasattr(module, "quant_delay_steps")
+        if "quant_delay_steps" in vars(module)
     }
 
 
@@ -116,7 +116,8 @@ def load_run(
     data = recipe["data"]
     import_parts(recipe.get("imports") or ())
     options = {name: recipe[name] for name in ("act", "weight_bits") if recipe[name] is not None}
-    shape = (1, data["channels"], *_size(data["image_size"]))
+    size = data["image_size"]
+    shape = (1, data["channels"], *([size, size] if isinstance(size, int) else size))
     model = build_named(
         recipe["model"],
         options | recipe["model_options"],
@@ -129,13 +130,9 @@ def load_run(
     follow_rules(model, recipe["model"], **chosen)
     load_checkpoint(model, paths.weights if checkpoint is None else Path(checkpoint))
     for name, steps in result.get("delays", {}).items():
-        model.get_submodule(name).quant_delay_steps = steps
+        vars(model.get_submodule(name))["quant_delay_steps"] = steps
     check_finite(model)
     return LoadedRun(model.eval(), recipe, shape, tuple(data["mean"]), tuple(data["std"]))
-
-
-def _size(image_size: int) -> tuple[int, int]:
-    return image_size, image_size
 
 
 def _read(paths: RunFolder) -> dict[str, Any]:

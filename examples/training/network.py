@@ -55,12 +55,11 @@ def _built(recipe: Recipe, classes: int) -> nn.Module:
             raise TrainingError(f"there is no model {recipe.model}: {error}") from error
     chosen = {"act": recipe.act, "weight_bits": recipe.weight_bits}
     given = {name: value for name, value in chosen.items() if value is not None}
-    size = recipe.data.image_size
     try:
         return build_named(
             recipe.model,
             given | recipe.model_options,
-            shape=(1, recipe.data.channels, size, size),
+            shape=(1, recipe.data.channels, *recipe.data.size),
             classes=classes,
             seed=recipe.seed,
             options_by="model_options",
@@ -72,7 +71,7 @@ def _built(recipe: Recipe, classes: int) -> nn.Module:
 def _check_classes(network: nn.Module, recipe: Recipe, classes: int) -> None:
     # A copy, since some quantizers start their scales at the first pass.
     copy, data = deepcopy(network).eval(), recipe.data
-    images = torch.zeros(2, data.channels, data.image_size, data.image_size)
+    images = torch.zeros(2, data.channels, *data.size)
     try:
         with torch.no_grad():
             logits = copy(images)

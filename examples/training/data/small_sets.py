@@ -99,7 +99,7 @@ def digits(data: Data) -> SmallSet:
 
 def random(data: Data) -> SmallSet:
     """Noise with random labels, for measurements of speed."""
-    size = (data.channels, data.image_size, data.image_size)
+    size = (data.channels, *data.size)
 
     def part(count: int, seed: int) -> Part:
         generator = np.random.default_rng(seed)
@@ -156,14 +156,15 @@ def sized(image: Tensor, data: Data, name: str | None = None) -> Tensor:
         TrainingError: if it has another size and is not to be resized.
     """
     height, width = image.shape[-2:]
-    if not data.resized and (height, width) != (data.image_size, data.image_size):
-        fitting = f"--data.image_size {height}, or " if height == width else ""
+    if not data.resized and (height, width) != data.size:
+        fitting = height if height == width else f"{height},{width}"
         raise TrainingError(
             f"{name or f'an image of data {data.name}'} is {width}×{height}, but the network sees "
-            f"{data.image_size}×{data.image_size}: pass {fitting}--data.resized true"
+            f"{data.size[1]}×{data.size[0]}: pass --data.image_size {fitting}, or --data.resized "
+            "true"
         )
     return _sized(image, data)
 
 
 def _sized(images: Tensor, data: Data) -> Tensor:
-    return fitted(images, data.channels, (data.image_size, data.image_size))
+    return fitted(images, data.channels, data.size)
