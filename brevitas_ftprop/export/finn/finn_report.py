@@ -111,8 +111,9 @@ class FinnReport:
         fpga_part, clock_ns, target_fps: what was asked for.
         io: what enters and leaves the accelerator, and what is left to software.
         steps: in order.
-        layers: of each hardware layer, the quantizer that it is, its folding (PE and SIMD), its
-            cycles an image and its estimated resources; None where there is no such thing.
+        layers: of each hardware layer, the model's layer and the quantizer that it computes, its
+            folding (PE and SIMD), its cycles an image and its estimated resources; None where there
+            is no such thing.
         resources: the estimated total of each kind (LUT, BRAM_18K, URAM, DSP).
         performance: FINN's estimate for the network (throughput, latency, the slowest layer).
         untrained: whether it was said that nobody has trained the weights.
