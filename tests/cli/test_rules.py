@@ -63,6 +63,8 @@ def test_a_gallery_of_three_rules_is_drawn_where_none_is_named(run, folder, monk
     assert drawing.count("<!-- sign(z) -->") == 3
     for label in ("margin m", "pre-activation z", "x", "loss, slope"):
         assert drawing.count(f"<!-- {label} -->") == 3
+    for label in ("loss", "slope", "output", "sign, g = +1", "sign, g = -1"):
+        assert drawing.count(f"<!-- {label} -->") == 1
 
 
 def test_a_plot_of_another_format_is_refused(run):
