@@ -69,7 +69,7 @@ def verify(
         except RuntimeError as error:
             # Of the model's own code.
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"{model} cannot run on these images: {reason}") from error
+            raise ValueError(f"{model or run} cannot run on these images: {reason}") from error
         data, shown = {"path": str(file), **report.as_dict()}, str(report)
         if counted is not None:
             accuracy = accuracy_of(graph, loaded.model, compared, counted)

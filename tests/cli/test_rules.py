@@ -16,6 +16,7 @@ def test_the_table_of_rules_holds_each_with_its_formulas(run):
     table = run("rules").stdout
     described = json.loads(run("rules", "--json").stdout)["rules"]
     assert [rule["name"] for rule in described] == list(RULES)
+    assert "stock keeps the gradients of Brevitas' own quantizers" in " ".join(table.split())
     for rule in described:
         assert f" {rule['name']} " in table
         if RULES[rule["name"]].__module__.startswith("brevitas_ftprop."):
