@@ -43,7 +43,9 @@ def check(
     input_shape: options.Shape = None,
     batch: Annotated[
         Path | None,
-        typer.Option(help="Images to run the model on, a folder of image files or a .npy file."),
+        typer.Option(
+            help="Images that the model has to take, a folder of image files or a .npy file."
+        ),
     ] = None,
     resize: options.Resize = False,
     target: Annotated[Target, typer.Option(help="What to export to.")] = Target.FINN,
@@ -84,13 +86,12 @@ def check(
         from ..export import check_deployable
 
         loaded = subject.load()
-        told = {k: v for k, v in loaded.accelerator(images).items() if k != "batch"}
         exporter = target is not Target.HLS4ML if dynamo is None else dynamo
         report = check_deployable(
             loaded.model,
             loaded.example,
             target.value,
-            **told,
+            **loaded.accelerator(images),
             result=result.value,
             dynamo=exporter,
         )

@@ -18,7 +18,7 @@ from ..export.accelerator_io import FLOAT, PIXELS, checked_io
 from ..export.checks import check_finite
 from ..runs.checkpoint import load_checkpoint
 from ..runs.image_files import Fit, image_files, read_images, shape_of
-from ..runs.images import example_for, random_images, read_batch
+from ..runs.images import checked_example, random_images, read_batch
 from ..runs.named_models import build_named
 from ..runs.own_modules import own_part
 from ..runs.run_folder import LoadedRun, load_run
@@ -52,12 +52,19 @@ class Loaded:
 
     @cached_property
     def example(self) -> Tensor:
-        """A random input that the model can take.
+        """An input that the model can take: of the image files, or a random one.
 
         Raises:
             ValueError: if it cannot.
         """
-        return example_for(self.model, self.shape)
+        example = random_images(self.shape, count=self.shape[0])
+        if self.files and self._is_told and len(self.files) >= len(example):
+            example = self.seen()[: len(example)]
+        return checked_example(self.model, example)
+
+    @property
+    def _is_told(self) -> bool:
+        return any(value is not None for value in self.normalization.values())
 
     def compared(self, count: int) -> Tensor:
         """The batch as the model sees it, or else so many random images.
@@ -66,34 +73,58 @@ class Loaded:
             ValueError: for image files of which nobody told what the model sees of their pixels,
                 and where that is told of nothing.
         """
-        given = self.seen()
+        given = self.given()
         return random_images(self.shape, count=count) if given is None else given
 
-    def seen(self) -> Tensor | None:
+    def given(self) -> Tensor | None:
         """The batch as the model sees it; None if there is none.
 
         Raises:
             ValueError: as ``compared`` does.
         """
-        if self.batch is not None and self.files:
-            return _seen(self.batch, self.normalization)
-        if not self.is_run and any(value is not None for value in self.normalization.values()):
+        if self.files:
+            return self.seen()
+        if self._is_told and not self.is_run:
             raise ValueError(
                 "--pixels, --mean and --std are of image files here: pass their folder as --batch"
             )
         return self.batch
 
+    def seen(self) -> Tensor:
+        """What the model sees of the image files.
+
+        Raises:
+            ValueError: if nobody told that.
+        """
+        if self.batch is None or not self._is_told:
+            raise ValueError(
+                "what the model sees of a pixel x of image files has to be told: --pixels x/255, "
+                "or --mean and --std of (x/255 - mean)/std"
+            )
+        return checked_io(PIXELS, "logits", **self.normalization, example=self.batch).seen(
+            self.batch
+        )
+
     def accelerator(self, images: str | None) -> dict[str, Any]:
-        """What ``export_finn`` is told of the images, of those to compare on too.
+        """What ``export_finn`` and ``check_deployable`` are told of the images.
 
         Args:
             images: as the user gave it; if None, pixels of a run, and the model's own of others.
         """
-        kind = images or (PIXELS if self.is_run else FLOAT)
-        if kind.lower() == FLOAT and (self.is_run or self.files):
-            return {"images": kind, "batch": self.seen()}
-        told = {} if self.is_run and kind.lower() != PIXELS else self.normalization
-        return {"images": kind, "batch": self.batch, **told}
+        kind = self._kind(images)
+        # Of a run, and of image files, it is known anyway.
+        is_known = self.is_run or (self.files and kind.lower() == FLOAT)
+        return {"images": kind} | (
+            {} if is_known and kind.lower() != PIXELS else self.normalization
+        )
+
+    def entering(self, images: str | None) -> Tensor | None:
+        """The batch as it enters such an accelerator; None if there is none."""
+        is_float = self._kind(images).lower() == FLOAT
+        return self.seen() if is_float and self.files else self.batch
+
+    def _kind(self, images: str | None) -> str:
+        return images or (PIXELS if self.is_run else FLOAT)
 
 
 def load(subject: Subject) -> Loaded:
@@ -183,11 +214,6 @@ def _fit(shape: Sequence[int], resize: bool, run: LoadedRun | None) -> Fit:
     resized = resize or bool(data.get("resized"))
     short_side = data["resize"] if data.get("name") == "imagenet" else None
     return Fit(channels, (size[0], size[1]), resized, short_side)
-
-
-def _seen(pixels: Tensor, normalization: dict[str, Any]) -> Tensor:
-    io = checked_io(PIXELS, "logits", **normalization, example=pixels)
-    return io.seen(pixels)
 
 
 def _argument(text: str) -> tuple[str, Any]:

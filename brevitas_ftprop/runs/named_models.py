@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,6 +62,8 @@ def build_named(
     if match is not None:
         build = {"brevitas": _brevitas, "torchvision": _torchvision}[match[1]]
         return build(match[2], reference, dict(options), classes, seed)
+    if ":" not in reference and Path(reference).is_dir():
+        raise ValueError(f"{reference} is a folder: pass a training's as --run {reference}")
     if ":" not in reference:
         raise ValueError(
             f"unknown model {reference!r}; valid are {', '.join(OURS)}, "

@@ -105,6 +105,10 @@ def load_run(
         TypeError, ValueError: for a result that is none, a model that cannot be built as it was, or
             weights of another one.
 
+    >>> load_run("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no folder nowhere: --run names that of a training
+
     Example::
 
         run = load_run("run")

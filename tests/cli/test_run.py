@@ -122,13 +122,12 @@ def test_pixels_are_what_an_accelerator_of_a_run_takes_unless_told(trained, phot
 
     loaded = Subject(model=None, run=Path("trained"), batch=Path("photos")).load()
     pixels = torch.from_numpy(photos).permute(0, 3, 1, 2)
-    asked = loaded.accelerator(None)
-    assert torch.equal(asked.pop("batch"), pixels)
+    assert torch.equal(loaded.entering(None), pixels)
     own = {"pixels": None, "mean": (0.5, 0.25, 0.125), "std": (0.25, 0.5, 0.5)}
-    assert asked == {"images": "uint8", **own}
-    floats = loaded.accelerator("float")
-    torch.testing.assert_close(floats.pop("batch"), normalized(photos))
-    assert floats == {"images": "float"}
+    assert loaded.accelerator(None) == {"images": "uint8", **own}
+    torch.testing.assert_close(loaded.entering("float"), normalized(photos))
+    torch.testing.assert_close(loaded.example, normalized(photos)[:1])
+    assert loaded.accelerator("float") == {"images": "float"}
 
 
 def test_the_files_accuracy_stands_beside_its_integers(trained, photos, run, folder):
@@ -170,7 +169,9 @@ def test_image_files_are_resized_only_when_asked(trained, photos, run, folder):
 
 def test_image_files_give_the_shape_and_their_normalization_has_to_be_told(photos, run):
     export = ("export", "qcdq", "cli_nets:tiny", "--untrained", "--batch", "photos", *FLAGS)
-    assert "needs the mean and std" in told(run(*export, "--out", "untold.onnx"))
+    assert "has to be told: --pixels x/255, or --mean" in told(run(*export, "--out", "untold.onnx"))
+    check = ("check", "cli_nets:tiny", "--batch", "photos", "--no-dynamo")
+    assert run(*check).exit_code == 0
     numbers = ("--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25")
     assert run(*export, "--out", "told.onnx", *numbers).exit_code == 0
     no_files = ("export", "qcdq", "cli_nets:tiny", "--untrained", "--input-shape", "1,3,8,8")
@@ -192,6 +193,7 @@ def test_image_files_give_the_shape_and_their_normalization_has_to_be_told(photo
         ((), "name a MODEL, or the folder of a training by --run"),
         (("cli_nets:tiny",), "pass the shape of the model's input as --input-shape"),
         (("convnet5", "--input-shape", "1,3,8,8"), "unknown model 'convnet5'; valid are alexnet"),
+        (("empty", "--input-shape", "1,3,8,8"), "empty is a folder: pass a training's as --run"),
         (("convnet4", "--input-shape", "1,3,8,9"), "takes square images"),
         (("cli_nets:tiny", "empty", "--input-shape", "1,3,8,8"), "a folder without weights.pt"),
     ],

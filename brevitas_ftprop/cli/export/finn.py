@@ -68,6 +68,7 @@ def finn(
             fpga_part=fpga_part,
             target_fps=target_fps,
             clock_ns=clock_ns,
+            batch=loaded.entering(images),
             **loaded.accelerator(images),
             result=result.value,
             dynamo=dynamo,

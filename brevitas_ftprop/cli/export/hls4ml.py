@@ -82,7 +82,7 @@ def hls4ml(
         from ...export import export_hls4ml
 
         loaded = subject.load()
-        given = loaded.seen()
+        given = loaded.given()
         note("exporting to hls4ml and compiling its simulation")
         report = export_hls4ml(
             loaded.model,
