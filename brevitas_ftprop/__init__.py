@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .proxy import advance_rules
     from .quantize import QuantizeReport, quantize_for_finn
     from .rules import RULES, Rule, get_rule, register
+    from .runs.run_folder import LoadedRun, load_run
     from .search import BlackBox, search_targets, train_layerwise
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "BlackBox",
     "DeployReport",
     "FTPROPClassifier",
+    "LoadedRun",
     "Monitor",
     "QuantizeReport",
     "Rule",
@@ -64,6 +66,7 @@ __all__ = [
     "export_qonnx",
     "get_rule",
     "handlers",
+    "load_run",
     "quant",
     "quantize_for_finn",
     "register",
@@ -94,6 +97,7 @@ HOMES = {
     "proxy": ("advance_rules",),
     "quantize": ("QuantizeReport", "quantize_for_finn"),
     "rules": ("RULES", "Rule", "get_rule", "register"),
+    "runs.run_folder": ("LoadedRun", "load_run"),
     "search": ("BlackBox", "search_targets", "train_layerwise"),
 }
 MODULES = {"handlers", "quant", "targets", "traced_quant_tensor", *HOMES}

@@ -42,7 +42,7 @@ from training.data import Images
 from training.network import build_network
 from training.recipe import PLAIN, rule_spec
 
-from brevitas_ftprop.cli.own_modules import own_part
+from brevitas_ftprop.runs.own_modules import own_part
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 from brevitas_ftprop.targets import get_setter
 

@@ -22,9 +22,10 @@ from pathlib import Path
 import interruption
 from jsonargparse import ArgumentParser
 from training import Recipe, Run, TrainingError, train
-from training.folder import RunFolder
 from training.longer import bound_to_the_end
 from training.spelling import respelled
+
+from brevitas_ftprop.runs.run_folder import RunFolder
 
 FLAGS = {
     "resume": "go on from the last complete checkpoint in --out, by the recipe that lies there; "
@@ -75,6 +76,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[Recipe, Run, Path]:
 def next_commands(recipe: Recipe, out: Path) -> str:
     """What a run can be gone on with."""
     words = [
+        ["brevitas-ftprop", "export", "finn", "--run", out, "--out", "fpga"],
         ["tensorboard", "--logdir", out],
         ["python", sys.argv[0], "--resume", "--out", out],
     ]

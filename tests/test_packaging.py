@@ -38,6 +38,7 @@ LAYERS = (
     {"quant"},
     {"algorithm1", "convert", "export", "monitor", "models"},
     {"quantize"},
+    {"runs"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -157,10 +157,10 @@ def test_every_command_names_scripts_files_extras_and_options_that_are_there(
             for path in (word for word in arguments if word.startswith("tests")):
                 assert (REPO / path).exists()
         elif program == "pip":
-            (extra,) = re.findall(r"\[(\w+)\]", arguments[-1])
+            (extras,) = re.findall(r"\[([\w,]+)\]", arguments[-1])
             project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-            assert extra in project["optional-dependencies"]
-        else:
+            assert set(extras.split(",")) <= set(project["optional-dependencies"])
+        elif part.strip() != ". .venv/bin/activate":
             assert part.startswith("python3 -m venv .venv")
 
 

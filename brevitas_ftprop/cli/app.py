@@ -8,7 +8,8 @@ import typer
 
 import brevitas_ftprop
 
-from . import check, export, outcome, own_modules, quantize, rules, simulate, targets, verify
+from ..runs import own_modules
+from . import check, export, outcome, quantize, rules, simulate, targets, verify
 
 app = typer.Typer(
     no_args_is_help=True,

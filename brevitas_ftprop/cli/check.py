@@ -14,6 +14,7 @@ from rich.text import Text
 
 from . import options
 from .outcome import Outcome, finish
+from .subject import Subject
 
 if TYPE_CHECKING:
     from ..export.deployable import DeployReport
@@ -30,8 +31,7 @@ class Target(StrEnum):
 
 
 def check(
-    model: options.Model,
-    input_shape: options.Shape,
+    model: options.Model = None,
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
@@ -39,8 +39,17 @@ def check(
             help="State dict to load, strictly and without running code in it.",
         ),
     ] = None,
+    run: options.Run = None,
+    input_shape: options.Shape = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images that the model has to take, a folder of image files or a .npy file."
+        ),
+    ] = None,
+    resize: options.Resize = False,
     target: Annotated[Target, typer.Option(help="What to export to.")] = Target.FINN,
-    images: options.Images = "float",
+    images: options.Images = None,
     pixels: options.Pixels = None,
     mean: options.Normalization = None,
     std: options.Normalization = None,
@@ -61,26 +70,33 @@ def check(
     """
 
     def work() -> Outcome:
-        from ..export import check_deployable
-        from .images import example_for
-        from .loading import load_model
-
-        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
-        example = example_for(loaded, input_shape)
-        exporter = target is not Target.HLS4ML if dynamo is None else dynamo
-        report = check_deployable(
-            loaded,
-            example,
-            target.value,
-            images=images,
+        subject = Subject(
+            model=model,
+            run=run,
+            checkpoint=checkpoint,
+            arguments=arg,
+            rule=rule,
+            shape=input_shape,
+            batch=batch,
+            resize=resize,
             pixels=pixels,
             mean=mean,
             std=std,
+        )
+        from ..export import check_deployable
+
+        loaded = subject.load()
+        exporter = target is not Target.HLS4ML if dynamo is None else dynamo
+        report = check_deployable(
+            loaded.model,
+            loaded.example,
+            target.value,
+            **loaded.accelerator(images),
             result=result.value,
             dynamo=exporter,
         )
         findings = [asdict(finding) for finding in report]
-        data = {"target": target.value, "untrained": checkpoint is None, "findings": findings}
+        data = {"target": target.value, "untrained": subject.is_untrained, "findings": findings}
         return Outcome(report.ok, data, _shown(report))
 
     finish(work, as_json=as_json)

@@ -33,11 +33,27 @@ def _parser(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
 
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="PACKAGE.MODULE:FACTORY, or of a torch.nn.Module.")
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="PACKAGE.MODULE:FACTORY, or of a torch.nn.Module; or convnet4, brevitas:cnv_1w1a, "
+        "torchvision:resnet18, … as train.py knows them. None with --run.",
+    ),
+]
+Run = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="FOLDER",
+        help="A training's folder: its model, options, rule, weights, input shape, mean and std.",
+    ),
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option(help="State dict to load, strictly and without running code in it."),
+    typer.Option(
+        help="State dict to load, strictly and without running code in it; Lightning's .ckpt, or a "
+        "training's folder, too."
+    ),
 ]
 Untrained = Annotated[
     bool,
@@ -63,38 +79,41 @@ Normalization = Annotated[
     typer.Option(
         metavar="X,X,X",
         parser=_parser(parse_numbers),
-        help="Of uint8 images, (x/255 - mean)/std, one number a channel.",
+        help="Of uint8 images and image files, (x/255 - mean)/std, one number a channel.",
     ),
 ]
 Images = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="[float|uint8|DATATYPE]",
         help="What a FINN accelerator takes: the model's images, pixels (N, H, W, C), or integers "
-        "as the model takes them, such as int8 or bipolar.",
+        "as the model takes them, such as int8 or bipolar; float if none, and uint8 with --run.",
     ),
 ]
 Pixels = Annotated[
     str | None,
     typer.Option(
-        metavar="[x/255|x|x/127.5-1]", help="What the model sees of a uint8 pixel x; x/255 if none."
+        metavar="[x/255|x|x/127.5-1]",
+        help="What the model sees of a uint8 pixel x, of image files too; x/255 if none.",
     ),
 ]
 Result = Annotated[ResultKind, typer.Option(help="What a FINN accelerator gives.")]
-Shape = Annotated[
-    tuple,
-    typer.Option(
-        "--input-shape",
-        metavar="N,C,H,W",
-        parser=_parser(parse_shape),
-        help="Shape of the model's input, batch size first.",
-    ),
-]
+SHAPE = typer.Option(
+    "--input-shape",
+    metavar="N,C,H,W",
+    parser=_parser(parse_shape),
+    help="Shape of the model's input, batch size first.",
+)
+Shape = Annotated[tuple | None, SHAPE]
 Batch = Annotated[
     Path | None,
     typer.Option(
-        help="Images to compare on, a .npy file in the model's layout; random ones if none."
+        help="Images to compare on, a folder of image files or a .npy file in the model's layout; "
+        "random ones if none."
     ),
+]
+Resize = Annotated[
+    bool, typer.Option("--resize", help="Resize image files of another size than the model's.")
 ]
 RandomImages = Annotated[
     int, typer.Option(min=1, help="Number of random images to compare on without --batch.")

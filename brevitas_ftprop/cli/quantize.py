@@ -18,7 +18,7 @@ def quantize(
         str,
         typer.Argument(metavar="MODEL", help="PACKAGE.MODULE:FACTORY, or a name of torchvision's."),
     ],
-    input_shape: options.Shape,
+    input_shape: Annotated[tuple, options.SHAPE],
     out: options.Out,
     checkpoint: options.Checkpoint = None,
     arg: options.Arguments = None,
@@ -51,8 +51,8 @@ def quantize(
         from ..export.checks import check_path
         from ..export.output_file import output_file
         from ..quantize import quantize_for_finn
-        from .finn_factory import IMAGES, PREFIX
-        from .images import example_for, random_images, read_batch
+        from ..runs.finn_factory import IMAGES, PREFIX
+        from ..runs.images import example_for, random_images, read_batch
         from .loading import load_model
 
         target = check_path(out, overwrite=overwrite)
@@ -67,7 +67,9 @@ def quantize(
             "power_of_two": power_of_two,
             "quantize_output": quantize_output,
         }
-        loaded = load_model(reference, arguments=arg or (), checkpoint=checkpoint)
+        loaded = load_model(
+            reference, arguments=arg or (), checkpoint=checkpoint, shape=input_shape
+        )
         example = example_for(loaded, input_shape)
         images = random_images(input_shape, count=IMAGES) if calibrate is None else None
         if calibrate is not None:

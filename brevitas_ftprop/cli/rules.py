@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from ..runs.own_modules import own_part
 from . import options
 from .outcome import Outcome, finish
-from .own_modules import own_part
 
 if TYPE_CHECKING:
     from ..rules import Rule
@@ -95,7 +95,10 @@ def _symbols(rule: type[Rule]) -> dict[str, str]:
 
 
 def _table(described: list[dict[str, Any]]) -> Table:
-    table = Table(caption="m = t·z is the margin; the gradient that passes is g·slope")
+    table = Table(
+        caption="m = t·z is the margin; the gradient that passes is g·slope. In recipes "
+        "and comparisons, stock keeps the gradients of Brevitas' own quantizers."
+    )
     for column in ("rule", "loss", "slope", "parameters", "reference names"):
         table.add_column(column, overflow="fold", no_wrap=column == "rule")
     for rule in described:

@@ -23,7 +23,7 @@ IN_A_ROW = 2
 LIMITS = (-0.6, 2.6)
 # A gallery of many rules is a page of its own, whose file stays small.
 DPI, PAGE_DPI, PAGE_ROWS = 110, 72, 8
-STEP_STYLE = {"color": "0.7", "linewidth": 1, "label": "forward"}
+STEP_STYLE = {"color": "0.7", "linewidth": 1, "label": "output"}
 
 
 def draw_rules(rules: Sequence[Rule], path: Path, *, overwrite: bool = False) -> None:
@@ -47,8 +47,11 @@ def draw_rules(rules: Sequence[Rule], path: Path, *, overwrite: bool = False) ->
     for position, rule in enumerate(rules):
         row, column = divmod(position, columns)
         _draw(rule, axes[row][3 * column : 3 * column + 3])
-    for axis in axes[0]:
-        axis.legend(fontsize=6)
+    # Above the panels, where it covers no curve; of a line in every panel, once.
+    lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+    figure.legend(
+        lines.values(), lines.keys(), loc="outside upper center", ncols=4 * columns, fontsize=7
+    )
     for panel in range(3):
         _share(list(axes[:, panel::3].flat[: len(rules)]))
     for axis in axes.flat[3 * len(rules) :]:
@@ -76,7 +79,7 @@ def _draw(rule: Rule, panels: Sequence[Any]) -> None:
     on_sign = partial(binary_sign, scale=torch.tensor(1.0), rule=rule.spec, weighting="grad")
     sign.plot(m, on_sign(m), **STEP_STYLE)
     for grad, style in ((1.0, "-"), (-1.0, "--")):
-        sign.plot(m, _gradient(m, grad, on_sign), style, color="C1", label=f"g = {grad:+.0f}")
+        sign.plot(m, _gradient(m, grad, on_sign), style, color="C1", label=f"sign, g = {grad:+.0f}")
     sign.set(title="sign(z)", xlabel="pre-activation z", ylabel="output, gradient")
     x = torch.linspace(-1, 2, POINTS)
     on_steps = partial(
@@ -85,7 +88,7 @@ def _draw(rule: Rule, panels: Sequence[Any]) -> None:
     staircase.plot(x, on_steps(x), **STEP_STYLE)
     for form, color in (("single", "C2"), ("sum", "C3")):
         passed = _gradient(x, 1.0, partial(on_steps, form=form))
-        staircase.plot(x, passed, color=color, label=form)
+        staircase.plot(x, passed, color=color, label=f'staircase="{form}"')
     staircase.set(
         title=f"staircase of {STEPS} steps, g = +1", xlabel="x", ylabel="output, gradient"
     )

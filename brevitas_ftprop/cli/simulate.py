@@ -44,7 +44,7 @@ def simulate(
     def work() -> Outcome:
         from ..export import simulate_rtl
         from ..export.finn.rtl.partition import load_partition
-        from .images import read_batch
+        from ..runs.images import read_batch
 
         if batch is None:
             given = _random_values(load_partition(partition), images)
@@ -68,7 +68,7 @@ def _random_values(model: Any, count: int) -> NDArray[np.float32]:
     """Values of the input's datatype, the same in every run."""
     import numpy as np
 
-    from .images import check_size
+    from ..runs.images import check_size
 
     name = model.graph.input[0].name
     runs, *image = model.get_tensor_shape(name)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from ..runs.own_modules import own_part
 from . import options
 from .outcome import Outcome, finish
-from .own_modules import own_part
 
 if TYPE_CHECKING:
     from ..targets import TargetSetter

@@ -36,13 +36,13 @@ class QuantAlexNet(nn.Module):
 
     Args:
         num_classes: number of logits.
-        input_size: height and width of the images, 60 or more.
+        image_size: height and width of the images, 60 or more.
         channels: output channels of conv0 … conv4.
         fc: width of fc0 and fc1.
         **options: see :class:`LayerOptions`.
 
     Shape:
-        float (N, 3, input_size, input_size) → (N, num_classes).
+        float (N, 3, image_size, image_size) → (N, num_classes).
 
     Raises:
         ValueError, TypeError: for an unknown option, too small an input, sizes below 1.
@@ -61,7 +61,7 @@ class QuantAlexNet(nn.Module):
     def __init__(
         self,
         num_classes: int = 1000,
-        input_size: int = 224,
+        image_size: int = 224,
         *,
         channels: Sequence[int] = (96, 256, 384, 384, 256),
         fc: int = 4096,
@@ -69,16 +69,16 @@ class QuantAlexNet(nn.Module):
     ) -> None:
         super().__init__()
         layers = Layers(**options)
-        check_sizes(num_classes=num_classes, input_size=input_size, channels=channels, fc=fc)
+        check_sizes(num_classes=num_classes, image_size=image_size, channels=channels, fc=fc)
         if len(channels) != 5:
             raise ValueError(f"channels are those of five convolutions, not {channels!r}")
-        if input_size < SMALLEST_INPUT:
+        if image_size < SMALLEST_INPUT:
             raise ValueError(
                 f"QuantAlexNet takes images of {SMALLEST_INPUT}×{SMALLEST_INPUT} or more, "
-                f"not {input_size}×{input_size}"
+                f"not {image_size}×{image_size}"
             )
         c0, c1, c2, c3, c4 = channels
-        side = _last_side(input_size)
+        side = _last_side(image_size)
         is_hardware = layers.is_hardware
         self.features = nn.Sequential(
             OrderedDict(
@@ -119,8 +119,8 @@ class QuantAlexNet(nn.Module):
         return self.classifier(self.features(images).flatten(1))
 
 
-def _last_side(input_size: int) -> int:
-    after_conv0 = (input_size - 12) // 4 + 1
+def _last_side(image_size: int) -> int:
+    after_conv0 = (image_size - 12) // 4 + 1
     after_pool1 = (after_conv0 + 2 - 3) // 2 + 1
     after_pool2 = (after_pool1 - 3) // 2 + 1
     return (after_pool2 - 3) // 2 + 1

@@ -30,13 +30,13 @@ class ConvNet4(nn.Module):
 
     Args:
         num_classes: number of logits.
-        input_size: height and width of the images, 2 or more.
+        image_size: height and width of the images, 2 or more.
         channels: output channels of conv0 and conv1.
         fc: width of fc0.
         **options: see :class:`LayerOptions`.
 
     Shape:
-        float (N, 3, input_size, input_size) → (N, num_classes).
+        float (N, 3, image_size, image_size) → (N, num_classes).
 
     Raises:
         ValueError, TypeError: for an unknown option, too small an input, sizes below 1.
@@ -54,7 +54,7 @@ class ConvNet4(nn.Module):
     def __init__(
         self,
         num_classes: int = 10,
-        input_size: int = 32,
+        image_size: int = 32,
         *,
         channels: Sequence[int] = (32, 64),
         fc: int = 1024,
@@ -62,16 +62,16 @@ class ConvNet4(nn.Module):
     ) -> None:
         super().__init__()
         layers = Layers(**options)
-        check_sizes(num_classes=num_classes, input_size=input_size, channels=channels, fc=fc)
+        check_sizes(num_classes=num_classes, image_size=image_size, channels=channels, fc=fc)
         if len(channels) != 2:
             raise ValueError(f"channels are those of two convolutions, not {channels!r}")
-        if input_size < SMALLEST_INPUT:
+        if image_size < SMALLEST_INPUT:
             raise ValueError(
                 f"ConvNet4 takes images of {SMALLEST_INPUT}×{SMALLEST_INPUT} or more, "
-                f"not {input_size}×{input_size}"
+                f"not {image_size}×{image_size}"
             )
         c0, c1 = channels
-        side = (input_size + 2) // 2 // 2
+        side = (image_size + 2) // 2 // 2
         is_hardware = layers.is_hardware
         self.features = nn.Sequential(
             OrderedDict(

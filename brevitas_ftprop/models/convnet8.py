@@ -37,12 +37,12 @@ class ConvNet8(nn.Module):
 
     Args:
         num_classes: number of logits.
-        input_size: height and width of the images, 32 or 40.
+        image_size: height and width of the images, 32 or 40.
         channels: output channels of conv0 … conv6.
         **options: see :class:`LayerOptions`.
 
     Shape:
-        float (N, 3, input_size, input_size) → (N, num_classes).
+        float (N, 3, image_size, image_size) → (N, num_classes).
 
     Raises:
         ValueError, TypeError: for an unknown option, another input size, sizes below 1.
@@ -60,22 +60,22 @@ class ConvNet8(nn.Module):
     def __init__(
         self,
         num_classes: int = 10,
-        input_size: int = 32,
+        image_size: int = 32,
         *,
         channels: Sequence[int] = (48, 64, 64, 128, 128, 128, 512),
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
         layers = Layers(**options)
-        check_sizes(num_classes=num_classes, input_size=input_size, channels=channels)
+        check_sizes(num_classes=num_classes, image_size=image_size, channels=channels)
         if len(channels) != 7:
             raise ValueError(f"channels are those of seven convolutions, not {channels!r}")
-        if input_size not in EDGES:
+        if image_size not in EDGES:
             raise ValueError(
-                f"ConvNet8 takes images of 32×32 or 40×40, not {input_size}×{input_size}"
+                f"ConvNet8 takes images of 32×32 or 40×40, not {image_size}×{image_size}"
             )
         c0, c1, c2, c3, c4, c5, c6 = channels
-        first_padding, last_kernel = EDGES[input_size]
+        first_padding, last_kernel = EDGES[image_size]
         is_hardware = layers.is_hardware
         self.features = nn.Sequential(
             OrderedDict(

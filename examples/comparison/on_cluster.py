@@ -12,7 +12,9 @@ from typing import Any
 
 from cluster import Cluster
 from training import Recipe, Result, Run
-from training.folder import RunFolder
+from training.folder import is_taken
+
+from brevitas_ftprop.runs.run_folder import RunFolder
 
 from .plan import Trial
 from .processes import Pool, outcome_of, surroundings
@@ -112,6 +114,6 @@ def _trained(
     if found != expected:
         return f"a machine has {found}, others have {expected}: compare on machines of one kind"
     end = time.monotonic() + LEFT_BEHIND
-    while RunFolder(folder).is_taken and time.monotonic() < end:
+    while is_taken(RunFolder(folder)) and time.monotonic() < end:
         time.sleep(1)
     return outcome_of(recipe, folder, run, _Sender(folder, queue))

@@ -8,13 +8,11 @@ from pathlib import Path
 import brevitas.config
 from torch import Tensor, nn
 
-from brevitas_ftprop.cli.checkpoint import read_state
+from brevitas_ftprop.runs.checkpoint import read_state
 
 from .failures import TrainingError, layers_of
 
 NAMED = 3
-# Of the trainer's own checkpoints, which hold its metrics too.
-WITHIN = "network."
 
 
 def load_initial(network: nn.Module, path: str | Path) -> str:
@@ -33,8 +31,6 @@ def load_initial(network: nn.Module, path: str | Path) -> str:
     """
     own = network.state_dict()
     state = read_state(Path(path), own)
-    if any(key.startswith(WITHIN) for key in state):
-        state = {k.removeprefix(WITHIN): v for k, v in state.items() if k.startswith(WITHIN)}
     fitting = {
         key: value
         for key, value in state.items()

@@ -11,13 +11,13 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from brevitas_ftprop import get_rule
-from brevitas_ftprop.cli.own_modules import import_parts, own_part
 from brevitas_ftprop.ops import check_options
+from brevitas_ftprop.runs.own_modules import import_parts, own_part
+from brevitas_ftprop.runs.rule_choice import STOCK
 from brevitas_ftprop.targets import get_setter
 
 from .sections import Data, Loss, Optimizer, Schedule, refuse_below
 
-STOCK = "stock"
 # Of ``targets``: what a backward pass does without a search.
 PLAIN = "gradient_sign"
 # Of ``compile``: the one that is a mode of inductor, not a backend.
@@ -31,8 +31,8 @@ class Recipe:
     """All that determines a run's weights, up to the hardware it runs on.
 
     Args:
-        model: ``convnet4``, ``convnet8``, ``alexnet``, ``resnet18`` (ours), ``brevitas/<name>``
-            (of ``brevitas_examples.bnn_pynq``), ``torchvision/<name>`` (quantized by
+        model: ``convnet4``, ``convnet8``, ``alexnet``, ``resnet18`` (ours), ``brevitas:<name>``
+            (of ``brevitas_examples.bnn_pynq``), ``torchvision:<name>`` (quantized by
             ``brevitas.graph.quantize``), ``package.module:factory``, or
             ``finn:package.module:factory`` for a float network, quantized for FINN.
         model_options: further arguments of the model.

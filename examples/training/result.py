@@ -60,6 +60,8 @@ class Result:
         images_per_second: of training, the first epoch left out where there are more.
         initial_weights, final_weights: hashes of the state dicts.
         images: how many there were in ``train``, ``validation`` and ``test``.
+        classes: how many the images have; None in results of before it was recorded.
+        delays: for how many calls parts of the network still delay quantization.
         data_hash: tells those images from others; None in results of before it was recorded.
         converted: how many quantizers follow the recipe's rules.
         targets_changed: of each quantizer whose targets were searched for, the share that differs
@@ -92,6 +94,8 @@ class Result:
     targets_left: dict[str, str] = field(default_factory=dict)
     step_seconds: float | None = None
     peak_bytes: int | None = None
+    classes: int | None = None
+    delays: dict[str, int] = field(default_factory=dict)
     data_hash: str | None = None
     resumed: int = 0
     versions: dict[str, str] = field(default_factory=dict)

@@ -14,9 +14,10 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-from brevitas_ftprop.cli.own_modules import import_parts
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name
+from brevitas_ftprop.runs.own_modules import import_parts
+from brevitas_ftprop.runs.run_folder import RunFolder, remaining_delays
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 
 from .checkpoint import keep_only, last_checkpoint, load_checkpoint
@@ -25,7 +26,7 @@ from .compilation import compile_network
 from .curve import Curve
 from .data import Images
 from .failures import TrainingError, explained_memory, uninterrupted
-from .folder import RunFolder
+from .folder import taken
 from .initial import load_initial
 from .longer import going_on, is_longer
 from .network import build_network
@@ -72,7 +73,7 @@ def train(
         with _torch_settings(run):
             return _fit(recipe, RunFolder(out), run, callbacks)
     folder = RunFolder(out)
-    with folder.taken(resume=run.resume), _torch_settings(run):
+    with taken(folder, resume=run.resume), _torch_settings(run):
         if run.resume and folder.result.exists():
             result = Result.read(folder.result)
             if not is_longer(folder.result, result.recipe, recipe):
@@ -145,6 +146,8 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         initial_weights=initial,
         final_weights=hash_weights(network),
         images=images.counts,
+        classes=images.classes,
+        delays=remaining_delays(network),
         data_hash=data_hash,
         converted=converted,
         targets_changed={name: layer.share for name, layer in targets.layers.items()},

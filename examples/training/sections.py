@@ -31,7 +31,7 @@ class Data:
         root: folder of the images; ``digits`` and ``random`` have none.
         options: arguments of your own factory.
         download: let torchvision fetch CIFAR-10.
-        image_size: height and width of what the network sees.
+        image_size: height and width of what the network sees, one number where they are equal.
         resized: resize images of files and of your own that have another size.
         channels: 3, or 1 for grey images.
         classes: number of classes of ``random`` images; elsewhere None, or a number to insist on.
@@ -51,7 +51,7 @@ class Data:
     root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     download: bool = False
-    image_size: int = 32
+    image_size: int | Sequence[int] = 32
     resized: bool = False
     channels: Literal[1, 3] = 3
     classes: int | None = None
@@ -69,9 +69,14 @@ class Data:
         # Lists come from YAML; equal recipes compare equal.
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
+        if not isinstance(self.image_size, int):
+            height, width = self.image_size if len(self.image_size) == 2 else (0, 0)
+            # Equal recipes compare equal.
+            size = height if height == width else (height, width)
+            object.__setattr__(self, "image_size", size)
         refuse_below(
             1,
-            data__image_size=self.image_size,
+            data__image_size=min(self.size),
             data__classes=self.classes,
             data__train_images=self.train_images,
             data__test_images=self.test_images,
@@ -83,10 +88,16 @@ class Data:
             raise ValueError(f"data.options are of package.module:factory, not of {self.name}")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"data.std must be positive, not {self.std}")
-        if self.name == "imagenet" and self.resize < self.image_size:
+        if self.name == "imagenet" and self.resize < max(self.size):
             raise ValueError(
                 f"data.resize {self.resize} is less than data.image_size {self.image_size}"
             )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the network sees."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -179,7 +179,7 @@ def test_a_batch_that_is_none_is_refused(run, folder, kind):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2", "<i8", ">i2", "|u1", "|b1"])
 def test_batches_of_every_kind_of_number_are_read(folder, tmp_path, dtype, order):
-    from brevitas_ftprop.cli.images import read_batch
+    from brevitas_ftprop.runs.images import read_batch
 
     values = np.asarray(np.arange(12).reshape(3, 4) % 2, dtype=dtype, order=order)
     np.save(tmp_path / "batch.npy", values)

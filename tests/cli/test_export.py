@@ -92,7 +92,7 @@ def test_a_file_is_written_without_verification_and_replaced_when_told(run, fold
 def test_weights_that_nobody_trained_are_exported_only_where_that_is_asked_for(run, folder, kind):
     result = run("export", kind, *SMALL, "--out", "random")
     assert result.exit_code == 2
-    assert "pass --checkpoint FILE, or --untrained" in told(result)
+    assert "pass --checkpoint FILE, --run FOLDER, or --untrained" in told(result)
     both = run("export", kind, *SMALL, "--out", "random", "--untrained", "--checkpoint", "small.pt")
     assert both.exit_code == 2
     assert "exclude each other" in told(both)

@@ -16,6 +16,7 @@ def test_the_table_of_rules_holds_each_with_its_formulas(run):
     table = run("rules").stdout
     described = json.loads(run("rules", "--json").stdout)["rules"]
     assert [rule["name"] for rule in described] == list(RULES)
+    assert "stock keeps the gradients of Brevitas' own quantizers" in " ".join(table.split())
     for rule in described:
         assert f" {rule['name']} " in table
         if RULES[rule["name"]].__module__.startswith("brevitas_ftprop."):
@@ -63,6 +64,8 @@ def test_a_gallery_of_three_rules_is_drawn_where_none_is_named(run, folder, monk
     assert drawing.count("<!-- sign(z) -->") == 3
     for label in ("margin m", "pre-activation z", "x", "loss, slope"):
         assert drawing.count(f"<!-- {label} -->") == 3
+    for label in ("loss", "slope", "output", "sign, g = +1", "sign, g = -1"):
+        assert drawing.count(f"<!-- {label} -->") == 1
 
 
 def test_a_plot_of_another_format_is_refused(run):

@@ -172,7 +172,8 @@ def test_options_and_lists_are_spelt_either_way(options):
 def test_a_run_ends_with_the_commands_that_go_on(tmp_path, capsys):
     options = ["--data.name", "random", "--data.image_size", "8", "--data.train_images", "64"]
     assert train.main([*options, *QUIET, "--out", str(tmp_path / "out")]) == 0
-    *_, board, resume = capsys.readouterr().out.splitlines()
+    *_, export, board, resume = capsys.readouterr().out.splitlines()
+    assert export == f"  brevitas-ftprop export finn --run {tmp_path / 'out'} --out fpga"
     assert board == f"  tensorboard --logdir {tmp_path / 'out'}"
     assert resume.endswith(f"--resume --out {tmp_path / 'out'} --epochs 2")
 

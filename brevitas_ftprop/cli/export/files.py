@@ -10,12 +10,14 @@ import typer
 
 from ... import export
 from .. import options
-from ..checkpoint_given import check_weights
 from ..outcome import Outcome, finish, note
+from ..subject import Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+
+    from ..loading import Loaded
 
 Verify = Annotated[
     bool,
@@ -29,9 +31,10 @@ def _command(name: str, purpose: str) -> Callable[..., None]:
     """The command that writes a file in one format."""
 
     def command(
-        model: options.Model,
-        input_shape: options.Shape,
         out: options.Out,
+        model: options.Model = None,
+        run: options.Run = None,
+        input_shape: options.Shape = None,
         checkpoint: options.Checkpoint = None,
         untrained: options.Untrained = False,
         arg: options.Arguments = None,
@@ -39,23 +42,37 @@ def _command(name: str, purpose: str) -> Callable[..., None]:
         dynamo: options.Dynamo = True,
         verify: Verify = True,
         batch: options.Batch = None,
+        resize: options.Resize = False,
+        pixels: options.Pixels = None,
+        mean: options.Normalization = None,
+        std: options.Normalization = None,
         images: options.RandomImages = 8,
         overwrite: options.Overwrite = False,
         as_json: options.Json = False,
     ) -> None:
         def work() -> Outcome:
-            check_weights(model, checkpoint, untrained=untrained)
-            from ..images import example_for
-            from ..loading import load_model
-
-            loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
-            example = example_for(loaded, input_shape)
-            compared = _compared(batch, example, images) if verify else None
+            subject = Subject(
+                model=model,
+                run=run,
+                checkpoint=checkpoint,
+                untrained=untrained,
+                arguments=arg,
+                rule=rule,
+                shape=input_shape,
+                batch=batch,
+                resize=resize,
+                pixels=pixels,
+                mean=mean,
+                std=std,
+            )
+            loaded = subject.load()
+            # Before the export, so that a wrong batch costs no time and leaves nothing behind.
+            compared = _compared(loaded, images, batch) if verify else None
             note(f"exporting to {name}")
             write = getattr(export, f"export_{name}")
-            path = write(loaded, example, out, dynamo=dynamo, overwrite=overwrite)
+            path = write(loaded.model, loaded.example, out, dynamo=dynamo, overwrite=overwrite)
             data = {"format": name, "path": str(path), "untrained": untrained}
-            return _verified(loaded, path, compared, data)
+            return _verified(loaded.model, path, compared, data)
 
         finish(work, as_json=as_json)
 
@@ -70,13 +87,8 @@ qonnx = _command("qonnx", "QONNX file, for FINN and its relatives")
 qcdq = _command("qcdq", "standard ONNX file, for ONNX Runtime")
 
 
-def _compared(batch: Path | None, example: Tensor, images: int) -> Tensor:
-    """Read before the export, so that a wrong file costs no time and leaves nothing behind."""
-    from ..images import random_images, read_batch
-
-    if batch is None:
-        return random_images(example.shape, count=images)
-    given = read_batch(batch)
+def _compared(loaded: Loaded, count: int, batch: Path | None) -> Tensor:
+    given, example = loaded.compared(count), loaded.example
     if given.shape[1:] != example.shape[1:] or len(given) % len(example):
         raise ValueError(
             f"{batch} has shape {tuple(given.shape)}, which is no number of batches of "

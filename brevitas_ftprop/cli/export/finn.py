@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..checkpoint_given import check_weights
 from ..outcome import Outcome, finish
+from ..subject import Subject
 
 
 def finn(
-    model: options.Model,
-    input_shape: options.Shape,
     out: options.Out,
+    model: options.Model = None,
+    run: options.Run = None,
+    input_shape: options.Shape = None,
     checkpoint: options.Checkpoint = None,
     untrained: options.Untrained = False,
     arg: options.Arguments = None,
@@ -26,7 +27,8 @@ def finn(
     ] = 1000,
     clock_ns: options.ClockNs = 5.0,
     batch: options.Batch = None,
-    images: options.Images = "float",
+    resize: options.Resize = False,
+    images: options.Images = None,
     pixels: options.Pixels = None,
     mean: options.Normalization = None,
     std: options.Normalization = None,
@@ -42,30 +44,39 @@ def finn(
     """
 
     def work() -> Outcome:
-        check_weights(model, checkpoint, untrained=untrained)
+        subject = Subject(
+            model=model,
+            run=run,
+            checkpoint=checkpoint,
+            untrained=untrained,
+            arguments=arg,
+            rule=rule,
+            shape=input_shape,
+            batch=batch,
+            resize=resize,
+            pixels=pixels,
+            mean=mean,
+            std=std,
+        )
         from ...export import export_finn
-        from ..images import example_for, read_batch
-        from ..loading import load_model
 
-        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
+        loaded = subject.load()
         report = export_finn(
-            loaded,
-            example_for(loaded, input_shape),
+            loaded.model,
+            loaded.example,
             out,
             fpga_part=fpga_part,
             target_fps=target_fps,
             clock_ns=clock_ns,
-            batch=None if batch is None else read_batch(batch),
-            images=images,
-            pixels=pixels,
-            mean=mean,
-            std=std,
+            batch=loaded.entering(images),
+            **loaded.accelerator(images),
             result=result.value,
             dynamo=dynamo,
+            untrained=untrained,
             overwrite=overwrite,
         )
         folder = os.path.abspath(out)
-        data = {"format": "finn", "path": folder, "untrained": untrained, **report.as_dict()}
+        data = {"format": "finn", "path": folder, **report.as_dict()}
         return Outcome(report.ok, data, f"{report}\n{folder}: written")
 
     finish(work, as_json=as_json)

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..checkpoint_given import check_weights
 from ..outcome import Outcome, finish, note
+from ..subject import Subject
 
 
 class IoType(StrEnum):
@@ -28,9 +28,10 @@ class Strategy(StrEnum):
 
 
 def hls4ml(
-    model: options.Model,
-    input_shape: options.Shape,
     out: options.Out,
+    model: options.Model = None,
+    run: options.Run = None,
+    input_shape: options.Shape = None,
     checkpoint: options.Checkpoint = None,
     untrained: options.Untrained = False,
     arg: options.Arguments = None,
@@ -46,8 +47,14 @@ def hls4ml(
     ] = 1,
     batch: Annotated[
         Path | None,
-        typer.Option(help="Images to compare on beside random ones, a .npy file."),
+        typer.Option(
+            help="Images to compare on beside random ones, a folder of image files or a .npy file."
+        ),
     ] = None,
+    resize: options.Resize = False,
+    pixels: options.Pixels = None,
+    mean: options.Normalization = None,
+    std: options.Normalization = None,
     dynamo: options.Dynamo = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -58,18 +65,28 @@ def hls4ml(
     """
 
     def work() -> Outcome:
-        check_weights(model, checkpoint, untrained=untrained)
+        subject = Subject(
+            model=model,
+            run=run,
+            checkpoint=checkpoint,
+            untrained=untrained,
+            arguments=arg,
+            rule=rule,
+            shape=input_shape,
+            batch=batch,
+            resize=resize,
+            pixels=pixels,
+            mean=mean,
+            std=std,
+        )
         from ...export import export_hls4ml
-        from ..images import example_for, read_batch
-        from ..loading import load_model
 
-        loaded = load_model(model, arguments=arg or (), rule=rule, checkpoint=checkpoint)
-        example = example_for(loaded, input_shape)
-        given = None if batch is None else read_batch(batch)
+        loaded = subject.load()
+        given = loaded.given()
         note("exporting to hls4ml and compiling its simulation")
         report = export_hls4ml(
-            loaded,
-            example,
+            loaded.model,
+            loaded.example,
             out,
             batch=given,
             part=fpga_part,
@@ -78,9 +95,10 @@ def hls4ml(
             strategy=strategy.value,
             reuse_factor=reuse_factor,
             dynamo=dynamo,
+            untrained=untrained,
             overwrite=overwrite,
         )
-        data = {"format": "hls4ml", "path": str(report.folder), "untrained": untrained}
+        data = {"format": "hls4ml", "path": str(report.folder)}
         data |= report.as_dict()
         return Outcome(report.ok, data, str(report))
 

@@ -10,9 +10,11 @@ import yaml
 from finn.builder.build_dataflow_config import DataflowBuildConfig, DataflowOutputType
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
+from torch.nn import Module
 
 from ..graph_reading import attributes_of
 from .finn_report import FinnReport
+from .hardware_layers import layers_behind
 from .tracking import tracked_quantizers
 
 RESOURCES = ("LUT", "BRAM_18K", "URAM", "DSP")
@@ -48,16 +50,20 @@ def build_config(folder: Path, report: FinnReport) -> DataflowBuildConfig:
     )
 
 
-def describe_layers(report: FinnReport, partition: ModelWrapper, folder: Path) -> None:
+def describe_layers(
+    report: FinnReport, partition: ModelWrapper, model: Module, folder: Path
+) -> None:
     """Read FINN's estimates into the report, layer by layer in graph order."""
     cycles, resources, performance = (
         json.loads((folder / "report" / f"estimate_{name}.json").read_text())
         for name in ("layer_cycles", "layer_resources", "network_performance")
     )
     quantizers = {quantizer.node: quantizer.name for quantizer in tracked_quantizers(partition)}
+    layers = layers_behind(model, partition)
     for node in partition.graph.node:
         used = resources.get(node.name, {})
         report.layers[node.name] = {
+            "model layer": layers.get(node.name),
             "quantizer": quantizers.get(node.name),
             **_folding(node),
             "cycles": cycles.get(node.name, 0),

@@ -94,7 +94,8 @@ class CheckedSteps:
                 path = self.folder / f"{number}_{name}.onnx"
                 graph.save(str(path))
                 self._check(name, path, graph, oracle, seconds)
-        describe_layers(self.report, graph, self.folder)
+        with export_state(self.model):
+            describe_layers(self.report, graph, self.model.eval(), self.folder)
         write_build_files(self.folder, final, config)
         draw_dataflow(self.report, self.folder / "dataflow.png")
 

@@ -34,8 +34,9 @@ def draw_dataflow(report: FinnReport, path: Path) -> None:
 
 
 def _labels(report: FinnReport) -> list[str]:
-    """Each hardware node, with the quantizer of the model that it computes where it is one."""
-    return [
-        f"{name}  ({layer['quantizer']})" if layer.get("quantizer") else name
+    """Each hardware node, with the layer or the quantizer of the model that it computes."""
+    named = {
+        name: layer.get("quantizer") or layer.get("model layer")
         for name, layer in report.layers.items()
-    ]
+    }
+    return [f"{name}  ({own})" if own else name for name, own in named.items()]

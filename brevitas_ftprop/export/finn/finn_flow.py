@@ -38,6 +38,7 @@ def export_finn(
     std: Sequence[float] | None = None,
     result: str = "logits",
     dynamo: bool = True,
+    untrained: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> FinnReport:
@@ -75,6 +76,7 @@ def export_finn(
         result: ``"logits"``, the ``"integers"`` that they are multiples of (the report has the
             factor), or the ``"class"`` index.
         dynamo: which exporter writes the QONNX file.
+        untrained: say in the report that nobody has trained the weights.
         overwrite: replace a folder that an earlier run has written, and nobody has added to.
         progress: show the steps on the terminal.
 
@@ -102,6 +104,7 @@ def export_finn(
     seen, given = images_to_compare(example_input, batch, io)
     target = check_folder(out_dir, overwrite=overwrite)
     report = FinnReport(fpga_part, clock_ns, target_fps, io.described(example_input.shape))
+    report.untrained = untrained
     with finn_environment():
         # FINN's builder can be imported in its environment only.
         from .checked_steps import CheckedSteps

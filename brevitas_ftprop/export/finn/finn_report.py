@@ -111,10 +111,12 @@ class FinnReport:
         fpga_part, clock_ns, target_fps: what was asked for.
         io: what enters and leaves the accelerator, and what is left to software.
         steps: in order.
-        layers: of each hardware layer, the quantizer that it is, its folding (PE and SIMD), its
-            cycles an image and its estimated resources; None where there is no such thing.
+        layers: of each hardware layer, the model's layer and the quantizer that it computes, its
+            folding (PE and SIMD), its cycles an image and its estimated resources; None where there
+            is no such thing.
         resources: the estimated total of each kind (LUT, BRAM_18K, URAM, DSP).
         performance: FINN's estimate for the network (throughput, latency, the slowest layer).
+        untrained: whether it was said that nobody has trained the weights.
     """
 
     fpga_part: str
@@ -127,6 +129,7 @@ class FinnReport:
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
     resources: dict[str, float] = field(default_factory=dict)
     performance: dict[str, Any] = field(default_factory=dict)
+    untrained: bool = False
 
     @property
     def ok(self) -> bool:
@@ -155,6 +158,8 @@ class FinnReport:
             f"Part {self.fpga_part}, clock {self.clock_ns} ns, "
             f"target {self.target_fps} frames a second: {self.status}.",
         ]
+        if self.untrained:
+            lines += ["", "**The weights are untrained.**"]
         if self.error is not None:
             lines += ["", f"**{self.error}**"]
         lines += [line for step in self.steps if step.untracked for line in ("", step.caveat)]

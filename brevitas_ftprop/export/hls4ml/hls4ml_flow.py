@@ -53,6 +53,7 @@ def export_hls4ml(
     strategy: Literal["latency", "resource"] = "latency",
     reuse_factor: int = 1,
     dynamo: bool = False,
+    untrained: bool = False,
     overwrite: bool = False,
 ) -> Hls4mlReport:
     """Write an hls4ml project that computes a Brevitas model's integers, and prove it.
@@ -85,6 +86,7 @@ def export_hls4ml(
         strategy: how hls4ml implements sums.
         reuse_factor: how often a multiplier is used for one sum.
         dynamo: export with torch.export; False uses TorchScript.
+        untrained: say in the report that nobody has trained the weights.
         overwrite: replace the folder of an earlier export.
 
     Returns:
@@ -121,7 +123,7 @@ def export_hls4ml(
     target = check_folder(out_dir, overwrite=overwrite)
     require_tools()
     options = Options(part, clock_ns, io_type, strategy, reuse_factor)
-    report = Hls4mlReport(target)
+    report = Hls4mlReport(target, untrained=untrained)
     with _timed(report, "export"):
         exported = require_deployable(
             model, example_input, "hls4ml", dynamo=dynamo, io=AcceleratorIO()

@@ -44,6 +44,7 @@ class Hls4mlReport:
             excused integer.
         types: hls4ml's type of each layer's result.
         seconds: spent on each step.
+        untrained: whether it was said that nobody has trained the weights.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Hls4mlReport:
     output_mismatches: int = 0
     types: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    untrained: bool = False
 
     @property
     def mismatches(self) -> int:

@@ -33,12 +33,12 @@ def imagenet_folder(data: Data, part: str) -> ImageFolder:
 def training_transform(data: Data) -> v2.Transform:
     """Random crop and flip."""
     if data.resized_crop:
-        crop = [v2.RandomResizedCrop(data.image_size, antialias=True)]
+        crop = [v2.RandomResizedCrop(data.size, antialias=True)]
     else:
-        crop = [v2.Resize(data.resize, antialias=True), v2.RandomCrop(data.image_size)]
+        crop = [v2.Resize(data.resize, antialias=True), v2.RandomCrop(data.size)]
     return v2.Compose([*crop, *([v2.RandomHorizontalFlip()] if data.flip else [])])
 
 
 def evaluation_transform(data: Data) -> v2.Transform:
     """Central crop."""
-    return v2.Compose([v2.Resize(data.resize, antialias=True), v2.CenterCrop(data.image_size)])
+    return v2.Compose([v2.Resize(data.resize, antialias=True), v2.CenterCrop(data.size)])

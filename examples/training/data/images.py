@@ -88,11 +88,11 @@ class Images(lightning.LightningDataModule):
     def summary(self) -> str:
         """What was found, and what becomes of it."""
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
-        size, channels = self.data.image_size, self.data.channels
-        parts = [counts, f"{self.classes} classes", f"{channels}×{size}×{size}"]
+        size, channels = self.data.size, self.data.channels
+        parts = [counts, f"{self.classes} classes", f"{channels}×{size[0]}×{size[1]}"]
         if self.set is not None:
             found, height, width = self.set.shape
-            if (height, width) != (size, size):
+            if (height, width) != size:
                 parts.append(f"resized from {width}×{height}")
             if found != channels:
                 parts.append(f"from {found} {'channel' if found == 1 else 'channels'}")
@@ -161,7 +161,7 @@ class Images(lightning.LightningDataModule):
             return StreamedImages(
                 self.folders["val" if part == "test" else "train"],
                 transform(data),
-                data.image_size,
+                data.size,
                 seed=seed,
                 workers=self.workers,
                 prefetch=self.prefetch,

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from brevitas_ftprop.cli.factory import called, find_factory
+from brevitas_ftprop.runs.factory import called, find_factory
 
 from ..failures import TrainingError
 from ..sections import Data

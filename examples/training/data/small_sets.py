@@ -11,8 +11,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.datasets import CIFAR10, ImageFolder
-from torchvision.io import decode_image
-from torchvision.transforms.v2 import functional
+
+from brevitas_ftprop.runs.image_files import decode, fitted
 
 from ..failures import TrainingError
 from ..sections import Data
@@ -99,7 +99,7 @@ def digits(data: Data) -> SmallSet:
 
 def random(data: Data) -> SmallSet:
     """Noise with random labels, for measurements of speed."""
-    size = (data.channels, data.image_size, data.image_size)
+    size = (data.channels, *data.size)
 
     def part(count: int, seed: int) -> Part:
         generator = np.random.default_rng(seed)
@@ -144,9 +144,9 @@ def _root(data: Data, expected: str) -> Path:
 
 def _decoded(path: str) -> Tensor:
     try:
-        return decode_image(path, "RGB")
-    except RuntimeError as error:
-        raise TrainingError(f"{path} cannot be decoded: {error}") from error
+        return decode(path)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
 
 
 def sized(image: Tensor, data: Data, name: str | None = None) -> Tensor:
@@ -156,21 +156,15 @@ def sized(image: Tensor, data: Data, name: str | None = None) -> Tensor:
         TrainingError: if it has another size and is not to be resized.
     """
     height, width = image.shape[-2:]
-    if not data.resized and (height, width) != (data.image_size, data.image_size):
-        fitting = f"--data.image_size {height}, or " if height == width else ""
+    if not data.resized and (height, width) != data.size:
+        fitting = height if height == width else f"{height},{width}"
         raise TrainingError(
             f"{name or f'an image of data {data.name}'} is {width}×{height}, but the network sees "
-            f"{data.image_size}×{data.image_size}: pass {fitting}--data.resized true"
+            f"{data.size[1]}×{data.size[0]}: pass --data.image_size {fitting}, or --data.resized "
+            "true"
         )
     return _sized(image, data)
 
 
 def _sized(images: Tensor, data: Data) -> Tensor:
-    size = [data.image_size, data.image_size]
-    if list(images.shape[-2:]) != size:
-        images = functional.resize(images, size, antialias=True)
-    if images.shape[-3] == 1 and data.channels == 3:
-        return images.expand(*images.shape[:-3], 3, *size)
-    if images.shape[-3] != data.channels:
-        return functional.rgb_to_grayscale(images)
-    return images
+    return fitted(images, data.channels, data.size)

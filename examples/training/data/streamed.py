@@ -21,7 +21,7 @@ class StreamedImages(Dataset):
 
     Args:
         folder: the images.
-        transform: of a uint8 tensor of shape (3, H, W) to (3, size, size); may draw from torch's
+        transform: of a uint8 tensor of shape (3, H, W) to (3, *size); may draw from torch's
             generator.
         size: of what it gives.
         seed: of the transformations.
@@ -34,7 +34,7 @@ class StreamedImages(Dataset):
         self,
         folder: ImageFolder,
         transform: v2.Transform,
-        size: int,
+        size: tuple[int, int],
         *,
         seed: int,
         workers: int,
@@ -85,4 +85,4 @@ class StreamedImages(Dataset):
                 return sample
         if samples:
             return tuple(default_collate(samples))
-        return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8), torch.empty(0).long()
+        return torch.empty(0, 3, *self.size, dtype=torch.uint8), torch.empty(0).long()

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.heavy
 
 RECIPE = """
 model: convnet4
-model_options: {input_size: 12, channels: [4, 4], fc: 8}
+model_options: {image_size: 12, channels: [4, 4], fc: 8}
 batch_size: 32
 epochs: 3
 data:

@@ -26,8 +26,8 @@ def build(model: str, classes: int = 10, **options):
         ("convnet4", {"act": "staircase3"}, 3),
         ("convnet4", {"act": "sign", "weight_bits": 2, "weight_rule": "hinge"}, 5),
         ("convnet8", {"act": "int4"}, 7),
-        ("brevitas/cnv_1w1a", {}, 9),
-        ("torchvision/alexnet", {"act": "int4", "weight_bits": 4, "image_size": 64}, 10),
+        ("brevitas:cnv_1w1a", {}, 9),
+        ("torchvision:alexnet", {"act": "int4", "weight_bits": 4, "image_size": 64}, 10),
         ("tiny_networks:stateful", {"image_size": 8, "model_options": {"delay": 1}}, 5),
     ],
 )
@@ -36,7 +36,7 @@ def test_a_model_is_built_and_converted(model, options, converted):
 
 
 def test_residuals_of_torchvisions_networks_take_narrow_activations_and_images_stay_wide():
-    network, converted = build("torchvision/resnet18", act="int4")
+    network, converted = build("torchvision:resnet18", act="int4")
     assert converted > 9
     assert int(network.x_quant.act_quant.bit_width()) == 8
     assert int(network.layer1.get_submodule("0").relu.act_quant.bit_width()) == 4
@@ -52,11 +52,11 @@ def test_a_float_network_is_quantized_for_finn_with_the_recipes_options():
 
 
 def test_torchvisions_batch_norms_are_trained():
-    network, _ = build("torchvision/resnet18")
+    network, _ = build("torchvision:resnet18")
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == 20
 
 
-@pytest.mark.parametrize("model", ["convnet4", "brevitas/cnv_1w1a"])
+@pytest.mark.parametrize("model", ["convnet4", "brevitas:cnv_1w1a"])
 def test_every_rule_starts_from_the_same_weights_and_every_seed_from_others(model):
     rules = ("stock", "saturated_ste", "soft_hinge")
     assert len({hash_weights(build(model, rule=rule)[0]) for rule in rules}) == 1
@@ -73,12 +73,12 @@ def test_stock_quantizers_are_brevitas_own():
     ("model", "options", "message"),
     [
         ("convnet5", {}, "valid are alexnet, convnet4"),
-        ("brevitas/cnv", {}, "of Brevitas there are cnv_1w1a"),
-        ("brevitas/cnv_1w1a", {"act": "sign"}, "takes no act"),
-        ("brevitas/cnv_1w1a", {"classes": 100}, r"gives \(10,\) logits.* have 100 classes"),
-        ("torchvision/nothing", {}, "unknown model"),
-        ("torchvision/squeezenet1_1", {"image_size": 8}, "squeezenet1_1 does not take images of"),
-        ("torchvision/alexnet", {"act": "sign", "image_size": 64}, "must be one of int2"),
+        ("brevitas:cnv", {}, "of Brevitas there are cnv_1w1a"),
+        ("brevitas:cnv_1w1a", {"act": "sign"}, "takes no act"),
+        ("brevitas:cnv_1w1a", {"classes": 100}, r"gives \(10,\) logits.* have 100 classes"),
+        ("torchvision:nothing", {}, "unknown model"),
+        ("torchvision:squeezenet1_1", {"image_size": 8}, "squeezenet1_1 does not take images of"),
+        ("torchvision:alexnet", {"act": "sign", "image_size": 64}, "must be one of int2"),
         ("nowhere:net", {}, "there is no model nowhere:net"),
         ("tiny_networks:nothing", {}, "there is no model tiny_networks:nothing"),
         ("tiny_networks:stateful", {"image_size": 4}, "does not take images of"),

@@ -13,6 +13,8 @@ import train
 from training import Data, Recipe, Result, TrainingError
 from training.data import Images
 
+from brevitas_ftprop import load_run
+
 OWN = """
 import numpy as np
 from PIL import Image
@@ -43,12 +45,18 @@ def test_own_images_are_trained_on_and_what_was_found_is_told(own_data, capsys):
     assert train.main(data) == 2
     told = capsys.readouterr().err
     assert "an image of data mydata:noise is 40×30, but the network sees 8×8" in told
-    assert "pass --data.resized true" in told
+    assert "pass --data.image_size 30,40, or --data.resized true" in told
     assert train.main([*data, "--data.resized", "true", "--resume"]) == 0
     told = capsys.readouterr().out
     assert "data mydata:noise: 60 train, 20 test, 4 classes, 3×8×8, resized from 40×30" in told
     result = Result.read(own_data / "out" / "result.json")
     assert result.images == {"train": 60, "validation": 0, "test": 20}
+    wide = ["--model", "tiny_networks:pooled", "--data.image_size", "30,40", "--out", "wide"]
+    assert train.main(["--data.name", "mydata:noise", *wide, *QUIET]) == 0
+    assert "4 classes, 3×30×40\n" in capsys.readouterr().out
+    loaded = load_run(own_data / "wide")
+    assert loaded.model(loaded.example).shape == (1, 4)
+    assert loaded.shape == (1, 3, 30, 40)
     square = ["--data.name", "mydata:noise", "--data.options", "{height: 8, width: 8}"]
     assert train.main([*square, "--data.image_size", "8", "--out", "square", *QUIET]) == 0
     assert "resized" not in capsys.readouterr().out

@@ -88,7 +88,7 @@ def test_the_weights_load_into_a_stock_network_and_into_a_converted_one(tiny, ru
 
 def test_a_stock_run_equals_one_of_the_rule_that_stock_follows(tiny, run):
     recipe = tiny.with_overrides(
-        model="brevitas/cnv_1w1a",
+        model="brevitas:cnv_1w1a",
         data__image_size=32,
         data__train_images=32,
         batch_size=16,
@@ -155,7 +155,7 @@ def test_clipped_weights_stay_within_one(tiny, run):
         )
 
     recipe = tiny.with_overrides(
-        model="brevitas/cnv_2w2a",
+        model="brevitas:cnv_2w2a",
         rule="stock",
         data__image_size=32,
         data__train_images=24,

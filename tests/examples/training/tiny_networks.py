@@ -45,6 +45,17 @@ def stateful(collect: int = 5, delay: int = 7) -> nn.Module:
     )
 
 
+def pooled() -> nn.Module:
+    """Of any size of image, with four classes."""
+    return nn.Sequential(
+        QuantConv2d(3, 4, 3),
+        QuantIdentity(act_quant=SignedBinaryActPerTensorConst),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        QuantLinear(4, 4, bias=True),
+    )
+
+
 def out_of_memory() -> nn.Module:
     class Greedy(nn.Sequential):
         def forward(self, x):

@@ -106,6 +106,23 @@ def test_a_layer_is_told_with_its_quantizer_and_folding(complete):
     assert "| features.act0.act_quant | 1 |" in (folder / "report.md").read_text()
 
 
+def test_a_hardware_layer_is_told_with_the_models_layer_behind_it(complete):
+    report, _ = complete
+    behind = {name: layer["model layer"] for name, layer in report.layers.items()}
+    of = {
+        kind: [own for name, own in behind.items() if name.startswith(kind)]
+        for kind in ("MVAU", "Thresholding", "FMPadding", "LabelSelect")
+    }
+    convolutions = ["features.conv0", "features.conv1"]
+    assert of["MVAU"] == [*convolutions, "classifier.fc0", "classifier.fc1"]
+    assert of["Thresholding"] == [
+        "features.input", "features.act0", "features.act1", "classifier.act2"
+    ]  # fmt: skip
+    assert of["FMPadding"] == convolutions
+    pools = [own for name, own in behind.items() if "Pool" in name]
+    assert pools == ["features.pool0", "features.pool1"]
+
+
 def test_finns_own_builder_goes_on_from_the_files_to_the_same_estimates(complete, monkeypatch):
     from finn.builder.build_dataflow import resolve_build_steps
     from finn.builder.build_dataflow_config import DataflowBuildConfig

@@ -20,14 +20,16 @@ SIGNS_OF_CODE = ("Unsupported global", "unsupported GLOBAL", "TorchScript archiv
 def load_checkpoint(model: Module, path: Path) -> None:
     """Load a state dict, strictly, without running code that a file may hold.
 
-    The file holds the state dict or a dict with it as ``"state_dict"`` or ``"model"``. A prefix
-    that all keys share and the model's do not, such as ``model.`` or ``_orig_mod.``, is left out.
+    The file holds the state dict or a dict with it as ``"state_dict"`` or ``"model"``, as
+    Lightning's ``.ckpt`` does; of a folder, its ``weights.pt`` is meant. A prefix that the model's
+    keys have there, such as ``model.`` or ``_orig_mod.``, is left out, with all keys that lack it.
 
     Raises:
         FileNotFoundError: if there is no file.
         ValueError: if the file is damaged, holds pickled code or anything but plain real tensors,
             or belongs to another model (names the first keys that do not fit).
     """
+    path = _file(path)
     state = read_state(path, model.state_dict())
     try:
         model.load_state_dict(state)
@@ -37,13 +39,23 @@ def load_checkpoint(model: Module, path: Path) -> None:
 
 
 def read_state(path: Path, wanted: Iterable[str]) -> dict[str, Any]:
-    """The state dict that a file holds, without a prefix that the wanted keys do not have.
+    """The state dict that a file holds, without the prefix that the wanted keys have there.
 
     Raises:
         FileNotFoundError: if there is no file.
         ValueError: if the file is damaged or holds no state dict of plain tensors.
     """
+    path = _file(path)
     return _without_prefix(_state_dict(_read(path), path), wanted)
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    weights = path / "weights.pt"
+    if not weights.is_file():
+        raise FileNotFoundError(f"{path} is a folder without {weights.name}: name a checkpoint")
+    return weights
 
 
 def _read(path: Path) -> Any:
@@ -95,15 +107,17 @@ def _check_plain(key: str, value: Any, path: Path) -> None:
 
 
 def _without_prefix(state: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
+    """What lies under the prefix that brings most of the wanted keys, the shortest of several."""
     wanted = list(wanted)
-    while True:
-        first, dot, _ = next(iter(state)).partition(".")
-        prefix = first + dot
-        if not dot or not all(key.startswith(prefix) for key in state):
-            return state
-        if all(key.startswith(prefix) for key in wanted):
-            return state
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    parts = [key.split(".") for key in state]
+    prefixes = {".".join([*key[:end], ""]) for key in parts for end in range(1, len(key))}
+    prefix = max(
+        ["", *sorted(prefixes, key=len)],
+        key=lambda prefix: sum(f"{prefix}{key}" in state for key in wanted),
+    )
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
 
 
 def _differences(model: Module, state: Mapping[str, Any]) -> str:

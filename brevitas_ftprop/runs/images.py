@@ -46,7 +46,15 @@ def example_for(model: Module, shape: Sequence[int]) -> Tensor:
     Raises:
         ValueError: if it cannot, or the shape is too large.
     """
-    example = random_images(shape, count=shape[0])
+    return checked_example(model, random_images(shape, count=shape[0]))
+
+
+def checked_example(model: Module, example: Tensor) -> Tensor:
+    """The input, if the model can take it.
+
+    Raises:
+        ValueError: if it cannot.
+    """
     try:
         with torch.no_grad():
             model(example)
@@ -54,7 +62,7 @@ def example_for(model: Module, shape: Sequence[int]) -> Tensor:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"the model cannot take an input of shape {tuple(shape)}: {reason}"
+            f"the model cannot take an input of shape {tuple(example.shape)}: {reason}"
         ) from error
     return example
 
