@@ -3,7 +3,8 @@
 Each definition is built untrained, gets target-prop quantizers by `swap_quantizers` (its outputs
 must stay the same bits), takes one training step, is written as QONNX and as QCDQ and verified, is
 checked for FINN and for hls4ml, and goes through FINN's flow and hls4ml's C simulation where the
-check lets it (the latter up to 64x64 pixels). Images are pieces of two photographs that scikit-learn ships.
+check lets it (the latter up to 64x64 pixels). Images are pieces of two photographs that
+scikit-learn ships.
 
     python examples/definitions.py --out definitions
     python examples/definitions.py --out definitions --only resnet18
