@@ -141,9 +141,9 @@ def test_a_layer_without_hardware_is_named(network, tmp_path):
     ("make", "shape", "result", "reason"),
     [
         (lambda: conv(), (1, 3, 8, 8), "class", r"shape \[1, 2, 6, 6\], not \(1, classes\)"),
-        (lambda: flat(), (1, 2, 16), "logits", "Conv of 1 spatial dimensions.*1-D"),
+        (lambda: solid(), (1, 2, 4, 4, 4), "logits", "Conv of 3 spatial dimensions.*2-D"),
     ],
-    ids=["class of a map", "one dimension"],
+    ids=["class of a map", "three dimensions"],
 )
 def test_what_the_check_refuses_is_refused_in_its_words(make, shape, result, reason, tmp_path):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
@@ -161,9 +161,8 @@ def conv() -> nn.Module:
     return nn.Sequential(qnn.QuantIdentity(), qnn.QuantConv2d(3, 2, 3, bias=False))
 
 
-def flat() -> nn.Module:
-    layers = [qnn.QuantConv1d(2, 4, 3, bias=False), qnn.QuantConv1d(4, 2, 3, bias=False)]
-    return nn.Sequential(qnn.QuantIdentity(), layers[0], qnn.QuantReLU(bit_width=4), layers[1])
+def solid() -> nn.Module:
+    return nn.Sequential(qnn.QuantIdentity(), qnn.QuantConv3d(2, 2, 3, bias=False))
 
 
 def test_a_step_of_finn_that_fails_is_named(network, tmp_path, monkeypatch):
