@@ -153,6 +153,9 @@ def test_every_command_names_scripts_files_extras_and_options_that_are_there(
             _check_command_line(arguments)
         elif program == "python":
             _check_script(arguments[0], arguments[1:], monkeypatch)
+        elif program == "torchrun":
+            script = next(at for at, word in enumerate(arguments) if word.endswith(".py"))
+            _check_script(arguments[script], arguments[script + 1 :], monkeypatch)
         elif program == "pytest":
             for path in (word for word in arguments if word.startswith("tests")):
                 assert (REPO / path).exists()
