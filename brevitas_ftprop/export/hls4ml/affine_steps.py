@@ -9,8 +9,10 @@ import numpy as np
 from ..errors import ExportError
 
 FLOOR, ROUND = "FLOOR", "ROUND"
-# Beyond this many fractional bits the products no longer fit into int64 beside the sums.
-MOST_FRACTIONAL_BITS = 30
+# Among the sums of a wide layer with 8-bit inputs and levels fewer do not tell neighbours apart.
+MOST_FRACTIONAL_BITS = 44
+# Factors and offsets are written as float64.
+LARGEST = 1 << 53
 NO_LEAST, NO_MOST = -(1 << 62), 1 << 62
 
 
@@ -78,7 +80,7 @@ def affine_steps(
     for rounding in (FLOOR, ROUND):
         unmet = _unmet(exact_channels, count, rounding, first)
         if not unmet:
-            return _coarsest(exact_channels, count, rounding, first)
+            return _coarsest(exact_channels, count, rounding, first, name)
     if slack and exact is not None:
         for index in unmet:
             reached[index] = (exact[index], *reached[index][1:])
@@ -88,14 +90,14 @@ def affine_steps(
     ]
     unmet = _unmet(relaxed, count, ROUND, first)
     if slack and not unmet:
-        return _coarsest(relaxed, count, ROUND, first)
+        return _coarsest(relaxed, count, ROUND, first, name)
     relaxed = [
         _Channel(*reached[index], slack) if index in unmet else channel
         for index, channel in enumerate(relaxed)
     ]
     unmet = _unmet(relaxed, count, ROUND, first)
     if slack and not unmet:
-        return _coarsest(relaxed, count, ROUND, first)
+        return _coarsest(relaxed, count, ROUND, first, name)
     who, (row, lowest, highest) = name or "a quantizer", reached[unmet[0]]
     cut = int((row <= lowest).sum())
     if 0 < cut < count and _has_even_rest(row[cut:], lowest, highest, first + cut):
@@ -112,9 +114,18 @@ def affine_steps(
 
 def _unmet(channels: list[_Channel], count: int, rounding: str, first: int) -> list[int]:
     """Channels whose thresholds no affine function has."""
-    ends = _ends(count, MOST_FRACTIONAL_BITS, rounding, first)
-    found = [channel.on_grid(MOST_FRACTIONAL_BITS, *ends) for channel in channels]
-    return [index for index, pair in enumerate(found) if pair is None]
+    grids = [(bits, *_ends(count, bits, rounding, first)) for bits in _all_bits(rounding)]
+    return [
+        index
+        for index, channel in enumerate(channels)
+        # The finest grid mostly does; the numbers of a steep function are too large for it.
+        if all(channel.on_grid(*grid) is None for grid in reversed(grids))
+    ]
+
+
+def _all_bits(rounding: str) -> range:
+    # Half to even has ties, which are no integers.
+    return range(int(rounding == ROUND), MOST_FRACTIONAL_BITS + 1)
 
 
 def _has_even_rest(row: np.ndarray, low: int, high: int, first: int) -> bool:
@@ -123,15 +134,19 @@ def _has_even_rest(row: np.ndarray, low: int, high: int, first: int) -> bool:
     return not _unmet([channel], len(row), ROUND, first)
 
 
-def _coarsest(channels: list[_Channel], count: int, rounding: str, first: int) -> AffineSteps:
-    bits = int(rounding == ROUND)
-    while True:
+def _coarsest(
+    channels: list[_Channel], count: int, rounding: str, first: int, name: str
+) -> AffineSteps:
+    for bits in _all_bits(rounding):
         ends = _ends(count, bits, rounding, first)
         solved = [pair for c in channels if (pair := c.on_grid(bits, *ends)) is not None]
         if len(solved) == len(channels):
             factor, offset = np.array(solved, dtype=np.int64).T
             return AffineSteps(factor, offset, bits, rounding)
-        bits += 1
+    raise ExportError(
+        f"{name or 'a quantizer'}: no number of fractional bits does for the thresholds of all "
+        "channels: use scales and batch norms that differ less from channel to channel"
+    )
 
 
 def _ends(count: int, bits: int, rounding: str, first: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,6 +170,9 @@ class _Channel:
         self.missed, self.missed_level = missed[is_missed], level[is_missed]
         self.reached, self.reached_level = reached[is_reached], level[is_reached]
         self.slope = self._middle_slope()
+        looked_at = np.concatenate([self.missed, self.reached])
+        self.origin = int(looked_at.min()) if len(looked_at) else 0
+        self.width = int(looked_at.max()) - self.origin if len(looked_at) else 0
 
     def _middle_slope(self) -> float:
         """Middle of the slopes that fit, from the levels and distances of all pairs."""
@@ -171,15 +189,21 @@ class _Channel:
         return (smallest + largest) / 2
 
     def on_grid(self, bits: int, least: np.ndarray, most: np.ndarray) -> tuple[int, int] | None:
-        """Factor and offset in units of 2**-bits, or None if that is too coarse."""
+        """Factor and offset in units of 2**-bits; None if that is too coarse, or they too large."""
         nearest = round(self.slope * (1 << bits))
         for factor in (nearest, nearest + 1, nearest - 1):
-            if factor < 0:
+            if not 0 <= factor < LARGEST // (self.width + 1):
                 continue
-            low = np.max(least[self.reached_level] - factor * self.reached, initial=NO_LEAST)
-            high = np.min(most[self.missed_level] - factor * self.missed, initial=NO_MOST)
+            # Counted from a threshold, so that products fit into int64.
+            reached, missed = (
+                factor * (each - self.origin) for each in (self.reached, self.missed)
+            )
+            low = np.max(least[self.reached_level] - reached, initial=NO_LEAST)
+            high = np.min(most[self.missed_level] - missed, initial=NO_MOST)
             if low <= high:
-                return factor, _between(int(low), int(high), 1 << bits)
+                there = _between(int(low), int(high), 1 << bits)
+                offset = there - factor * self.origin
+                return (factor, offset) if abs(offset) < LARGEST else None
         return None
 
 

@@ -73,6 +73,16 @@ def test_channels_share_the_bits_that_the_worst_of_them_needs():
     )
 
 
+@pytest.mark.parametrize("slope", [1 / 8191.37, 1 / 32749.9, 3.0])
+def test_neighbours_among_many_sums_are_told_apart(slope):
+    high = 1 << 22
+    thresholds = thresholds_of(slope, 1 / 3, 255, -high, high)[None]
+    steps = affine_steps(thresholds, -high, high, slack=1)
+    beside = np.unique(np.concatenate([thresholds[0] - 1, thresholds[0], [-high, high]]))
+    sums = beside[(beside >= -high) & (beside <= high)]
+    assert np.array_equal(levels(steps, sums, 255)[:, 0], by_thresholds(sums, thresholds)[:, 0])
+
+
 def test_levels_that_a_relu_cuts_off_are_not_blamed_on_the_thresholds():
     """Of a signed quantizer of −2 … 2 behind a ReLU, level 0 is the lowest that occurs."""
     with pytest.raises(ExportError, match=r"act1: channel 0 never falls below level 2 of 4.*ReLU"):
