@@ -11,6 +11,9 @@ from .float32 import EXACT_BITS, LARGEST_EXACT, UNIT
 
 # Quotients of float32 numbers that are as near to integers come from integers.
 NEAR = 2.0**-20
+# A truncated average has a scale that is finer than its values by as many bits, and so has a bias
+# that takes it.
+FINER_BITS = 8
 
 
 def fixed_point_bias(
@@ -18,11 +21,12 @@ def fixed_point_bias(
 ) -> tuple[np.ndarray, int]:
     """Integers d and a number of bits k, so that ``2^k m + d`` stands for ``scale m + bias``.
 
-    m are the layer's sums, integers. Where the bias is integers times the scale k is 0. Otherwise
-    only the class can be told exactly: k is the least for which, whatever the sums are, any two
-    classes have the same order with d as with the bias. PyTorch sees that order, too, if the bias
-    keeps any two logits further apart than they are rounded: by the bias alone where the scale is
-    a power of two, else by each summand.
+    m are the layer's sums, integers. Where the bias is integers times the scale k is 0; where it is
+    integers times the scale over a small power of two, as a quantized bias behind a truncated
+    average may be, it is that power, and only the class can be told. Otherwise k is the least for
+    which, whatever the sums are, any two classes have the same order with d as with the bias.
+    PyTorch sees that order, too, if the bias keeps any two logits further apart than they are
+    rounded: by the bias alone where the scale is a power of two, else by each summand.
 
     Args:
         bias: of each class.
@@ -41,9 +45,16 @@ def fixed_point_bias(
     """
     bias = bias.astype(np.float64) / scale
     is_exact = math.frexp(scale)[0] == 0.5
-    whole, near = np.rint(bias), 0 if is_exact else NEAR
-    if bool(np.all(np.abs(bias - whole) <= near * np.maximum(1, np.abs(bias)))):
-        return whole, 0
+    near = 0 if is_exact else NEAR
+    largest = float((reach + np.abs(bias)).max())
+    for bits in range(FINER_BITS + 1 if is_class and not is_exact else 1):
+        finer = bias * 2**bits
+        size = np.maximum(1, np.abs(finer))
+        # Of larger ones every float32 number is near an integer.
+        is_told = bits == 0 or (near * size.max() < 1 / 4 and largest * 2**bits < LARGEST_EXACT)
+        whole = np.rint(finer)
+        if is_told and bool(np.all(np.abs(finer - whole) <= near * size)):
+            return whole, bits
     if not is_class:
         raise ExportError("its bias is no multiple of the scale of its integers")
     difference = bias[:, None] - bias
@@ -56,7 +67,6 @@ def fixed_point_bias(
             f"its float bias leaves the logits of the classes {one} and {other} as near to each "
             "other as they are rounded"
         )
-    largest = float((reach + np.abs(bias)).max())
     for bits in range(EXACT_BITS):
         if largest * 2**bits >= LARGEST_EXACT:
             break

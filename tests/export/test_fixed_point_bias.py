@@ -67,6 +67,22 @@ def test_a_bias_of_integers_is_those_integers(numbers):
         assert (integers.tolist(), bits) == (numbers, 0)
 
 
+@given(
+    numbers=st.lists(st.integers(-(2**12), 2**12), min_size=2, max_size=6),
+    bits=st.integers(1, 6),
+)
+@settings(max_examples=50, deadline=None)
+def test_a_bias_of_a_finer_scale_is_its_integers(numbers, bits):
+    numbers[0] = 2 * numbers[0] + 1
+    scale = np.float32(0.037)
+    bias = np.array(numbers, np.float32) * (scale / np.float32(2**bits))
+    reach = np.full(len(numbers), 30_000)
+    integers, found = fixed_point_bias(bias, float(scale), reach, 9, is_class=True)
+    assert (integers.tolist(), found) == (numbers, bits)
+    with pytest.raises(ExportError, match="no multiple of the scale"):
+        fixed_point_bias(bias, float(scale), reach, 9, is_class=False)
+
+
 @pytest.mark.parametrize(
     ("bias", "scale", "is_class", "reason"),
     [

@@ -39,3 +39,29 @@ def test_biases_pools_and_flattenings_of_others_in_one_small_network(tmp_path):
     assert report.ok, str(report)
     assert report.steps[-1].software_nodes == []
     assert report.steps[-1].mismatches == 0
+
+
+def test_a_bias_takes_the_finer_scale_of_a_truncation_that_keeps_every_bit(tmp_path):
+    pytest.importorskip("finn", reason="needs the extra 'finn'")
+    from brevitas_ftprop.export.finn import export_finn
+
+    torch.manual_seed(0)
+    layers = [
+        qnn.QuantIdentity(**TENSOR),
+        qnn.QuantConv2d(3, 4, 3, bias=False),
+        qnn.QuantReLU(bit_width=4, **TENSOR),
+        qnn.TruncAvgPool2d(2, bit_width=8),
+        nn.Flatten(),
+        qnn.QuantLinear(4, 5, bias=True, bias_quant=Int32Bias),
+    ]
+    model = settled(nn.Sequential(*layers), torch.randn(4, 3, 4, 4)).eval()
+    images = torch.randn(16, 3, 4, 4)
+    pooled = model[:4](images)
+    # Sums of four integers of four bits need six.
+    assert pooled.scale < model[:3](images).scale / 8
+    options = {"dynamo": False, "result": "class"}
+    assert check_deployable(model, images[:1], **options).ok
+    report = export_finn(
+        model, images[:1], tmp_path / "out", batch=images, progress=False, **options
+    )
+    assert report.ok, str(report)
