@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPO = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.heavy
 def test_a_module_that_cannot_be_imported_is_an_error(tmp_path):
     broken = tmp_path / "test_broken.py"
     broken.write_text("import no_such_module\n\n\ndef test_nothing():\n    pass\n")

@@ -140,7 +140,11 @@ def test_a_weight_trains_compiled_as_uncompiled(name):
     [
         ("convnet4", {"act": "sign", "weighting": "mean"}),
         ("convnet4", {"act": "staircase3", "form": "hardware", "staircase": "sum"}),
-        ("convnet4", {"act": "int2", "weight_bits": 4, "weight_scale": "channel", "rule": "hinge"}),
+        pytest.param(
+            "convnet4",
+            {"act": "int2", "weight_bits": 4, "weight_scale": "channel", "rule": "hinge"},
+            marks=pytest.mark.slow,
+        ),
         pytest.param("resnet18", {"act": "sign"}, marks=pytest.mark.slow),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
@@ -167,7 +171,11 @@ def test_a_model_evaluates_compiled_as_uncompiled(name):
 
 @pytest.mark.parametrize("weights", [True, False], ids=["weights", "activations"])
 @pytest.mark.parametrize(
-    "name", ["tfc_1w1a", pytest.param("tfc_1w2a", marks=pytest.mark.slow), "tfc_2w2a"]
+    "name",
+    [
+        "tfc_1w1a",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("tfc_1w2a", "tfc_2w2a")),
+    ],
 )
 @pytest.mark.cover(1)
 def test_a_converted_tfc_of_brevitas_trains_compiled_as_uncompiled(name, weights):
@@ -319,6 +327,7 @@ def test_a_quantizer_with_numbers_compiles_for_any_shape(quantizer):
         torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
+@pytest.mark.heavy
 def test_inductor_trains_a_quantizer_as_uncompiled():
     act = QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorFloat, max_val=0.7)
     model = nn.Sequential(nn.Conv2d(3, 2, 3), act)

@@ -64,6 +64,7 @@ def test_a_user_with_five_minutes_can_read_it():
     assert len(README.read_bytes()) <= 9000
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("readme", [r for r in READMES if _blocks(r, "python")], ids=_name)
 def test_every_python_snippet_runs_in_one_session(readme, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

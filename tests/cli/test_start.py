@@ -60,7 +60,7 @@ def test_help_of_every_command_imports_neither_torch_nor_brevitas_nor_onnx():
         ("-m", "brevitas_ftprop", "rules", "ste"),
         ("-c", "import brevitas_ftprop; brevitas_ftprop.handlers"),
         ("examples/train.py", "--help"),
-        ("examples/targets.py", "--help"),
+        pytest.param(("examples/targets.py", "--help"), marks=pytest.mark.slow),
     ],
     ids=["command line", "library", "trainer", "example"],
 )

@@ -87,7 +87,7 @@ MODELS = [
     *(pytest.param(*value, id=name) for name, value in FAST.items()),
     *(pytest.param(*value, id=name, marks=pytest.mark.slow) for name, value in SLOW.items()),
 ]
-LIGHT = [name for name in FAST if name.startswith(("tfc", "sfc", "lfc", "cnv"))]
+LIGHT = ["tfc_1w1a", "tfc_1w2a", "tfc_2w2a", "sfc_1w2a", "cnv_1w1a"]
 TRAINED = [
     *(pytest.param(*FAST[name], id=name) for name in LIGHT),
     *(
@@ -226,7 +226,9 @@ def test_model_with_stock_rules_trains_bit_equal_to_stock(build, shape):
 
 
 @pytest.mark.parametrize("rule", ["soft_hinge", "hinge"])
-@pytest.mark.parametrize("name", ["tfc_1w1a", "cnv_2w2a", "resnet18_4w4a"])
+@pytest.mark.parametrize(
+    "name", ["tfc_1w1a", "cnv_2w2a", pytest.param("resnet18_4w4a", marks=pytest.mark.slow)]
+)
 def test_model_trains_with_target_propagation(name, rule):
     build, shape = FAST[name]
     model = warmed(build, shape)

@@ -19,6 +19,7 @@ sys.modules[spec.name] = targets
 spec.loader.exec_module(targets)
 
 
+@pytest.mark.heavy
 def test_it_measures_every_arm_and_writes_trials_and_figure(tmp_path, monkeypatch, capsys):
     arms = (targets.DEFAULT, targets.Arm("uniform"), targets.Arm(inner_steps=2))
     monkeypatch.setattr(targets, "ARMS", arms)

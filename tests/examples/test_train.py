@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torchvision.io import write_jpeg
@@ -22,6 +23,8 @@ from training import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
+# Mixtures of other recipes of their networks, which differ in activation and rule alone.
+MIXED = ("sign_sste", "staircase3_ftp_sh", "staircase5_ftp_sh", "staircase5_sste", "1w2a", "2w2a")
 IMAGENET = [path for path in RECIPES if "imagenet" in path.read_text()]
 SMALL = [path for path in RECIPES if path not in IMAGENET]
 FAST = ["--fast-dev-run", "--accelerator", "cpu", "--progress", "false"]
@@ -32,12 +35,18 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-@pytest.mark.parametrize("path", SMALL, ids=stem)
+def mixed_slow(paths: list[Path]) -> list[Any]:
+    return [
+        pytest.param(path, marks=[pytest.mark.slow] * path.stem.endswith(MIXED)) for path in paths
+    ]
+
+
+@pytest.mark.parametrize("path", mixed_slow(SMALL), ids=stem)
 def test_a_small_recipe_runs(path):
     assert train.main(["--config", str(path), "--data.name", "random", *FAST]) == 0
 
 
-@pytest.mark.parametrize("path", IMAGENET, ids=stem)
+@pytest.mark.parametrize("path", mixed_slow(IMAGENET), ids=stem)
 def test_an_imagenet_recipe_runs_in_small(path):
     narrow = "base" if "resnet" in path.stem else "fc"
     small = ["--data.name", "random", "--data.image_size", "64", f"--model_options.{narrow}", "16"]

@@ -24,7 +24,7 @@ from tests.kernels.on_triton import (
     silent,
 )
 
-pytestmark = [needs_kernels, silent]
+pytestmark = [needs_kernels, silent, pytest.mark.heavy]
 
 
 @pytest.fixture

@@ -51,7 +51,10 @@ def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         assert torch.equal(one[name], value), name
 
 
-@pytest.fixture(params=MODELS)
+# The largest of them takes as long as the others together.
+@pytest.fixture(
+    params=[pytest.param(n, marks=[pytest.mark.slow] * (n == "resnet18_4w4a")) for n in MODELS]
+)
 def named_model(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     torch.manual_seed(0)
     model = MODELS[request.param]().train()

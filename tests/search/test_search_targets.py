@@ -21,6 +21,8 @@ from brevitas_ftprop.targets import SETTERS, Targets, TargetSetter, register_set
 from tests.search.conftest import assert_same_bits, backward, sign
 from tests.targets.layers_above import Asking
 
+pytestmark = pytest.mark.heavy
+
 
 def two_layers(width: int = 6) -> nn.Sequential:
     torch.manual_seed(0)
