@@ -87,9 +87,14 @@ def pool(address: str | None, jobs: int) -> ProcessPoolExecutor | Cluster:
     """Where to submit work: so many processes of this machine, or a cluster.
 
     Each piece has a process of its own, whose peak memory is then its own.
+
+    Raises:
+        ValueError: if no cluster answers, or for fewer jobs than one.
     """
     if address is not None:
         return Cluster(address)
+    if jobs < 1:
+        raise ValueError(f"--jobs has to be 1 or more, not {jobs}")
     return ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1)
 
 
@@ -104,10 +109,10 @@ def add_argument(parser: ArgumentParser) -> None:
 
 def _reach(address: str) -> None:
     """Raise a ValueError if nobody listens there, which Ray finds out in minutes."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "/" in host:
+    host, _, port = address.rpartition(":")
+    if address in (LOCAL, "auto") or "/" in host:
         return
-    if not port.isdigit():
+    if not (host and port.isdigit()):
         raise ValueError(f"--cluster is {address!r}, but has to be host:port, auto or local")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

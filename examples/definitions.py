@@ -10,7 +10,8 @@ scikit-learn ships.
     python examples/definitions.py --out definitions --only resnet18
     python examples/definitions.py --out definitions_full --full --only resnet18 alexnet
 
-A definition whose row stands in the folder is not run again. Each runs in a process of its own.
+A definition whose row stands in the folder is not run again, unless something in it failed. Each
+runs in a process of its own. Exit code 1 if an export or a build failed, or is not verified.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from brevitas_ftprop import (
 )
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.export.tables import markdown_table
+from brevitas_ftprop.provenance import versions
 
+EXPORTS = ("QONNX", "QCDQ", "FINN", "hls4ml")
 COMPARED = 3
 # Numbers of an image up to which hls4ml's simulation ends in minutes.
 SIMULATED = 3 * 64 * 64
@@ -63,7 +66,8 @@ def run(definition: Definition, folder: Path) -> dict[str, Any]:
         )
     for name, flow in (("FINN", _finn), ("hls4ml", _hls4ml)):
         row[name] = _tried(lambda flow=flow: flow(definition, model, entering, images, folder))
-    return row | {"seconds": time.perf_counter() - started}
+    packages = versions("torch", "brevitas", "finn-plus", "hls4ml", "onnxruntime")
+    return row | {"versions": packages, "seconds": time.perf_counter() - started}
 
 
 def _swapped(model: nn.Module, images: Tensor) -> dict[str, Any]:
@@ -98,14 +102,11 @@ def _tried(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _file(model: nn.Module, images: Tensor, folder: Path, name: str, export: Any) -> dict[str, Any]:
     path = export(model, images[:1], folder / f"{name}.onnx", dynamo=False, overwrite=True)
     report = verify_export(model, path, images)
-    parts = report.quantizers
     return {
-        "integers": sum(each.compared for each in parts),
-        "different": sum(
-            each.quantizer_mismatches + each.adversarial_mismatches + each.layer_mismatches
-            for each in parts
-        ),
-        "excused": sum(each.excused for each in parts),
+        "integers": sum(each.compared for each in report.quantizers),
+        # Outputs are among them.
+        "different": report.mismatches,
+        "excused": sum(each.excused for each in report.quantizers),
         "ok": report.ok,
     }
 
@@ -174,7 +175,7 @@ def cell(part: dict[str, Any]) -> str:
         return f"failed: {part['error']}"
     if "unsimulated" in part:
         return "passes the check"
-    counts = f"{part['different']} of {part['integers']}"
+    counts = f"{part['different']} of {part['integers']}" + ", not verified" * (not part["ok"])
     excused = f", {part['excused']} excused" if part["excused"] else ""
     software = f", software: {', '.join(part['software'])}" if part.get("software") else ""
     return f"{counts}{excused}{software} ({part['seconds']:.0f} s)"
@@ -182,8 +183,7 @@ def cell(part: dict[str, Any]) -> str:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The definitions as a Markdown table, in which exports are different of compared integers."""
-    exports = ("QONNX", "QCDQ", "FINN", "hls4ml")
-    columns = ("definition of", "network", "swapped", "same bits", "step", *exports)
+    columns = ("definition of", "network", "swapped", "same bits", "step", *EXPORTS)
     said = {True: "yes", False: "**no**"}
     lines = [
         (
@@ -192,11 +192,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             row["swapped"],
             said[row["same bits"]],
             said[row["step"]],
-            *(cell(row[each]) for each in exports),
+            *(cell(row[each]) for each in EXPORTS),
         )
         for row in rows
     ]
     return "\n".join(markdown_table(columns, lines))
+
+
+def _failed(row: dict[str, Any], *, wrong: bool = False) -> bool:
+    """Whether an export or a build ended in an error, or, if asked, is not verified."""
+    return any(
+        "error" in row[each] or (wrong and not row[each].get("ok", True)) for each in EXPORTS
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -213,24 +220,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [
         each
         for each in (FULL if arguments.full else NARROW)
-        if not arguments.only or any(part in each.key for part in arguments.only)
+        if not arguments.only or any(part.lower() in each.key.lower() for part in arguments.only)
     ]
     if not chosen:
         parser.error(f"no definition has {' or '.join(arguments.only)} in its name")
     files = {each.key: arguments.out / f"{each.key}.json" for each in chosen}
-    with cluster.pool(arguments.cluster, arguments.jobs) as pool:
+    try:
+        pool = cluster.pool(arguments.cluster, arguments.jobs)
+    except ValueError as error:
+        parser.error(str(error))
+    with pool:
         running = {
             pool.submit(run, each, arguments.out / each.key): each
             for each in chosen
-            if not files[each.key].is_file()
+            if not files[each.key].is_file() or _failed(json.loads(files[each.key].read_text()))
         }
         for future in as_completed(running):
             key = running[future].key
             with output_file(files[key], overwrite=True) as stream:
                 stream.write(json.dumps(future.result(), indent=2).encode())
             print(f"{key}: done", flush=True)
-    print(table([json.loads(files[each.key].read_text()) for each in chosen]))
-    return 0
+    rows = [json.loads(files[each.key].read_text()) for each in chosen]
+    print(table(rows))
+    return int(any(_failed(row, wrong=True) for row in rows))
 
 
 if __name__ == "__main__":

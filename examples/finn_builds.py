@@ -228,7 +228,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     file = arguments.out / "builds.json"
     done = json.loads(file.read_text()) if file.is_file() else {}
     builds = FULL if arguments.full else NARROW
-    with cluster.pool(arguments.cluster, arguments.jobs) as pool:
+    try:
+        pool = cluster.pool(arguments.cluster, arguments.jobs)
+    except ValueError as error:
+        parser.error(str(error))
+    with pool:
         running = {
             pool.submit(in_a_process_of_its_own, build, arguments.images, arguments.out): build
             for build in builds

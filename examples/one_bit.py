@@ -125,6 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("networks", nargs="*", default=["tfc_1w1a", "cnv_1w1a"], metavar="network")
     parser.add_argument("--out", type=Path, default=Path("one_bit"))
     arguments = parser.parse_args(argv)
+    for name in arguments.networks:
+        if name not in SHAPES:
+            parser.error(f"unknown network {name}; there are {', '.join(SHAPES)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
