@@ -31,3 +31,9 @@ def test_estimates_are_at_most_those_of_finns_own_steps(one_bit, name, tmp_path,
     table = capsys.readouterr().out.splitlines()[-3:]
     ours, own, _ = ([int(cell) for cell in row.split("|")[3:-1]] for row in table)
     assert all(mine <= theirs for mine, theirs in zip(ours, own, strict=True))
+
+
+def test_an_unknown_network_is_named_before_anything_is_built(one_bit, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        one_bit.main(["nosuch", "--out", str(tmp_path / "out")])
+    assert "unknown network nosuch; there are tfc_1w1a" in capsys.readouterr().err
