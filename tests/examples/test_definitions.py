@@ -67,7 +67,8 @@ def test_the_command_writes_each_row_once_unless_it_failed_and_prints_the_table(
     assert definitions.main(command) == 1
     assert (
         "| them | net | 2 | yes | **no** | 0 of 12, 1 excused (3 s) | 3 of 12, not verified, "
-        "1 excused (3 s) | 0 of 12, 1 excused, software: Transpose (3 s) | failed: ExportError: no |"
+        "1 excused (3 s) | 0 of 12, 1 excused, software: Transpose (3 s) "
+        "| failed: ExportError: no |"
     ) in capsys.readouterr().out
     pool.row = row | {"hls4ml": {"refused": "sum"}, "QCDQ": part}
     assert definitions.main(command) == 0
