@@ -53,15 +53,16 @@ HLS4ML_REQUIREMENTS.add(
 HLS4ML_REQUIREMENTS.add(
     "unknown-operator",
     why="Loud: it has no exact form in hls4ml's fixed point.",
-    fix="use 2-D convolutions, linear layers, batch norms, max and average pools, sums and "
+    fix="use 1-D or 2-D convolutions, linear layers, batch norms, max and average pools, sums and "
     "quantizers",
 )(_refused("unknown-operator"))
 
 HLS4ML_REQUIREMENTS.add(
     "dimensions",
-    why="Loud: the project's layers are those of images (N, C, H, W) and features (N, C).",
-    fix="use 2-D convolutions and pools (a 1-D one as a 2-D one with height 1), and flatten before "
-    "linear layers",
+    why="Loud: the project's layers are those of images (N, C, H, W), which signals (N, C, L) are "
+    "with height 1, and of features (N, C).",
+    fix="use 1-D or 2-D convolutions and pools, and flatten before linear layers; leave no other "
+    "operator on signals than these, batch norms, quantizers, sums, x.mean(-1) and flattening",
 )(_refused("dimensions"))
 
 HLS4ML_REQUIREMENTS.add(

@@ -21,6 +21,7 @@ from .integer_layers import LayerWriter, keep_notes
 from .integers import Integers, Pending, RefusedNodeError
 from .node_forms import (
     check_conv,
+    check_dimensions,
     factor_of,
     is_type_of_images,
     quantizer_levels,
@@ -29,7 +30,7 @@ from .node_forms import (
 )
 from .ordering import MOVES, ordered
 from .sum_chain import SumChain
-from .weights import integer_weights
+from .weights import integer_weights, undilated
 
 SUMS = ("Conv", "Gemm", "MatMul")
 READS = {"unquantized-input": "reads", "float-average": "averages", "float-sum": "adds"}
@@ -129,6 +130,7 @@ class _Rewriting:
         source = self._integers(node, entry, "unquantized-input")
         if node.op_type == "Conv":
             check_conv(self.graph, node)
+            node, weights = undilated(node, weights)
         elif len(source.shape) != 2:
             refuse(self.graph, node, "dimensions", f"reads {source.shape}, and not (N, C)")
         if not source.is_uniform:
@@ -161,8 +163,7 @@ class _Rewriting:
     def _moved(self, node: NodeProto, source: Integers) -> Integers:
         shape = self._shape(node)
         if node.op_type == "MaxPool":
-            if len(source.shape) != 4:
-                refuse(self.graph, node, "dimensions", "has other than 2 spatial dimensions")
+            check_dimensions(self.graph, node)
             return self.writer.max_pool(source, node, shape)
         if len(shape) != 2 or shape[0] != source.shape[0]:
             refuse(self.graph, node, "exact-form", f"gives {shape}: flatten to (N, C)")

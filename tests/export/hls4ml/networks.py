@@ -158,6 +158,28 @@ def map_network() -> nn.Module:
     )
 
 
+def signal_network() -> nn.Module:
+    """On signals: padded, dilated and depthwise convolutions, pools, an average, a linear head."""
+    layers = Layers(act="int2", form="hardware")
+    weights = {"weight_quant": TargetPropInt8WeightPerTensorFixedPoint, "bias": False}
+    return nn.Sequential(
+        layers.input_quantizer(),
+        qnn.QuantConv1d(3, 4, 5, stride=2, padding=2, weight_bit_width=4, **weights),
+        nn.BatchNorm1d(4),
+        layers.activation(),
+        nn.MaxPool1d(3, 2, padding=1),
+        qnn.QuantConv1d(4, 4, 3, padding=2, dilation=2, groups=4, weight_bit_width=4, **weights),
+        layers.activation(),
+        nn.AvgPool1d(2),
+        qnn.QuantConv1d(4, 6, 1, weight_bit_width=2, **weights),
+        nn.BatchNorm1d(6),
+        layers.activation(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        layers.linear(6, 10, is_last=True),
+    )
+
+
 class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -194,6 +216,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "residual": (residual_network, (3, 9, 9)),
     "map": (map_network, (3, 7, 7)),
     "small": (small_network, (2, 4, 4)),
+    "signal": (signal_network, (3, 32)),
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ IMAGE = torch.zeros(1, 6)
 QUICK = ("dense",)
 SLOW = (
     "sign", "int2", "staircase3", "staircase5", "int4", "pool first", "free scales", "residual",
-    "map", "small",
+    "map", "small", "signal",
 )  # fmt: skip
 
 
