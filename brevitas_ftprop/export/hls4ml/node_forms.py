@@ -12,10 +12,13 @@ from qonnx.core.modelwrapper import ModelWrapper
 
 from ..height_one import without_form
 from ..node_attributes import attribute_values, integers_in, is_padded
+from ..trunc_nodes import truncation_of
 from .elementwise import Levels, levels_of, rescaled
 from .exported_graph import Graph, layer_of
 from .integers import Integers, RefusedNodeError
 
+# Toward zero the level 0 is twice as wide as the others.
+EVEN_ROUNDINGS = ("CEIL", "FLOOR", "ROUND")
 # Dimensions of a batch of signals.
 SIGNALS = 3
 
@@ -64,6 +67,36 @@ def check_conv(graph: Graph, node: NodeProto) -> None:
         refuse(graph, node, "groups", what)
     if attribute_values(node).get("auto_pad", "NOTSET") != "NOTSET":
         refuse(graph, node, "exact-form", "has automatic padding: give numbers")
+
+
+def check_scales(graph: Graph, node: NodeProto, source: Integers) -> None:
+    """Raise if a layer mixes channels of different scales, or reads what no quantizer gives."""
+    if source.is_uniform:
+        return
+    if not source.quantizer:
+        what = f"reads the result of {source.name}, which is not quantized"
+        refuse(graph, node, "unquantized-input", what)
+    if integers_in(node, "group", [1])[0] != source.shape[1]:
+        what = f"mixes integers of different scales, of {source.quantizer}"
+        refuse(graph, node, "joined-scales", what)
+
+
+def check_channels(graph: Graph, node: NodeProto) -> None:
+    """Raise unless a concatenation joins channels, and computed ones only."""
+    axis = integers_in(node, "axis", [0])[0] % len(graph.shapes[node.output[0]])
+    if axis != 1 or len(graph.computed_inputs(node)) < len(node.input):
+        refuse(graph, node, "branches", "joins something else than the channels of branches")
+
+
+def check_truncation(graph: Graph, node: NodeProto) -> None:
+    """Raise unless a truncation has levels that are evenly spaced sums."""
+    found = truncation_of(node, lambda name: graph.constants[name].value)
+    if found is None:
+        refuse(graph, node, "truncation", "has a scale that is computed, or one for each channel")
+    if found.zero_point:
+        refuse(graph, node, "truncation", "truncates integers with a zero-point")
+    if found.signed and found.rounding not in EVEN_ROUNDINGS:
+        refuse(graph, node, "truncation", f"rounds signed sums by {found.rounding}")
 
 
 def windows_of(graph: Graph, node: NodeProto, source: Integers) -> Windows:

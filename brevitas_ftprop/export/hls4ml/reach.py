@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-# On a MultiThreshold node: smallest and largest integer that it reads, where its input's type holds
-# more of them.
+# On a MultiThreshold node: smallest and largest integer that it reads, and what one of them is in
+# the graph, where its input's type holds more of them, or others than multiples of that.
 REACH = "brevitas_ftprop.reach"
 # Likewise: channel, number and value of the thresholds that PyTorch's rounding has moved, where
 # exact arithmetic has them.

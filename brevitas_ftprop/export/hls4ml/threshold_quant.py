@@ -160,8 +160,8 @@ def _reach(model: ModelWrapper, tensor: str, node: NodeProto) -> tuple[int, int,
     unit = kind.scale_factor() if isinstance(kind, FixedPointType) else 1.0
     noted = note_of(node, REACH)
     if noted is not None:
-        low, high = map(int, noted.split())
-        return low, high, unit
+        low, high, unit = noted.split()
+        return int(low), int(high), float(unit)
     return round(kind.min() / unit), round(kind.max() / unit), unit
 
 

@@ -180,6 +180,32 @@ def signal_network() -> nn.Module:
     )
 
 
+class Joined(nn.Module):
+    """Branches of several scales side by side, as maps and as features; a truncated average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = Layers(act="int2", form="hardware", weight_scale="channel")
+        self.image = layers.input_quantizer()
+        self.convs = nn.ModuleList(layers.conv(2, 2, size, padding=size // 2) for size in (1, 3))
+        self.norm, self.act = nn.BatchNorm2d(8), layers.activation()
+        unsigned = {"act_quant": TargetPropUint8ActPerTensorFixedPoint, "bit_width": 4}
+        self.wide = qnn.QuantReLU(**unsigned, return_quant_tensor=True)
+        self.truncated = qnn.TruncAvgPool2d(
+            2, bit_width=3, float_to_int_impl_type="FLOOR", return_quant_tensor=False
+        )
+        self.shared = layers.activation()
+        self.last = layers.linear(8 * 8, 5, is_last=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.image(x)
+        x = torch.cat([self.convs[0](x), x, self.convs[1](x), 2 * x], 1)
+        x = self.act(self.norm(x))
+        y = self.shared(self.truncated(self.wide(x)))
+        z = self.shared(nn.functional.max_pool2d(x, 2))
+        return self.last(torch.cat([y.flatten(1), z.flatten(1)], 1))
+
+
 class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -216,6 +242,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "residual": (residual_network, (3, 9, 9)),
     "map": (map_network, (3, 7, 7)),
     "small": (small_network, (2, 4, 4)),
+    "joined": (Joined, (2, 4, 4)),
     "signal": (signal_network, (3, 32)),
 }  # fmt: skip
 

@@ -98,7 +98,7 @@ def assert_same_as_images(model: nn.Module) -> None:
     torch.testing.assert_close(found, expected, rtol=RTOL, atol=RTOL)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     st.lists(st.sampled_from(list(LAYERS)), min_size=1, max_size=3),
     st.sampled_from(list(ACTIVATIONS)),
