@@ -153,11 +153,12 @@ def export_hls4ml(
                 traced.compile()
             with _timed(report, "simulate"):
                 outputs = _channels_first(project.outputs(data))
-                integers = traced.integers(data)
+                integers, sums = traced.traced_calls(data)
             compare(
                 model,
                 images,
                 {site: _channels_first(found) for site, found in integers.items()},
+                {site: _channels_first(found) for site, found in sums.items()},
                 outputs,
                 report,
             )

@@ -12,6 +12,8 @@ REACH = "brevitas_ftprop.reach"
 # Likewise: channel, number and value of the thresholds that PyTorch's rounding has moved, where
 # exact arithmetic has them.
 MOVED = "brevitas_ftprop.moved"
+# On the first of the nodes that a MultiThreshold node has become: it reads the sums.
+SUMS = "brevitas_ftprop.sums"
 
 
 def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:

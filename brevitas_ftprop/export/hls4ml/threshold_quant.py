@@ -18,7 +18,7 @@ from ..graph_reading import read_constant, shape_of
 from ..node_attributes import attribute_values, note_of
 from .affine_steps import ROUND, affine_steps
 from .node_builder import NodeBuilder
-from .reach import MOVED, REACH
+from .reach import MOVED, REACH, SUMS
 
 
 class MultiThresholdToQuant(Transformation):
@@ -109,6 +109,7 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
     built.nodes[-1].output[0] = node.output[0]
     notes = (entry for entry in node.metadata_props if entry.key not in (REACH, MOVED))
     built.nodes[-1].metadata_props.extend(notes)
+    built.nodes[0].metadata_props.add(key=SUMS, value="")
     for tensor, value in built.constants.items():
         model.set_initializer(tensor, value)
     replace(model, removed, built.nodes)

@@ -150,9 +150,11 @@ def test_sums_of_integers_whose_scales_are_multiples_are_integers(ends, scale, f
     assert (run(writer, found, values) * found.scale[0]).equal(expected)
 
 
-def test_a_sum_of_one_tensor_with_itself_has_twice_the_scale():
+def test_a_sum_of_a_tensor_and_a_multiple_of_itself_has_the_sum_of_both_scales():
     writer = LayerWriter("x")
     source = entering(writer, (1, CHANNELS, 2, 2), -2, 3, 0.5)
     node = helper.make_node("Add", ["x", "x"], ["y"], "sum")
-    found = added(writer, source, source, node, "sum")
-    assert (found.tensor, float(found.scale[0])) == (source.tensor, 1.0)
+    for factor in (1, 2):
+        other = Integers(**{**vars(source), "scale": source.scale * np.float32(factor)})
+        found = added(writer, source, other, node, "sum")
+        assert (found.tensor, float(found.scale[0])) == (source.tensor, 0.5 + 0.5 * factor)
