@@ -90,7 +90,8 @@ def check_channels(graph: Graph, node: NodeProto) -> None:
 
 def check_truncation(graph: Graph, node: NodeProto) -> None:
     """Raise unless a truncation has levels that are evenly spaced sums."""
-    found = truncation_of(node, lambda name: graph.constants[name].value)
+    parameters = dict(zip(node.input, graph.operands(node), strict=True))
+    found = truncation_of(node, parameters.__getitem__)
     if found is None:
         refuse(graph, node, "truncation", "has a scale that is computed, or one for each channel")
     if found.zero_point:

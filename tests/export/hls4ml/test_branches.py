@@ -54,11 +54,9 @@ def by_channel(leaving: int) -> nn.Module:
 class Joined(nn.Module):
     """The channels of several branches of the image, one behind the other."""
 
-    def __init__(
-        self, *branches: Sequence[nn.Module], first: nn.Module | None = None, dim: int = 1
-    ) -> None:
+    def __init__(self, *branches: Sequence[nn.Module], dim: int = 1) -> None:
         super().__init__()
-        self.image, self.dim = first or image(), dim
+        self.image, self.dim = image(), dim
         self.branches = nn.ModuleList(nn.Sequential(*each) for each in branches)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,23 +123,24 @@ def test_joined_branches_compute_what_pytorch_does(name):
     assert_exact(settled(ACCEPTED[name]()))
 
 
-def edited(branch: Sequence[nn.Module], *behind: nn.Module, first: nn.Module | None = None):
-    return nn.Sequential(Joined(branch, [], first=first), *behind)
+def of_two_scales(*between: nn.Module) -> nn.Module:
+    return nn.Sequential(Joined([act(1.0)], [act(3.0)]), *between, conv(4, 2))
 
 
+SCALES = (
+    "mixes integers of different scales, of 0.branches.0.0.act_quant and 0.branches.1.0.act_quant"
+)
 # What is refused: its finding, and the network that the finding's fix makes of it.
 REFUSED = {
     "scales": (
-        lambda: nn.Sequential(Joined([act(1.0)], [act(3.0)]), conv(4, 2)),
-        ("1", "joined-scales", "mixes integers of different scales, of "
-         "0.branches.0.0.act_quant and 0.branches.1.0.act_quant"),
+        of_two_scales,
+        ("1", "joined-scales", SCALES),
         of_one_quantizer,
     ),
     "scales, the other edit": (
-        lambda: nn.Sequential(Joined([act(1.0)], [act(3.0)]), conv(4, 2)),
-        ("1", "joined-scales", "mixes integers of different scales, of "
-         "0.branches.0.0.act_quant and 0.branches.1.0.act_quant"),
-        lambda: nn.Sequential(Joined([act(1.0)], [act(3.0)]), act(3.0), conv(4, 2)),
+        of_two_scales,
+        ("1", "joined-scales", SCALES),
+        lambda: of_two_scales(act(3.0)),
     ),
     "sums": (
         lambda: nn.Sequential(Joined([by_channel(2)], []), conv(4, 2)),
