@@ -33,8 +33,8 @@ class HeightOne(Transformation):
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         computed = _computed(model)
-        signals = {name for name in computed if len(model.get_tensor_shape(name) or ()) == 3}
-        nodes = [n for n in model.graph.node if not signals.isdisjoint((*n.input, *n.output))]
+        signals = _signals(model, computed)
+        nodes = _on_signals(model, signals)
         forms = [_form(model, node) for node in nodes]
         is_convolutional = any(n.op_type in (*WINDOWS, *MEANS) for n in model.graph.node)
         if not nodes or not is_convolutional or None in forms:
@@ -49,6 +49,20 @@ class HeightOne(Transformation):
             assert form is not None
             form(model, node)
         return model, False
+
+
+def without_form(model: ModelWrapper) -> list[NodeProto]:
+    """The operators on signals for which a graph has to stay as it is."""
+    nodes = _on_signals(model, _signals(model, _computed(model)))
+    return [node for node in nodes if _form(model, node) is None]
+
+
+def _signals(model: ModelWrapper, computed: set[str]) -> set[str]:
+    return {name for name in computed if len(model.get_tensor_shape(name) or ()) == 3}
+
+
+def _on_signals(model: ModelWrapper, signals: set[str]) -> list[NodeProto]:
+    return [n for n in model.graph.node if not signals.isdisjoint((*n.input, *n.output))]
 
 
 def _computed(model: ModelWrapper) -> set[str]:

@@ -15,6 +15,7 @@ from torch.nn import Module
 
 from ..accelerator_io import AcceleratorIO
 from ..entry_levels import entry_path, first_quantizer
+from ..height_one import HeightOne
 from ..layer_names import LAYER
 from ..node_attributes import note_of
 from ..qcdq import qcdq_graph
@@ -33,8 +34,8 @@ class GraphView:
     Attributes:
         model: the PyTorch model.
         exported: the clean graph that would be exported.
-        graph: the same, for FINN behind those of its passes that leave quantizers quantizers; its
-            nodes in topological order.
+        graph: the same, for FINN behind those of its passes that leave quantizers quantizers, for
+            hls4ml with signals as images; its nodes in topological order.
         proxies: enabled quantizer proxies by name.
         io: what enters and leaves the accelerator.
         example: an input of the model.
@@ -182,6 +183,8 @@ def trace_view(
     else:
         graph = qonnx_graph(model, example[:1], dynamo=dynamo, notes=(LAYER,))
     seen = ModelWrapper(graph)
+    if target == "hls4ml":
+        seen = seen.transform(HeightOne())
     if target == "finn":
         # FINN's flow asks this room.
         from ..finn.passes import PLAINER

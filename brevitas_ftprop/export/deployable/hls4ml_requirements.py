@@ -19,7 +19,7 @@ def _refused(requirement: str) -> Find:
     def find(view: GraphView) -> Found:
         for refusal in view.refused_nodes:
             if refusal.requirement == requirement:
-                yield view.layer(refusal.node), refusal.what
+                yield view.layer(refusal.node).removesuffix(".trunc_quant"), refusal.what
 
     return find
 
@@ -45,23 +45,44 @@ HLS4ML_REQUIREMENTS.add(
 )(_refused("float-sum"))
 
 HLS4ML_REQUIREMENTS.add(
+    "float-join",
+    why="Loud: only integers are joined, each channel with its scale.",
+    fix="send each branch through a quantizer before torch.cat; a batch norm can follow behind it",
+)(_refused("float-join"))
+
+HLS4ML_REQUIREMENTS.add(
+    "joined-scales",
+    why="Loud: only integers of one scale have an integer sum.",
+    fix="send all branches through one shared quantizer before torch.cat, or one quantizer behind "
+    "it (this changes the trained function)",
+)(_refused("joined-scales"))
+
+HLS4ML_REQUIREMENTS.add(
     "branches",
-    why="Loud: of two branches only sums of equal shapes are exported to hls4ml.",
-    fix="use an addition",
+    why="Loud: two branches have only sums of equal shapes, and their channels joined, in hls4ml.",
+    fix="use an addition, or torch.cat([a, b], 1)",
 )(_refused("branches"))
+
+HLS4ML_REQUIREMENTS.add(
+    "truncation",
+    why="Loud: hls4ml's types round to levels that are evenly spaced, and have no zero-point.",
+    fix='use float_to_int_impl_type="FLOOR", "ROUND" or "CEIL", and a quantizer without zero-point '
+    "directly before the truncation",
+)(_refused("truncation"))
 
 HLS4ML_REQUIREMENTS.add(
     "unknown-operator",
     why="Loud: it has no exact form in hls4ml's fixed point.",
-    fix="use 2-D convolutions, linear layers, batch norms, max and average pools, sums and "
+    fix="use 1-D or 2-D convolutions, linear layers, batch norms, max and average pools, sums and "
     "quantizers",
 )(_refused("unknown-operator"))
 
 HLS4ML_REQUIREMENTS.add(
     "dimensions",
-    why="Loud: the project's layers are those of images (N, C, H, W) and features (N, C).",
-    fix="use 2-D convolutions and pools (a 1-D one as a 2-D one with height 1), and flatten before "
-    "linear layers",
+    why="Loud: the project's layers are those of images (N, C, H, W), which signals (N, C, L) are "
+    "with height 1, and of features (N, C).",
+    fix="use 1-D or 2-D convolutions and pools, and flatten before linear layers; leave no other "
+    "operator on signals than these, batch norms, quantizers, sums, x.mean(-1) and flattening",
 )(_refused("dimensions"))
 
 HLS4ML_REQUIREMENTS.add(

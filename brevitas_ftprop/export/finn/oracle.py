@@ -18,11 +18,11 @@ from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
 from ..verification.capture import capture
 from ..verification.differences import integers
 from ..verification.outputs import beyond_rounding
+from ..verification.pre_activations import Interval, Lines
 from ..verification.reference import Reference
 from ..verification.rounding import Bounded, outward
 from .execution import run
 from .finn_report import ExcusedInStep, StepReport
-from .pre_activations import Interval, Lines
 from .tracking import TrackedQuantizer, tracked_quantizers
 
 Key = tuple[str, int]

@@ -11,7 +11,7 @@ from ..graph_reading import read_constant, shape_of
 
 DOMAIN = "qonnx.custom_op.channels_last"
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-IMAGES = 4
+IMAGES, CHANNELS = 4, 3
 
 
 class ChannelsLast(Transformation):
@@ -32,6 +32,9 @@ class ChannelsLast(Transformation):
             if node.op_type == "Pad":
                 pads = read_constant(model, node.input[1]).reshape(2, IMAGES)
                 model.set_initializer(node.input[1], pads[:, LAST].reshape(-1))
+            if node.op_type == "Concat" and _is_image(model, node):
+                del node.attribute[:]
+                node.attribute.append(helper.make_attribute("axis", CHANNELS))
             if node.op_type == "Flatten" and _is_image(model, node):
                 _flatten(model, node)
         for entry in (*graph.input, *graph.output, *graph.value_info):

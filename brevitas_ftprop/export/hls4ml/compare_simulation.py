@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -14,8 +15,9 @@ from ..float32 import UNIT
 from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
 from ..verification.capture import capture
 from ..verification.differences import adversarial_inputs, compare_in_layer, different
+from ..verification.pre_activations import Interval, Lines
 from ..verification.reference import Reference
-from ..verification.rounding import Bounded
+from ..verification.rounding import Bounded, outward
 from ..verification.verify_report import QuantizerReport
 from .hls4ml_report import Hls4mlReport, LayerReport
 
@@ -43,6 +45,7 @@ def compare(
     model: Module,
     batch: Tensor,
     integers: Mapping[tuple[str, int], Tensor],
+    sums: Mapping[tuple[str, int], Tensor],
     output: Tensor,
     report: Hls4mlReport,
 ) -> None:
@@ -50,13 +53,17 @@ def compare(
 
     In each image the layers are compared in order. Up to the first that differs, the simulation's
     layers read the integers that PyTorch's read; so there a difference is excused if both integers
-    lie within the float32 rounding bound. What follows from an excused difference is not compared.
+    lie within the float32 rounding bound, and the simulation's own sum lies where PyTorch's
+    pre-activation does: in each channel that is a line over the sums. What follows from an excused
+    difference is not compared.
 
     Args:
         model: in evaluation mode.
         batch: float32 tensor (N, …).
         integers: of each quantizer by its name and call, zero-points taken off, in PyTorch's
             layout.
+        sums: likewise, what each quantizer's thresholds are compared with, where that is known; it
+            is not before a pool that PyTorch has before the quantizer, nor for the input's.
         output: float64 tensor (N, …).
         report: is added to.
 
@@ -83,20 +90,24 @@ def compare(
         found = found.reshape(expected.shape)
         values = function.dequantize((found + function.zero_point).float())
         z = bounds.get((quantizer, call))
+        z = None if z is None else Bounded(z.value[compared], z.error[compared])
+        own = sums.get((quantizer, call))
+        wrong = different(expected, values)
         counts = QuantizerReport(name, ACTIVATION)
         compare_in_layer(
             counts,
             function,
             expected[compared],
             values[compared],
-            None if z is None else Bounded(z.value[compared], z.error[compared]),
+            z,
             first_image=0,
+            explained=None if own is None else _on_lines(own[compared], z, wrong[compared]),
         )
         report.layers.append(
             LayerReport(name, expected[compared].numel(), counts.layer_mismatches, counts.excused)
         )
         if counts.layer_mismatches == 0:
-            compared &= ~different(expected, values).reshape(len(batch), -1).any(1)
+            compared &= ~wrong.reshape(len(batch), -1).any(1)
     expected = captured.output.double()
     output = output.reshape(expected.shape)
     beyond = _beyond(output, expected, output_bound)
@@ -110,6 +121,23 @@ def compare(
 def _named(quantizer: str, call: int) -> str:
     """As in ``verify_export``'s report."""
     return f"{quantizer}#{call}" if call else quantizer
+
+
+def _on_lines(sums: Tensor, z: Bounded | None, wrong: Tensor) -> Tensor | None:
+    """Those of the wrong units whose sum lies where PyTorch's pre-activation does.
+
+    None where that is not known: behind a pool the simulation may have other units.
+    """
+    if z is None or sums.numel() != z.value.numel():
+        return None
+    values = sums.reshape(z.value.shape).double().numpy()
+    interval = Interval.around(*(end.double().numpy() for end in outward(z)))
+    lines, where = Lines(), np.nonzero(wrong.numpy())
+    lines.add(values, interval)
+    on_lines = np.zeros(values.shape, dtype=bool)
+    of_wrong = Interval(interval.low[where], interval.high[where])
+    on_lines[where] = lines.hold(values[where], where[1], of_wrong)
+    return torch.from_numpy(on_lines)
 
 
 def _beyond(output: Tensor, expected: Tensor, bound: Bounded | None) -> Tensor:

@@ -17,7 +17,7 @@ from ..errors import ExportError
 from ..integer_types import integer_range
 from ..node_attributes import attribute_values
 
-QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "MultiThreshold")
+QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc")
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,10 @@ def levels_of(node: NodeProto, constants: Sequence[np.ndarray | None], name: str
     scale = _scalar(constants[1], "scale", name)
     if node.op_type == "BipolarQuant":
         return Levels(scale, -1, 2, 1)
+    if node.op_type == "Trunc":
+        scale, bits = (_scalar(constants[i], what, name) for i, what in ((4, "scale"), (5, "bits")))
+        low, high = _range_in(options, round(bits))
+        return Levels(scale, low, 1, high - low)
     zero_point = round(_scalar(constants[2], "zero-point", name))
     bits = round(_scalar(constants[3], "bit width", name))
     low, high = _range_in(options, bits)
@@ -147,6 +151,12 @@ def _quant(options, x, scale, zero_point, bits):
     return (rounded.clamp(low, high) - zero_point) * scale
 
 
+def _trunc(options, x, scale, zero_point, bits, scale_behind, kept):
+    low, high = _range_in(options, round(float(kept)))
+    sums = (x / scale + zero_point).round() / torch.exp2((scale_behind / scale).log2().round())
+    return scale_behind * ROUNDINGS_BY_NAME[options["rounding_mode"].upper()](sums).clamp(low, high)
+
+
 def _bipolar(options, x, scale):
     return torch.where(x >= 0, scale, -scale)
 
@@ -170,4 +180,5 @@ STEPS: dict[str, Callable[..., Tensor]] = {
     "IntQuant": _quant,
     "BipolarQuant": _bipolar,
     "MultiThreshold": _multi_threshold,
+    "Trunc": _trunc,
 }

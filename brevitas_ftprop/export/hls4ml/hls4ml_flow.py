@@ -30,6 +30,7 @@ from ..verification.capture import capture
 from .compare_simulation import compare, threshold_images
 from .hardware_graph import hardware_graph
 from .hls4ml_report import Hls4mlReport
+from .node_forms import SIGNALS
 from .project import Options, Project, require_tools
 
 RANDOM_IMAGES = 16
@@ -64,15 +65,15 @@ def export_hls4ml(
     compiled with g++ and run on random images, images at the thresholds of the input's quantizer,
     and ``batch``; each activation quantizer's integers and the outputs are compared with PyTorch's.
     The project takes images channels last, (H, W, C), in the type of the input's quantizer, and
-    gives maps so. Where that quantizer is no fixed-point type (its scale is no power of two, or a
-    normalization stands before it) the project takes its integers, which software has to compute;
-    the report says so.
+    gives maps so; signals (N, C, L) are images of height 1, (1, L, C). Where that quantizer is no
+    fixed-point type (its scale is no power of two, or a normalization stands before it) the project
+    takes its integers, which software has to compute; the report says so.
 
-    What can be exported are convolutions, of one group or depthwise, and fully connected layers
-    with quantized weights, each with batch norm, pooling and a quantizer behind it, averages of
-    integers, and sums of branches whose integers have one scale: the models in hardware form, and
-    what ``quantize_for_finn`` gives. The model is left as it
-    was; the folder appears when it is complete, and a run that fails leaves its files in
+    What can be exported are 1-D and 2-D convolutions, of one group or depthwise, and fully
+    connected layers with quantized weights, each with batch norm, pooling and a quantizer behind
+    it, averages of integers, truncated ones too, and sums and concatenations of branches of
+    integers: the models in hardware form, and what ``quantize_for_finn`` gives. The model is left
+    as it was; the folder appears when it is complete, and a run that fails leaves its files in
     ``<out_dir>.unfinished``.
 
     Args:
@@ -152,11 +153,12 @@ def export_hls4ml(
                 traced.compile()
             with _timed(report, "simulate"):
                 outputs = _channels_first(project.outputs(data))
-                integers = traced.integers(data)
+                integers, sums = traced.traced_calls(data)
             compare(
                 model,
                 images,
                 {site: _channels_first(found) for site, found in integers.items()},
+                {site: _channels_first(found) for site, found in sums.items()},
                 outputs,
                 report,
             )
@@ -189,8 +191,9 @@ def _integers(model: Module, quantizer: str, images: Tensor) -> Tensor:
 
 
 def _channels_last(images: Tensor) -> np.ndarray:
+    maps = images.unsqueeze(2) if images.dim() == SIGNALS else images
     # Double, so that hls4ml hands the values on as they are.
-    return np.ascontiguousarray(images.movedim(1, -1).double().numpy())
+    return np.ascontiguousarray(maps.movedim(1, -1).double().numpy())
 
 
 def _channels_first(values: np.ndarray) -> Tensor:

@@ -19,8 +19,8 @@ class LayerReport:
         compared: number of integers, without those of images in which an earlier layer differs
             within the float32 rounding bound.
         mismatches: how many differ without excuse.
-        excused: how many differ within the float32 rounding bound of their pre-activation; none of
-            them is among the mismatches.
+        excused: how many differ within the float32 rounding bound of their pre-activation, and the
+            simulation's own sum lies there too; none of them is among the mismatches.
     """
 
     name: str

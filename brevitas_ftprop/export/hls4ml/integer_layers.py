@@ -66,7 +66,7 @@ class LayerWriter:
         for tensor, value in constants.items():
             self.built.add_constant(tensor, value)
         self.built.append(copied)
-        return self._here(replace(given, unit=levels.scale))
+        return self.noted(replace(given, unit=levels.scale))
 
     def input_integers(self, given: Integers) -> Integers:
         """The integers of the first quantizer, which something else has computed."""
@@ -75,7 +75,7 @@ class LayerWriter:
         name = self.name(given.name)
         self.built.quant(name, bits, signed=signed, narrow=False, rounding="ROUND")
         self.built.nodes[-1].metadata_props.add(key=ENTERS, value="")
-        return self._here(given)
+        return self.noted(given)
 
     def sums(
         self,
@@ -107,7 +107,7 @@ class LayerWriter:
         written.attribute.extend(node.attribute if of_conv else [])
         self.built.append(written)
         scale = (source.scale * weights.scale).astype(np.float32)
-        return self._here(Integers("", shape, low, high, scale, layer, source.unit, weights.bias))
+        return self.noted(Integers("", shape, low, high, scale, layer, source.unit, weights.bias))
 
     def window_sums(
         self,
@@ -148,14 +148,14 @@ class LayerWriter:
         is_padded = any((*before, *behind))
         lift = -min(source.low, 0) * source.unit if is_padded else 0
         if lift:
-            self._affine(f"{name}_lifted", source, offset=lift)
+            self.scaled(f"{name}_lifted", source, offset=lift)
         if is_padded:
             self._pad(name, [0, 0, *before, 0, 0, *behind])
         options = {"kernel_shape": kernel, "strides": strides, "pads": [0] * 4}
         self.built.add_node("MaxPool", name, {}, **options)
         if lift:
-            self._affine(f"{name}_lowered", source, offset=-lift)
-        return self._here(replace(source, shape=shape))
+            self.scaled(f"{name}_lowered", source, offset=-lift)
+        return self.noted(replace(source, shape=shape))
 
     def flatten(self, source: Integers, shape: tuple[int, ...], name: str) -> Integers:
         """All features of an image in one row."""
@@ -164,36 +164,7 @@ class LayerWriter:
         pixels = shape[1] // source.shape[1]
         scale = source.scale if source.scale.size == 1 else np.repeat(source.scale, pixels)
         bias = None if source.bias is None else np.repeat(source.bias, pixels)
-        return self._here(replace(source, shape=shape, scale=scale, bias=bias))
-
-    def joined(self, one: Integers, other: Integers, node: NodeProto, layer: str) -> Integers:
-        """The sum of two tensors of integers.
-
-        Raises:
-            RefusedNodeError: if one scale is no multiple of the other.
-        """
-        if one.tensor == other.tensor:
-            bias = None if one.bias is None else 2 * one.bias
-            return replace(one, scale=2 * one.scale, bias=bias, name=layer, quantizer="")
-        scale = np.minimum(one.scale, other.scale)
-        factors = [np.rint(each.scale / scale) for each in (one, other)]
-        pairs = list(zip((one, other), factors, strict=True))
-        if any((factor * scale != each.scale).any() for each, factor in pairs):
-            scales = " and ".join(f"{each.scale[0]:g} of {each.name}" for each, _ in pairs)
-            what = f"adds integers of different scales: {scales}"
-            raise RefusedNodeError(node, what, "float-sum", name=layer)
-        name = self.name(layer)
-        tensors, low, high = [], 0, 0
-        for position, (each, factor) in enumerate(pairs):
-            self.built.tensor = each.tensor
-            if (factor != each.unit).any():
-                self._affine(f"{name}_summand{position}", each, factor=factor / each.unit)
-            tensors.append(self.built.tensor)
-            low, high = low + int(factor.max()) * each.low, high + int(factor.max()) * each.high
-        self.built.append(helper.make_node("Add", tensors, [f"{name}_sum"], name))
-        biases = [each.bias for each in (one, other) if each.bias is not None]
-        bias = np.asarray(sum(biases), np.float32) if biases else None
-        return self._here(Integers("", one.shape, low, high, scale, layer, bias=bias))
+        return self.noted(replace(source, shape=shape, scale=scale, bias=bias))
 
     def thresholds(
         self,
@@ -223,7 +194,8 @@ class LayerWriter:
             out_scale=float(levels.step),
             data_layout="NCHW" if rank == 4 else "NC",
         )
-        self.built.nodes[-1].metadata_props.add(key=REACH, value=f"{source.low} {source.high}")
+        reach = f"{source.low} {source.high} {source.unit}"
+        self.built.nodes[-1].metadata_props.add(key=REACH, value=reach)
         moved = [
             [*map(int, at), float(exact[tuple(at)])] for at in np.argwhere(exact != thresholds)
         ]
@@ -265,16 +237,23 @@ class LayerWriter:
         """What PyTorch has, of which the integers were counted in units: ``factor·x + offset``."""
         self.built.tensor = source.tensor
         if (factor != 1).any() or offset.any():
-            self._affine(self.name("output"), source, factor=factor, offset=offset)
+            self.scaled(self.name("output"), source, factor=factor, offset=offset)
         return replace(source, tensor=self.built.tensor)
 
-    def _affine(
+    def scaled(
         self, name: str, source: Integers, *, factor: ArrayLike = 1.0, offset: ArrayLike = 0.0
     ) -> None:
+        """Write ``factor·x + offset`` of the last tensor, with numbers for each channel or all."""
         channels = source.shape[1]
         self.built.affine(
             name, np.broadcast_to(factor, channels), np.broadcast_to(offset, channels)
         )
+
+    def noted(self, given: Integers) -> Integers:
+        """Integers that the last node gives; their type is noted."""
+        tensor = self.built.tensor
+        self.types.setdefault(tensor, sum_type(given.low, given.high, given.unit))
+        return replace(given, tensor=tensor)
 
     def _pad(self, name: str, pads: list[int]) -> None:
         constant = self.built.add_constant(f"{name}_pads", np.array(pads, dtype=np.int64))
@@ -289,12 +268,6 @@ class LayerWriter:
         bits = largest.bit_length() + 1
         branch.quant(f"{name}_quant", bits, signed=True, narrow=True, rounding="ROUND")
         return branch.tensor
-
-    def _here(self, given: Integers) -> Integers:
-        """Integers that the last node gives; their type is noted."""
-        tensor = self.built.tensor
-        self.types.setdefault(tensor, sum_type(given.low, given.high, given.unit))
-        return replace(given, tensor=tensor)
 
 
 def keep_notes(quantizer: NodeProto, bearer: NodeProto) -> None:

@@ -15,12 +15,17 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 
 from ..errors import ExportError
+from .branches import added, concatenated
 from .elementwise import QUANTIZERS, Levels, is_elementwise
 from .exported_graph import Graph, layer_of, quantizer_of
 from .integer_layers import LayerWriter, keep_notes
 from .integers import Integers, Pending, RefusedNodeError
 from .node_forms import (
+    check_channels,
     check_conv,
+    check_dimensions,
+    check_scales,
+    check_truncation,
     factor_of,
     is_type_of_images,
     quantizer_levels,
@@ -29,10 +34,15 @@ from .node_forms import (
 )
 from .ordering import MOVES, ordered
 from .sum_chain import SumChain
-from .weights import integer_weights
+from .weights import integer_weights, undilated
 
 SUMS = ("Conv", "Gemm", "MatMul")
-READS = {"unquantized-input": "reads", "float-average": "averages", "float-sum": "adds"}
+READS = {
+    "unquantized-input": "reads",
+    "float-average": "averages",
+    "float-join": "joins",
+    "float-sum": "adds",
+}
 AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 # Thresholds are compared pair by pair.
 MOST_LEVELS = 2**12
@@ -109,7 +119,7 @@ class _Rewriting:
     def _tensor(self, node: NodeProto, entries: Sequence[Pending]) -> Pending:
         kind = node.op_type
         if len(entries) > 1:
-            return Pending(self._sum(node, entries))
+            return Pending(self._joined(node, entries))
         (entry,) = entries
         if kind in SUMS:
             return Pending(self._layer(node, entry))
@@ -129,11 +139,12 @@ class _Rewriting:
         source = self._integers(node, entry, "unquantized-input")
         if node.op_type == "Conv":
             check_conv(self.graph, node)
+            node, weights = undilated(node, weights)
         elif len(source.shape) != 2:
             refuse(self.graph, node, "dimensions", f"reads {source.shape}, and not (N, C)")
-        if not source.is_uniform:
-            what = f"reads the result of {source.name}, which is not quantized"
-            refuse(self.graph, node, "unquantized-input", what)
+        check_scales(self.graph, node, source)
+        if source.is_uniform:
+            source = replace(source, scale=source.scale[:1])
         return self.writer.sums(source, weights, node, self._shape(node), layer)
 
     def _average(self, node: NodeProto, entry: Pending) -> Integers:
@@ -142,14 +153,18 @@ class _Rewriting:
         sums, shape = self.writer.window_sums(source, node, windows, layer), self._shape(node)
         return sums if len(shape) == 4 else self.writer.flatten(sums, shape, f"{layer}_flat")
 
-    def _sum(self, node: NodeProto, entries: Sequence[Pending]) -> Integers:
+    def _joined(self, node: NodeProto, entries: Sequence[Pending]) -> Integers:
         layer = layer_of(self.graph, node)
+        if node.op_type == "Concat":
+            check_channels(self.graph, node)
+            parts = [self._integers(node, entry, "float-join") for entry in entries]
+            return concatenated(self.writer, parts, self._shape(node), layer)
         if node.op_type != "Add":
             refuse(self.graph, node, "branches", "joins two branches")
         one, other = (self._integers(node, entry, "float-sum") for entry in entries)
         if one.shape != other.shape:
             refuse(self.graph, node, "branches", f"adds shapes {one.shape} and {other.shape}")
-        return self.writer.joined(one, other, node, layer)
+        return added(self.writer, one, other, node, layer)
 
     def _move(self, node: NodeProto, entry: Pending) -> Pending:
         """At once, where nothing is pending that might be brought before it."""
@@ -161,15 +176,16 @@ class _Rewriting:
     def _moved(self, node: NodeProto, source: Integers) -> Integers:
         shape = self._shape(node)
         if node.op_type == "MaxPool":
-            if len(source.shape) != 4:
-                refuse(self.graph, node, "dimensions", "has other than 2 spatial dimensions")
+            check_dimensions(self.graph, node)
             return self.writer.max_pool(source, node, shape)
         if len(shape) != 2 or shape[0] != source.shape[0]:
             refuse(self.graph, node, "exact-form", f"gives {shape}: flatten to (N, C)")
         return self.writer.flatten(source, shape, node.name)
 
     def _quantizer(self, node: NodeProto, entry: Pending) -> Integers:
-        name = quantizer_of(node) or node.name
+        name = quantizer_of(node) or layer_of(self.graph, node)
+        if node.op_type == "Trunc":
+            check_truncation(self.graph, node)
         levels, tail = quantizer_levels(self.graph, node, name)
         # Known before they are met.
         self.tensors.update(dict.fromkeys((each.output[0] for each in tail), None))
@@ -216,6 +232,8 @@ class _Rewriting:
         self, node: NodeProto, entry: Pending, levels: Levels, name: str
     ) -> tuple[Integers, Sequence[NodeProto]]:
         """The first integers, and the moves that have yet to follow."""
+        if node.op_type == "Trunc":
+            refuse(self.graph, node, "truncation", "truncates the image, which is not quantized")
         if self.writer.built.nodes:
             refuse(
                 self.graph,

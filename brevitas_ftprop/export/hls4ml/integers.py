@@ -39,7 +39,8 @@ class Integers:
         name: of the layer or quantizer that gives them, for messages.
         unit: what one of them is in the graph that is written, a power of two.
         bias: float32 array (C,), or None.
-        quantizer: name of the quantizer behind which only pools and flattenings stand, or "".
+        quantizer: name of the quantizer behind which only pools and flattenings stand, or of
+            several behind a concatenation; "" without one.
     """
 
     tensor: str

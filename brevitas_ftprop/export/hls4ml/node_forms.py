@@ -8,11 +8,19 @@ from typing import NoReturn
 
 import numpy as np
 from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
 
+from ..height_one import without_form
 from ..node_attributes import attribute_values, integers_in, is_padded
+from ..trunc_nodes import truncation_of
 from .elementwise import Levels, levels_of, rescaled
 from .exported_graph import Graph, layer_of
 from .integers import Integers, RefusedNodeError
+
+# Toward zero the level 0 is twice as wide as the others.
+EVEN_ROUNDINGS = ("CEIL", "FLOOR", "ROUND")
+# Dimensions of a batch of signals.
+SIGNALS = 3
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,23 @@ def refuse(graph: Graph, node: NodeProto, requirement: str, what: str) -> NoRetu
     raise RefusedNodeError(node, what, requirement, name=layer_of(graph, node))
 
 
+def check_dimensions(graph: Graph, node: NodeProto) -> None:
+    """Raise unless a layer has two spatial dimensions; names what keeps a 1-D one from it."""
+    spatial = len(graph.shapes[node.input[0]]) - 2
+    if spatial == 2:
+        return
+    what = f"has {spatial} spatial dimensions, not 2"
+    formless = without_form(ModelWrapper(graph.model)) if spatial == 1 else []
+    if formless:
+        other = f"{layer_of(graph, formless[0])} ({formless[0].op_type})"
+        what = f"is on signals (N, C, L), and {other} has no form on images of height 1"
+    refuse(graph, node, "dimensions", what)
+
+
 def check_conv(graph: Graph, node: NodeProto) -> None:
     """Raise unless a convolution has two dimensions, and one group or one for each channel."""
+    check_dimensions(graph, node)
     before, after = (graph.shapes[name] for name in (node.input[0], node.output[0]))
-    if len(before) != 4:
-        refuse(graph, node, "dimensions", f"has {len(before) - 2} spatial dimensions, not 2")
     group = integers_in(node, "group", [1])[0]
     if group != 1 and not group == before[1] == after[1]:
         what = f"has {group} groups for {before[1]} → {after[1]} channels"
@@ -49,12 +69,45 @@ def check_conv(graph: Graph, node: NodeProto) -> None:
         refuse(graph, node, "exact-form", "has automatic padding: give numbers")
 
 
+def check_scales(graph: Graph, node: NodeProto, source: Integers) -> None:
+    """Raise if a layer mixes channels of different scales, or reads what no quantizer gives."""
+    if source.is_uniform:
+        return
+    if not source.quantizer:
+        what = f"reads the result of {source.name}, which is not quantized"
+        refuse(graph, node, "unquantized-input", what)
+    if integers_in(node, "group", [1])[0] != source.shape[1]:
+        what = f"mixes integers of different scales, of {source.quantizer}"
+        refuse(graph, node, "joined-scales", what)
+
+
+def check_channels(graph: Graph, node: NodeProto) -> None:
+    """Raise unless a concatenation joins channels, and computed ones only."""
+    axis = integers_in(node, "axis", [0])[0] % len(graph.shapes[node.output[0]])
+    if axis != 1 or len(graph.computed_inputs(node)) < len(node.input):
+        refuse(graph, node, "branches", "joins something else than the channels of branches")
+
+
+def check_truncation(graph: Graph, node: NodeProto) -> None:
+    """Raise unless a truncation has levels that are evenly spaced sums."""
+    parameters = dict(zip(node.input, graph.operands(node), strict=True))
+    found = truncation_of(node, parameters.__getitem__)
+    if found is None:
+        refuse(graph, node, "truncation", "has a scale that is computed, or one for each channel")
+    if found.zero_point:
+        refuse(graph, node, "truncation", "truncates integers with a zero-point")
+    if found.signed and found.rounding not in EVEN_ROUNDINGS:
+        refuse(graph, node, "truncation", f"rounds signed sums by {found.rounding}")
+
+
 def windows_of(graph: Graph, node: NodeProto, source: Integers) -> Windows:
     """The windows of an average over height and width.
 
     Raises:
         RefusedNodeError: for other averages, and windows that are not divided alike.
     """
+    if len(source.shape) == SIGNALS:
+        check_dimensions(graph, node)
     if len(source.shape) != 4 or not _is_over_maps(graph, node):
         refuse(graph, node, "average-pool", "is no average over height and width")
     size = list(source.shape[2:])

@@ -152,6 +152,14 @@ class _Types:
         span = self.spans[node.output[0]] = Span(a.low + b.low, a.high + b.high, fractional)
         self.found[node.name] = {"result": span.type}
 
+    def _concat(self, node: NodeProto) -> None:
+        one, other = (self.spans[name] for name in node.input)
+        fractional = max(one.fractional, other.fractional)
+        a, b = one.at(fractional), other.at(fractional)
+        span = Span(min(a.low, b.low), max(a.high, b.high), fractional)
+        self.spans[node.output[0]] = span
+        self.found[node.name] = {"result": span.type}
+
     def _affine(self, node: NodeProto, span: Span) -> None:
         self.spans[node.output[0]] = span
         following = self.model.find_consumers(node.output[0]) or []

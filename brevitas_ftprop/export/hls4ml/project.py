@@ -22,6 +22,7 @@ from ..quiet import silence
 from ..tags import CALL, QUANTIZER
 from .integer_layers import ENTERS
 from .precision import layer_precisions
+from .reach import SUMS
 
 # Every type is given; this one would show up as a difference.
 DEFAULT = "ufixed<1,1>"
@@ -132,14 +133,22 @@ class Project:
             found = np.asarray(self.model.predict(np.ascontiguousarray(batch)))
         return found.reshape(len(batch), *shape_of(self.graph, self.graph.graph.output[0].name)[1:])
 
-    def integers(self, batch: np.ndarray) -> dict[Site, np.ndarray]:
-        """Integers of each call of a quantizer of a traced project, channels last."""
+    def traced_calls(
+        self, batch: np.ndarray
+    ) -> tuple[dict[Site, np.ndarray], dict[Site, np.ndarray]]:
+        """Of each call of a quantizer its integers, and the sums that its thresholds read.
+
+        The latter are left out where the graph has a pool behind the quantizer, and for the input.
+        All are channels last, of a traced project.
+        """
         # hls4ml would write and compile anew what `compile` has compiled.
         self.model.compile = lambda: None
         with self._explaining("trace the C simulation"):
             _, found = self.model.trace(np.ascontiguousarray(batch))
         layers, units = self.quantizer_layers(), self._units()
-        return {site: found[layer] / units[site] for site, layer in layers.items()}
+        integers = {site: found[layer] / units[site] for site, layer in layers.items()}
+        sums = {site: found[each] for site, each in self.sum_layers().items() if each in found}
+        return integers, sums
 
     def quantizer_layers(self) -> dict[Site, str]:
         """hls4ml's layer that gives the integers of each call of a quantizer.
@@ -148,6 +157,28 @@ class Project:
             ExportError: if there is none, as in a project that is not traced.
         """
         return {site: self._layer_of(node) for site, node in self._quantizers().items()}
+
+    def sum_layers(self) -> dict[Site, str]:
+        """hls4ml's layer that gives what each call of a quantizer compares with its thresholds."""
+        given = {name: each.name for each in self.model.get_layers() for name in each.outputs}
+        found = {}
+        for site, quantizer in self._quantizers().items():
+            tensor = self._sums_of(quantizer)
+            producer = None if tensor is None else self.graph.find_producer(tensor)
+            if producer is not None and producer.op_type == "Quant":
+                found[site] = self._layer_of(producer)
+            elif tensor in given:
+                found[site] = given[tensor]
+        return found
+
+    def _sums_of(self, quantizer: NodeProto) -> str | None:
+        """The tensor before a quantizer's affine functions and types."""
+        node: NodeProto | None = quantizer
+        while node is not None and node.op_type in ("BatchNormalization", "Quant"):
+            if note_of(node, SUMS) is not None:
+                return node.input[0]
+            node = self.graph.find_producer(node.input[0])
+        return None
 
     def _layer_of(self, node: NodeProto) -> str:
         present, before = {layer.name for layer in self.model.get_layers()}, node

@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 
-# On a MultiThreshold node: smallest and largest integer that it reads, where its input's type holds
-# more of them.
+# On a MultiThreshold node: smallest and largest integer that it reads, and what one of them is in
+# the graph, where its input's type holds more of them, or others than multiples of that.
 REACH = "brevitas_ftprop.reach"
 # Likewise: channel, number and value of the thresholds that PyTorch's rounding has moved, where
 # exact arithmetic has them.
 MOVED = "brevitas_ftprop.moved"
+# On the first of the nodes that a MultiThreshold node has become: it reads the sums.
+SUMS = "brevitas_ftprop.sums"
 
 
 def reach_of(weights: np.ndarray, low: int, high: int) -> tuple[int, int]:

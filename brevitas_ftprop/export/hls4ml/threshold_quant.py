@@ -18,7 +18,7 @@ from ..graph_reading import read_constant, shape_of
 from ..node_attributes import attribute_values, note_of
 from .affine_steps import ROUND, affine_steps
 from .node_builder import NodeBuilder
-from .reach import MOVED, REACH
+from .reach import MOVED, REACH, SUMS
 
 
 class MultiThresholdToQuant(Transformation):
@@ -109,6 +109,7 @@ def _replace(model: ModelWrapper, node: NodeProto, slack: int) -> None:
     built.nodes[-1].output[0] = node.output[0]
     notes = (entry for entry in node.metadata_props if entry.key not in (REACH, MOVED))
     built.nodes[-1].metadata_props.extend(notes)
+    built.nodes[0].metadata_props.add(key=SUMS, value="")
     for tensor, value in built.constants.items():
         model.set_initializer(tensor, value)
     replace(model, removed, built.nodes)
@@ -160,8 +161,8 @@ def _reach(model: ModelWrapper, tensor: str, node: NodeProto) -> tuple[int, int,
     unit = kind.scale_factor() if isinstance(kind, FixedPointType) else 1.0
     noted = note_of(node, REACH)
     if noted is not None:
-        low, high = map(int, noted.split())
-        return low, high, unit
+        low, high, unit = noted.split()
+        return int(low), int(high), float(unit)
     return round(kind.min() / unit), round(kind.max() / unit), unit
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from ..errors import ExportError
-from ..node_attributes import attribute_values
+from ..node_attributes import attribute_values, integers_in
 from .exported_graph import Graph
 from .integers import RefusedNodeError
 
@@ -54,6 +54,23 @@ def integer_weights(graph: Graph, node: NodeProto, name: str) -> IntegerWeights:
         bias = graph.constants[node.input[2]].value.reshape(-1)
         bias = np.broadcast_to(bias, (channels,)).astype(np.float32)
     return IntegerWeights(integers, of_channel[:, 0].astype(np.float32), bias)
+
+
+def undilated(node: NodeProto, weights: IntegerWeights) -> tuple[NodeProto, IntegerWeights]:
+    """The same convolution without dilation, which hls4ml leaves out: zeros between the weights."""
+    steps, values = integers_in(node, "dilations", [1, 1]), weights.integers
+    if steps == [1, 1]:
+        return node, weights
+    size = [(kernel - 1) * step + 1 for kernel, step in zip(values.shape[2:], steps, strict=True)]
+    spread = np.zeros((*values.shape[:2], *size), dtype=values.dtype)
+    spread[:, :, :: steps[0], :: steps[1]] = values
+    plain = NodeProto()
+    plain.CopyFrom(node)
+    changed = {"dilations": [1, 1], "kernel_shape": size}
+    kept = [each for each in node.attribute if each.name not in changed]
+    del plain.attribute[:]
+    plain.attribute.extend([*kept, *(helper.make_attribute(*each) for each in changed.items())])
+    return plain, replace(weights, integers=spread)
 
 
 def _transposed(node: NodeProto) -> bool:

@@ -64,6 +64,7 @@ def compare_in_layer(
     *,
     first_image: int,
     sources: Sequence[Tensor] = (),
+    explained: Tensor | None = None,
 ) -> Risk:
     """Level two: the layer's inputs are the same, so differences need a threshold within the bound.
 
@@ -79,6 +80,7 @@ def compare_in_layer(
         z: the pre-activation with its bound; None excuses nothing.
         first_image: position of this chunk in the batch.
         sources: the pre-activations themselves, PyTorch's and the file's.
+        explained: boolean tensor of the units that may be excused, where more is known of them.
     """
     wrong = different(expected, found)
     if z is None or z.value.shape != expected.shape or found.shape != expected.shape:
@@ -98,6 +100,8 @@ def compare_in_layer(
         excused = wrong & is_level & attainable
         for source in sources:
             excused &= ~beyond_bound(source, z)
+        if explained is not None:
+            excused &= explained
         unexcused &= ~excused
         report.excused += int(excused.sum())
         report.list_excused(

@@ -10,7 +10,7 @@ from torch import nn
 
 from brevitas_ftprop import quant
 from brevitas_ftprop.export import VerificationError
-from brevitas_ftprop.export.finn.pre_activations import Interval, Lines
+from brevitas_ftprop.export.verification.pre_activations import Interval, Lines
 
 SLOPES, OFFSETS = np.array([0.5, 2.0]), np.array([-1.0, 3.0])
 ERROR = 1e-6

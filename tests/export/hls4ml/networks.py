@@ -158,6 +158,54 @@ def map_network() -> nn.Module:
     )
 
 
+def signal_network() -> nn.Module:
+    """On signals: padded, dilated and depthwise convolutions, pools, an average, a linear head."""
+    layers = Layers(act="int2", form="hardware")
+    weights = {"weight_quant": TargetPropInt8WeightPerTensorFixedPoint, "bias": False}
+    return nn.Sequential(
+        layers.input_quantizer(),
+        qnn.QuantConv1d(3, 4, 5, stride=2, padding=2, weight_bit_width=4, **weights),
+        nn.BatchNorm1d(4),
+        layers.activation(),
+        nn.MaxPool1d(3, 2, padding=1),
+        qnn.QuantConv1d(4, 4, 3, padding=2, dilation=2, groups=4, weight_bit_width=4, **weights),
+        layers.activation(),
+        nn.AvgPool1d(2),
+        qnn.QuantConv1d(4, 6, 1, weight_bit_width=2, **weights),
+        nn.BatchNorm1d(6),
+        layers.activation(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        layers.linear(6, 10, is_last=True),
+    )
+
+
+class Joined(nn.Module):
+    """Branches of several scales side by side, as maps and as features; a truncated average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = Layers(act="int2", form="hardware", weight_scale="channel")
+        self.image = layers.input_quantizer()
+        self.convs = nn.ModuleList(layers.conv(2, 2, size, padding=size // 2) for size in (1, 3))
+        self.norm, self.act = nn.BatchNorm2d(8), layers.activation()
+        unsigned = {"act_quant": TargetPropUint8ActPerTensorFixedPoint, "bit_width": 4}
+        self.wide = qnn.QuantReLU(**unsigned, return_quant_tensor=True)
+        self.truncated = qnn.TruncAvgPool2d(
+            2, bit_width=3, float_to_int_impl_type="FLOOR", return_quant_tensor=False
+        )
+        self.shared = layers.activation()
+        self.last = layers.linear(8 * 8, 5, is_last=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.image(x)
+        x = torch.cat([self.convs[0](x), x, self.convs[1](x), 2 * x], 1)
+        x = self.act(self.norm(x))
+        y = self.shared(self.truncated(self.wide(x)))
+        z = self.shared(nn.functional.max_pool2d(x, 2))
+        return self.last(torch.cat([y.flatten(1), z.flatten(1)], 1))
+
+
 class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -194,6 +242,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "residual": (residual_network, (3, 9, 9)),
     "map": (map_network, (3, 7, 7)),
     "small": (small_network, (2, 4, 4)),
+    "joined": (Joined, (2, 4, 4)),
+    "signal": (signal_network, (3, 32)),
 }  # fmt: skip
 
 

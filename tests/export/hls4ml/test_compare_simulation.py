@@ -9,19 +9,29 @@ from brevitas.quant import Int8ActPerTensorFixedPoint, Int8ActPerTensorFloat
 from torch import nn
 
 from brevitas_ftprop.export import VerificationError
-from brevitas_ftprop.export.hls4ml import Hls4mlReport, LayerReport
+from brevitas_ftprop.export.hls4ml import (
+    Hls4mlReport,
+    LayerReport,
+    export_hls4ml,
+    hls4ml_flow,
+)
 from brevitas_ftprop.export.hls4ml.compare_simulation import compare, threshold_images
+from brevitas_ftprop.export.hls4ml.hardware_graph import hardware_graph
 from brevitas_ftprop.export.quantizers import ACTIVATION, kind_of, quantizer_proxies
 from brevitas_ftprop.export.verification.capture import capture
 from brevitas_ftprop.levels import level_function
 from brevitas_ftprop.quant import TargetPropSignedBinaryActPerTensorConst
 
 IMAGES = 6
+GENERATOR = torch.Generator()
 
 
 def simulated(model, shape):
     """What a perfect simulation would give: images, integers by quantizer, outputs."""
-    images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(3))
+    return simulated_on(model, torch.randn(IMAGES, *shape, generator=GENERATOR.manual_seed(3)))
+
+
+def simulated_on(model, images):
     proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
     captured = capture(model, proxies, images)
     integers = {
@@ -32,9 +42,9 @@ def simulated(model, shape):
     return images, integers, captured.output.double()
 
 
-def report_on(model, images, integers, output, tmp_path) -> Hls4mlReport:
+def report_on(model, images, integers, output, tmp_path, sums=None) -> Hls4mlReport:
     report = Hls4mlReport(tmp_path)
-    compare(model, images, integers, output, report)
+    compare(model, images, integers, sums or {}, output, report)
     return report
 
 
@@ -104,35 +114,73 @@ def test_a_wrong_output_is_found(network, tmp_path):
         report.raise_if_different()
 
 
-def test_a_tie_within_the_rounding_bound_is_excused_and_what_follows_is_not_compared(tmp_path):
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(
+TIE = "2.act_quant", 0
+
+
+def network_with_a_tie() -> tuple[nn.Module, torch.Tensor]:
+    """The sign of an integer sum that is 0 on the first image, which float32 may not say."""
+    model = nn.Sequential(
         qnn.QuantIdentity(act_quant=Int8ActPerTensorFixedPoint),
         qnn.QuantLinear(2, 1, bias=False, weight_bit_width=8),
         qnn.QuantIdentity(act_quant=TargetPropSignedBinaryActPerTensorConst),
         qnn.QuantLinear(1, 2, bias=False, weight_bit_width=4),
     )
     with torch.no_grad():
-        # 0.7·x₀ − 0.7·x₁ + 0.7·x₀ … is zero in integers, and nearly so in float32.
         model[1].weight.copy_(torch.tensor([[0.7, -0.7]]))
-        model(torch.randn(64, 2))
-    model.eval()
-    images = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-    proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
-    captured = capture(model, proxies, images)
-    integers = {
-        (name, number): torch.round(call.result / level_function(proxies[name]).scale).double()
-        for name, calls in captured.calls.items()
-        for number, call in enumerate(calls)
-    }
-    output = captured.output.double()
-    integers["2.act_quant", 0][0] *= -1
+        for _ in range(2):
+            model(torch.linspace(-2, 2, 128).reshape(64, 2))
+    return model.eval(), torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [0.5, -1.0]])
+
+
+def integer_sums(model: nn.Module, images: torch.Tensor, change: int) -> torch.Tensor:
+    """Those of the first layer, with one weight changed by some integers."""
+    entering = torch.round(model[0](images) / level_function(model[0].act_quant).scale)
+    weights = torch.round(model[1].quant_weight().value / model[1].quant_weight().scale)
+    weights[0, 0] += change
+    return (entering @ weights.T).double()
+
+
+@pytest.mark.parametrize(("change", "excused"), [(0, 1), (1, 0), (-1, 0)])
+def test_a_weight_that_is_off_by_one_does_not_hide_behind_an_excused_unit(
+    change, excused, tmp_path
+):
+    model, images = network_with_a_tie()
+    with torch.no_grad():
+        sums = integer_sums(model, images, change)
+    _, integers, output = simulated_on(model, images)
+    integers[TIE][0] *= -1
     output[0] *= -1
-    report = report_on(model, images, integers, output, tmp_path)
+    report = report_on(model, images, integers, output, tmp_path, {TIE: sums})
     layer = report.layers[1]
-    assert (layer.mismatches, layer.excused) == (0, 1)
-    assert report.ok
+    assert (layer.excused, layer.mismatches) == (excused, 1 - excused)
+    # What follows from an excused difference is not compared.
+    assert report.ok == bool(excused)
     assert report.max_difference > 0
+    # Without the sums the tie is excused, whatever they are.
+    assert report_on(model, images, integers, output, tmp_path).layers[1].excused == 1
+
+
+@pytest.mark.slow
+@pytest.mark.simulated
+@pytest.mark.parametrize("change", [0, -1])
+def test_the_simulation_tells_the_sums_of_a_weight_that_is_off_by_one(
+    change, tmp_path, monkeypatch
+):
+    def changed(graph):
+        found = hardware_graph(graph)
+        name = "layer_1_weight_integers"
+        weights = found.get_initializer(name).copy()
+        weights[0, 0] += change
+        found.set_initializer(name, weights)
+        return found
+
+    monkeypatch.setattr(hls4ml_flow, "hardware_graph", changed)
+    monkeypatch.setattr(hls4ml_flow, "_images", lambda *rest, **options: images)
+    model, images = network_with_a_tie()
+    report = export_hls4ml(model, images[:1], tmp_path / "project")
+    layer = report.layers[1]
+    # The sign of the first image's sum is the only integer that such a small change moves.
+    assert (layer.compared, layer.mismatches, layer.excused) == (len(images), -change, 0)
 
 
 def test_edge_images_hold_the_ties_of_the_input_quantizer(network):

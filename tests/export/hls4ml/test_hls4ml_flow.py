@@ -23,7 +23,7 @@ IMAGE = torch.zeros(1, 6)
 QUICK = ("dense",)
 SLOW = (
     "sign", "int2", "staircase3", "staircase5", "int4", "pool first", "free scales", "residual",
-    "map", "small",
+    "map", "small", "signal", "joined",
 )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_no_integer_of_a_narrow_resnet18_differs(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.simulated
-@pytest.mark.parametrize("name", ["sign", "map"])
+@pytest.mark.parametrize("name", ["sign", "map", "joined"])
 def test_parallel_data_and_shared_multipliers_give_the_same(name, network, tmp_path):
     options = {"io_type": "io_parallel", "strategy": "resource", "reuse_factor": 2}
     assert_exact(name, network, tmp_path, **options)

@@ -14,6 +14,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from brevitas_ftprop.export.hls4ml.branches import added
 from brevitas_ftprop.export.hls4ml.channels_last import ChannelsLast
 from brevitas_ftprop.export.hls4ml.integer_layers import LayerWriter
 from brevitas_ftprop.export.hls4ml.integers import Integers
@@ -143,15 +144,17 @@ def test_sums_of_integers_whose_scales_are_multiples_are_integers(ends, scale, f
     pooled = writer.max_pool(source, pool, tuple(values.shape))
     # The branch with the pool counts in other units.
     other = Integers(**{**vars(pooled), "scale": pooled.scale * np.float32(factor)})
-    found = writer.joined(source, other, node, "sum")
+    found = added(writer, source, other, node, "sum")
     padded = F.pad(values, (0, 1, 0, 1), value=-torch.inf)
     expected = scale * values + factor * scale * F.max_pool2d(padded, 2, 1)
     assert (run(writer, found, values) * found.scale[0]).equal(expected)
 
 
-def test_a_sum_of_one_tensor_with_itself_has_twice_the_scale():
+def test_a_sum_of_a_tensor_and_a_multiple_of_itself_has_the_sum_of_both_scales():
     writer = LayerWriter("x")
     source = entering(writer, (1, CHANNELS, 2, 2), -2, 3, 0.5)
     node = helper.make_node("Add", ["x", "x"], ["y"], "sum")
-    found = writer.joined(source, source, node, "sum")
-    assert (found.tensor, float(found.scale[0])) == (source.tensor, 1.0)
+    for factor in (1, 2):
+        other = Integers(**{**vars(source), "scale": source.scale * np.float32(factor)})
+        found = added(writer, source, other, node, "sum")
+        assert (found.tensor, float(found.scale[0])) == (source.tensor, 0.5 + 0.5 * factor)

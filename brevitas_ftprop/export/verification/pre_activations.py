@@ -1,8 +1,8 @@
-"""What a step's graph has before a quantizer, beside PyTorch's pre-activation.
+"""What a graph of integers has before a quantizer, beside PyTorch's pre-activation.
 
-Behind streamlining these are other numbers: scales and batch norms have gone into the thresholds.
-But in each channel PyTorch's pre-activation is still a line over them, which two units tell; and
-along it the graph's thresholds have to lie where the quantizer's are.
+These are other numbers: scales and batch norms have gone into the thresholds. But in each channel
+PyTorch's pre-activation is still a line over them, which two units tell; and along it the graph's
+thresholds have to lie where the quantizer's are.
 """
 
 from __future__ import annotations
@@ -71,6 +71,12 @@ class Lines:
             highs[side] = np.where(further, high[channels, chosen], highs[side])
         self._at, self._low, self._high = at, lows, highs
 
+    def hold(self, values: np.ndarray, channels: np.ndarray, interval: Interval) -> np.ndarray:
+        """Where units lie where the line says, array (M,); as for ``agree``."""
+        low, high = self._reach(channels, values)
+        on_line = (low <= interval.high) & (interval.low <= high)
+        return ~self._is_known(channels) | on_line
+
     def agree(
         self,
         values: np.ndarray,
@@ -92,14 +98,14 @@ class Lines:
             whole: whether the graph's numbers are integers, so that thresholds may be rounded up.
         """
         own, found = thresholds
-        low, high = self._reach(channels, values)
-        on_line = (low <= interval.high) & (interval.low <= high)
         tolerance = interval.high - interval.low
         lowest, _ = self._reach(channels, found - float(whole))
         _, highest = self._reach(channels, found)
         in_place = (lowest - tolerance <= own) & (own <= highest + tolerance)
-        is_known = self._at[0, channels] < self._at[1, channels]
-        return ~is_known | (on_line & in_place)
+        return self.hold(values, channels, interval) & (~self._is_known(channels) | in_place)
+
+    def _is_known(self, channels: np.ndarray) -> np.ndarray:
+        return self._at[0, channels] < self._at[1, channels]
 
     def _reach(self, channels: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The lowest and the highest that a line may be at some places."""
