@@ -1,0 +1,153 @@
+"""Run a whole accelerator, cycle by cycle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+
+from numpy.typing import NDArray
+from onnx import ModelProto
+from qonnx.core.modelwrapper import ModelWrapper
+from torch import Tensor
+
+from ...errors import VerificationError
+from ..rtl.design import Design
+from ..rtl.streams import unpack
+from .accelerator_report import MODEL, RTL, AcceleratorReport, FifoUse, NodeUse
+from .bench import Bench, Record
+from .depths import AUTO, FROM_FOLDING, check_depths, depths_of
+from .diagnosis import deadlock, faults
+from .fifo_sizing import sized
+from .preparation import prepared
+
+# Pauses of the input and the output; any number but 0.
+SEED = 20180217
+
+
+def simulate_accelerator(
+    partition: str | os.PathLike[str] | ModelWrapper | ModelProto,
+    batch: NDArray | Tensor,
+    *,
+    fifo_depths: str | Mapping[str, int] = FROM_FOLDING,
+    frames: int | None = None,
+    pauses: bool = False,
+    cycles: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    fpga_part: str = "xczu7ev-ffvc1156-2-e",
+    clock_ns: float = 5.0,
+) -> AcceleratorReport:
+    """Simulate all nodes of a FINN partition at once, and compare every value between them.
+
+    Nodes in RTL run FINN's own sources through Verilator; for those in HLS, which no open tool
+    compiles, stand C++ layers of ours, whose cycles are FINN's estimate. Between them are FIFOs and
+    data-width converters where FINN's builder inserts them, all in one process, by the streams'
+    valid and ready, clock cycle by clock cycle. What goes into every FIFO and comes out of it is
+    compared with FINN's Python models, so that what is at fault is named.
+
+    Args:
+        partition: folder of ``export_finn``; path of a dataflow partition after FINN's
+            SpecializeLayers and folding, or the ``ModelWrapper`` itself, which is not changed.
+        batch: array or tensor (N, …) in the layout of the partition's input (FINN's is
+            channels-last) with values of its datatype.
+        fifo_depths: ``"folding"`` for those of the nodes' attributes (of a folder, with what its
+            ``folding.json`` says); ``"auto"`` for those that ``size_fifos`` finds; or a dict of
+            depths by FIFO, beside those of the folding.
+        frames: images to stream, those of the batch over and over; N by default.
+        pauses: let the input and the output pause at random.
+        cycles: to simulate at most; by default what FINN's estimates of all nodes add up to,
+            several times.
+        cache: folder for what is compiled; below ``~/.cache`` by default.
+        fpga_part: decides which DSP slice matrix-vector nodes are written for.
+        clock_ns: clock period in nanoseconds.
+
+    Returns:
+        The report; ``report.ok`` if all frames came out right. A deadlock is told in it.
+
+    Raises:
+        ImportError: where FINN is missing.
+        TypeError, ValueError: for a batch that does not fit, unknown FIFOs, or a depth below 2.
+        FileNotFoundError: if there is no file.
+        VerificationError: if the file is damaged or no partition; for software nodes, nodes without
+            a model (named), neighbours whose streams differ; if a tool is missing (says the
+            install line) or fails; if the simulation is not over after ``cycles``.
+
+    References:
+        FINN's ``InsertFIFO``, ``InsertDWC``, ``get_exp_cycles`` (finn-plus 1.6.1).
+    """
+    check_depths(fifo_depths)
+    check_counts(frames=frames, cycles=cycles)
+    with prepared(partition, batch, cache=cache, fpga_part=fpga_part, clock_ns=clock_ns) as bench:
+        frames = bench.images if frames is None else frames
+        if isinstance(fifo_depths, Mapping):
+            depths = depths_of(bench.network, fifo_depths)
+        elif fifo_depths == AUTO:
+            depths = sized(bench, cycles=cycles)
+        else:
+            depths = depths_of(bench.network, {})
+        started = time.perf_counter()
+        limit = bench.limit(frames) if cycles is None else cycles
+        record = bench.run(depths, frames=frames, limit=limit, seed=SEED if pauses else 0)
+        seconds = time.perf_counter() - started
+        report = _report(bench, record, depths, frames, clock_ns)
+        report.seconds = seconds
+        if record.status == "limit" and not report.faults:
+            raise VerificationError(
+                f"{len(record.ends)} of {frames} frames came out in {limit} cycles:"
+                " give more cycles"
+            )
+    return report
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raise for numbers of frames or cycles that are none.
+
+    Raises:
+        ValueError: names it.
+    """
+    for name, count in counts.items():
+        if count is not None and (
+            isinstance(count, bool) or not isinstance(count, int) or count < 1
+        ):
+            raise ValueError(f"{name} must be a positive integer, not {count!r}")
+
+
+def _report(
+    bench: Bench, record: Record, depths: dict[str, int], frames: int, clock_ns: float
+) -> AcceleratorReport:
+    network, ends = bench.network, record.ends
+    report = AcceleratorReport(frames, clock_ns, record.status, record.cycles)
+    if ends:
+        report.latency = ends[0] - record.first_input + 1
+    report.between_frames = [after - before for before, after in pairwise(ends)]
+    estimates = [unit.estimated_cycles for unit in network.units]
+    report.estimated_between_frames, report.estimated_latency = max(estimates), sum(estimates)
+    for unit, spent in zip(network.units, record.units, strict=True):
+        shares = (spent.busy, spent.starved, spent.blocked)
+        report.nodes.append(
+            NodeUse(
+                unit.name,
+                unit.op_type,
+                RTL if isinstance(unit.part, Design) else MODEL,
+                unit.estimated_cycles,
+                *(count / max(1, record.cycles) for count in shares),
+                unstable=spent.unstable,
+            )
+        )
+    for fifo, seen in zip(network.fifos, record.fifos, strict=True):
+        report.fifos.append(
+            FifoUse(
+                fifo.name, fifo.producer, fifo.consumer, fifo.bits, depths[fifo.name], seen.largest
+            )
+        )
+    report.faults = faults(bench, record)
+    if record.status == "deadlock":
+        report.deadlock = deadlock(bench, record, depths)
+    port = network.fifos[-1].port
+    values = unpack(bench.output_words(), port.element, port.shape[-1])
+    each = len(bench.expected[-1]) // bench.images
+    whole = len(values) // each
+    report.outputs = values[: whole * each].reshape(whole, *bench.output_shape)
+    report.compiled = bench.compiled
+    return report
