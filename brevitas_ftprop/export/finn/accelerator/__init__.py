@@ -2,6 +2,15 @@
 
 from .accelerator_report import AcceleratorReport, FifoUse, NodeUse
 from .diagnosis import Fault
+from .fifo_sizing import FifoSizing, size_fifos
 from .whole_simulation import simulate_accelerator
 
-__all__ = ["AcceleratorReport", "Fault", "FifoUse", "NodeUse", "simulate_accelerator"]
+__all__ = [
+    "AcceleratorReport",
+    "Fault",
+    "FifoSizing",
+    "FifoUse",
+    "NodeUse",
+    "simulate_accelerator",
+    "size_fifos",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..rtl.streams import unpack
@@ -78,7 +79,7 @@ def _fault(name: str, fifo: Fifo, end: End, bench: Bench) -> Fault:
     )
 
 
-def deadlock(bench: Bench, record: Record, depths: dict[str, int]) -> str:
+def deadlock(bench: Bench, record: Record, depths: Mapping[str, int]) -> str:
     """Which FIFOs are full, and what the nodes that do not take from them wait for."""
     network = bench.network
     fill = {f.name: r.fill for f, r in zip(network.fifos, record.fifos, strict=True)}

@@ -1,116 +1,132 @@
-"""Find depths of FIFOs with which nothing deadlocks and nothing waits longer than it must."""
+"""Size an accelerator's FIFOs without vendor tools."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from ...errors import VerificationError
-from .bench import UNBOUNDED, Bench, Record
-from .diagnosis import deadlock, faults
-from .network import SHALLOWEST
+import yaml
+from numpy.typing import NDArray
+from onnx import ModelProto
+from qonnx.core.modelwrapper import ModelWrapper
+from torch import Tensor
 
-# The second difference between their ends is that of the steady state.
-FRAMES = 3
-TRIALS = 16
+from .accelerator_report import AcceleratorReport
+from .fifo_search import FRAMES, TRIALS, search
+from .network import IN, OUT, Fifo
+from .preparation import FOLDING, prepared
+from .records import report_of
+from .whole_simulation import check_counts
+
+BUILD, FIFO_DEPTHS = "build.yaml", "fifo_depths.json"
 
 
 @dataclass(frozen=True)
-class _Target:
-    """What depths have to reach: cycles between frames with unbounded FIFOs."""
+class FifoSizing:
+    """Result of ``size_fifos``.
 
-    bench: Bench
-    limit: int
-    steady: int
+    Attributes:
+        depths: by FIFO.
+        report: of the simulation with them.
+        fifos: between what they stand.
+    """
 
-    def is_reached(self, depths: dict[str, int]) -> bool:
-        record = self.bench.run(depths, frames=FRAMES, limit=self.limit)
-        return record.status == "done" and _steady(record) <= self.steady
+    depths: dict[str, int]
+    report: AcceleratorReport
+    fifos: list[Fifo]
+
+    @property
+    def bits(self) -> int:
+        """What all FIFOs hold together."""
+        return sum(self.depths[fifo.name] * fifo.bits for fifo in self.fifos)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The depths and the report, ready for ``json.dumps``."""
+        return {**self.report.as_dict(), "depths": self.depths, "bits": self.bits}
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """Write the depths into a folder of ``export_finn``, where FINN's builder finds them.
+
+        They become ``inFIFODepths`` and ``outFIFODepths`` in ``folding.json``, and
+        ``fifo_depths.json``, which ``build.yaml`` then names, so that FINN goes on without its own
+        sizing.
+
+        Raises:
+            FileNotFoundError: if it is no such folder.
+        """
+        place = Path(folder)
+        folding = json.loads((place / FOLDING).read_text())
+        build = yaml.safe_load((place / BUILD).read_text())
+        for fifo in self.fifos:
+            ends = ((fifo.producer, OUT, fifo.output), (fifo.consumer, IN, fifo.place))
+            for node, side, index in ends:
+                # FINN inserts converters later, with depths of their own.
+                if node in folding:
+                    known = folding[node].setdefault(side, [])
+                    known += [2] * (index + 1 - len(known))
+                    known[index] = self.depths[fifo.name]
+        files = {
+            FOLDING: json.dumps(folding, indent=2),
+            FIFO_DEPTHS: json.dumps(
+                {
+                    "fifo_depths": self.depths,
+                    "impl_style": dict.fromkeys(self.depths, "rtl"),
+                    "ram_style": dict.fromkeys(self.depths, "auto"),
+                },
+                indent=2,
+            ),
+            BUILD: yaml.safe_dump(
+                {**build, "auto_fifo_depths": False, "fifo_config_file": FIFO_DEPTHS},
+                sort_keys=False,
+            ),
+        }
+        for name, text in files.items():
+            (place / name).write_text(text)
+
+    def __str__(self) -> str:
+        sized = f"{len(self.depths)} FIFOs of {self.bits} bits in all"
+        return f"{self.report}\n{sized}, the deepest {max(self.depths.values())}"
 
 
-def sized(bench: Bench, *, cycles: int | None = None, trials: int = TRIALS) -> dict[str, int]:
-    """Depths by FIFO.
+def size_fifos(
+    partition: str | os.PathLike[str] | ModelWrapper | ModelProto,
+    batch: NDArray | Tensor,
+    *,
+    cycles: int | None = None,
+    trials: int = TRIALS,
+    cache: str | os.PathLike[str] | None = None,
+    fpga_part: str = "xczu7ev-ffvc1156-2-e",
+    clock_ns: float = 5.0,
+) -> FifoSizing:
+    """Depths with which nothing deadlocks, and frames follow each other as with unbounded FIFOs.
 
-    Images come at the interval that unbounded FIFOs allow, and each FIFO is given what was in it at
-    most: since no node then ever waits for room, nothing deadlocks, whenever images come (the nodes
-    wait for their streams only, so that what each gives does not depend on when). Then the deepest
-    are made as shallow as the interval allows, one by one.
+    The accelerator runs with unbounded FIFOs, which tells the least interval between frames; again
+    with images that come at that interval, which tells how much each FIFO holds; and then as often
+    as ``trials`` says with shallower ones, which are kept if frames come no later.
 
     Args:
-        bench: the accelerator.
+        partition, batch, cache, fpga_part, clock_ns: as ``simulate_accelerator`` takes them.
         cycles: to simulate at most, each time.
         trials: runs that may be spent on making FIFOs shallower.
 
+    Returns:
+        The depths, and a report of the accelerator with them; ``write(folder)`` puts them where
+        FINN's builder takes them.
+
     Raises:
-        VerificationError: if the accelerator gives wrong values or does not end.
+        VerificationError: as ``simulate_accelerator``, and for an accelerator that deadlocks
+            with any FIFOs or gives wrong values.
 
     References:
-        Kahn, The semantics of a simple language for parallel programming, IFIP 1974; Parks, Bounded
-        scheduling of process networks, 1995.
+        FINN's ``step_set_fifo_depths`` (finn-plus 1.6.1), which needs Vivado.
     """
-    limit = bench.limit(FRAMES) if cycles is None else cycles
-    unbounded = dict.fromkeys((fifo.name for fifo in bench.network.fifos), UNBOUNDED)
-    free = _finished(bench, unbounded, limit)
-    target = _Target(bench, limit, _steady(free))
-    paced = _finished(bench, unbounded, limit, interval=target.steady)
-    depths = {
-        fifo.name: max(SHALLOWEST, record.largest)
-        for fifo, record in zip(bench.network.fifos, paced.fifos, strict=True)
-    }
-    # Images that come as fast as they can fill them in another order.
-    while not target.is_reached(depths):
-        depths = {name: 2 * depth for name, depth in depths.items()}
-    return _shrunk(target, depths, trials)
-
-
-def _finished(bench: Bench, depths: dict[str, int], limit: int, *, interval: int = 0) -> Record:
-    record = bench.run(depths, frames=FRAMES, limit=limit, interval=interval)
-    wrong = faults(bench, record)
-    if wrong:
-        raise VerificationError(f"FIFOs of a wrong accelerator have no size: {wrong[0]}")
-    if record.status == "deadlock":
-        raise VerificationError(f"FIFOs of any depth {deadlock(bench, record, depths)}")
-    if record.status != "done":
-        raise VerificationError(
-            f"{len(record.ends)} of {FRAMES} frames came out in {limit} cycles: give more cycles"
-        )
-    return record
-
-
-def _steady(record: Record) -> int:
-    return record.ends[-1] - record.ends[-2]
-
-
-def _shrunk(target: _Target, depths: dict[str, int], trials: int) -> dict[str, int]:
-    left = iter(range(trials))
-    for names in _groups(target.bench, depths):
-        if next(left, None) is None:
-            break
-        shallow = depths | dict.fromkeys(names, SHALLOWEST)
-        if target.is_reached(shallow):
-            depths = shallow
-            continue
-        if len(names) > 1:
-            continue
-        (name,) = names
-        low, high = SHALLOWEST, depths[name]
-        while high - low > 1 and next(left, None) is not None:
-            middle = (low + high) // 2
-            if target.is_reached(depths | {name: middle}):
-                high = middle
-            else:
-                low = middle
-        depths = depths | {name: high}
-    return depths
-
-
-def _groups(bench: Bench, depths: dict[str, int]) -> Iterator[list[str]]:
-    """First all FIFOs that do not end where streams join; then each one, the largest first."""
-    network = bench.network
-    joins = {unit.name for unit in network.units if len(unit.sources) > 1}
-    deep = [fifo for fifo in network.fifos if depths[fifo.name] > SHALLOWEST]
-    plain = [fifo.name for fifo in deep if fifo.consumer not in joins]
-    if len(plain) > 1:
-        yield plain
-    for fifo in sorted(deep, key=lambda fifo: -fifo.bits * depths[fifo.name]):
-        yield [fifo.name]
+    check_counts(cycles=cycles)
+    with prepared(partition, batch, cache=cache, fpga_part=fpga_part, clock_ns=clock_ns) as bench:
+        depths = search(bench, cycles=cycles, trials=trials)
+        limit = bench.limit(FRAMES) if cycles is None else cycles
+        record = bench.run(depths, frames=FRAMES, limit=limit)
+        report = report_of(bench, record, depths, FRAMES, clock_ns)
+    return FifoSizing(depths, report, bench.network.fifos)

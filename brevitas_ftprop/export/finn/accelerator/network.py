@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
 SHALLOWEST = 2
+# As FINN's nodes and its folding files name the depths.
+IN, OUT = "inFIFODepths", "outFIFODepths"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Unit:
         part: its RTL, or the C++ layer that stands for it.
         sources, sinks: its streams.
         taken, given: names of the tensors that they carry.
+        places: which of the node's inputs the taken ones are.
         estimated_cycles: FINN's estimate for one image.
         silence: cycles after which it has taken or given something, if it can.
     """
@@ -44,6 +47,7 @@ class Unit:
     sinks: tuple[Port, ...]
     taken: tuple[str, ...]
     given: tuple[str, ...]
+    places: tuple[int, ...]
     estimated_cycles: int
     silence: int
 
@@ -57,7 +61,8 @@ class Fifo:
         tensor: that it carries.
         port: the stream as its producer has it.
         producer, consumer: names of nodes; None at the ends.
-        output, input: which of theirs.
+        output, input: which of their streams.
+        place: which of the consumer's inputs.
         depth: transactions that it holds, as the nodes' attributes say.
     """
 
@@ -68,6 +73,7 @@ class Fifo:
     output: int
     consumer: str | None
     input: int
+    place: int
     depth: int
 
     @property
@@ -182,6 +188,7 @@ def _unit(op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarge
         sinks=sinks,
         taken=tuple(node.input[i] for i in streams),
         given=tuple(node.output),
+        places=tuple(streams),
         estimated_cycles=cycles,
         silence=ceil(cycles / pixels),
     )
@@ -206,12 +213,8 @@ def _fifos(model: ModelWrapper, units: list[Unit]) -> list[Fifo]:
         port = given or taken
         assert port is not None
         depths = [
-            _depth(model, unit, which, i)
-            for unit, which, i in (
-                (producer, "outFIFODepths", output),
-                (consumer, "inFIFODepths", entry),
-            )
-            if unit is not None
+            *([] if producer is None else [_depth(model, producer, OUT, output)]),
+            *([] if consumer is None else [_depth(model, consumer, IN, consumer.places[entry])]),
         ]
         fifos.append(
             Fifo(
@@ -222,6 +225,7 @@ def _fifos(model: ModelWrapper, units: list[Unit]) -> list[Fifo]:
                 output=output,
                 consumer=None if consumer is None else consumer.name,
                 input=entry,
+                place=0 if consumer is None else consumer.places[entry],
                 depth=max(depths),
             )
         )
@@ -259,7 +263,11 @@ def _finn_names(model: ModelWrapper, tensors: list[str]) -> dict[str, str]:
     from finn.transformation.fpgadataflow.insert_fifo import InsertFIFO
 
     stitched = ModelWrapper(model.model, make_deepcopy=True)
-    stitched = stitched.transform(InsertFIFO(create_shallow_fifos=True))
+    try:
+        stitched = stitched.transform(InsertFIFO(create_shallow_fifos=True))
+    # FINN has its own class of errors, and others below it.
+    except Exception as error:
+        raise VerificationError(f"FINN cannot insert the FIFOs: {error}") from error
     inserted = [node for node in stitched.graph.node if node.op_type.startswith("StreamingFIFO")]
     names = {}
     for index, node in enumerate(inserted):

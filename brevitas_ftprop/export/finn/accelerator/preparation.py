@@ -25,12 +25,10 @@ from ..rtl.node_values import execute
 from ..rtl.partition import check_batch, inputs_of, load_partition
 from .bench import Bench
 from .compilation import Compiler, default_cache
-from .network import build_network
+from .network import IN, OUT, build_network
 
 PARTITION = "7_folded.onnx"
 FOLDING = "folding.json"
-# As FINN's nodes and its folding files name them.
-DEPTHS = ("inFIFODepths", "outFIFODepths")
 
 Given = str | os.PathLike[str] | ModelWrapper | ModelProto
 
@@ -80,7 +78,7 @@ def _apply_depths(model: ModelWrapper, path: Path) -> None:
     try:
         folding = json.loads(path.read_text())
         for node in model.graph.node:
-            for attribute in DEPTHS:
+            for attribute in (IN, OUT):
                 depths = folding.get(node.name, {}).get(attribute)
                 if depths is not None:
                     getCustomOp(node).set_nodeattr(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from itertools import pairwise
 
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -13,14 +12,11 @@ from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 
 from ...errors import VerificationError
-from ..rtl.design import Design
-from ..rtl.streams import unpack
-from .accelerator_report import MODEL, RTL, AcceleratorReport, FifoUse, NodeUse
-from .bench import Bench, Record
+from .accelerator_report import AcceleratorReport
 from .depths import AUTO, FROM_FOLDING, check_depths, depths_of
-from .diagnosis import deadlock, faults
-from .fifo_sizing import sized
+from .fifo_search import search
 from .preparation import prepared
+from .records import report_of
 
 # Pauses of the input and the output; any number but 0.
 SEED = 20180217
@@ -83,14 +79,14 @@ def simulate_accelerator(
         if isinstance(fifo_depths, Mapping):
             depths = depths_of(bench.network, fifo_depths)
         elif fifo_depths == AUTO:
-            depths = sized(bench, cycles=cycles)
+            depths = search(bench, cycles=cycles)
         else:
             depths = depths_of(bench.network, {})
         started = time.perf_counter()
         limit = bench.limit(frames) if cycles is None else cycles
         record = bench.run(depths, frames=frames, limit=limit, seed=SEED if pauses else 0)
         seconds = time.perf_counter() - started
-        report = _report(bench, record, depths, frames, clock_ns)
+        report = report_of(bench, record, depths, frames, clock_ns)
         report.seconds = seconds
         if record.status == "limit" and not report.faults:
             raise VerificationError(
@@ -111,43 +107,3 @@ def check_counts(**counts: int | None) -> None:
             isinstance(count, bool) or not isinstance(count, int) or count < 1
         ):
             raise ValueError(f"{name} must be a positive integer, not {count!r}")
-
-
-def _report(
-    bench: Bench, record: Record, depths: dict[str, int], frames: int, clock_ns: float
-) -> AcceleratorReport:
-    network, ends = bench.network, record.ends
-    report = AcceleratorReport(frames, clock_ns, record.status, record.cycles)
-    if ends:
-        report.latency = ends[0] - record.first_input + 1
-    report.between_frames = [after - before for before, after in pairwise(ends)]
-    estimates = [unit.estimated_cycles for unit in network.units]
-    report.estimated_between_frames, report.estimated_latency = max(estimates), sum(estimates)
-    for unit, spent in zip(network.units, record.units, strict=True):
-        shares = (spent.busy, spent.starved, spent.blocked)
-        report.nodes.append(
-            NodeUse(
-                unit.name,
-                unit.op_type,
-                RTL if isinstance(unit.part, Design) else MODEL,
-                unit.estimated_cycles,
-                *(count / max(1, record.cycles) for count in shares),
-                unstable=spent.unstable,
-            )
-        )
-    for fifo, seen in zip(network.fifos, record.fifos, strict=True):
-        report.fifos.append(
-            FifoUse(
-                fifo.name, fifo.producer, fifo.consumer, fifo.bits, depths[fifo.name], seen.largest
-            )
-        )
-    report.faults = faults(bench, record)
-    if record.status == "deadlock":
-        report.deadlock = deadlock(bench, record, depths)
-    port = network.fifos[-1].port
-    values = unpack(bench.output_words(), port.element, port.shape[-1])
-    each = len(bench.expected[-1]) // bench.images
-    whole = len(values) // each
-    report.outputs = values[: whole * each].reshape(whole, *bench.output_shape)
-    report.compiled = bench.compiled
-    return report

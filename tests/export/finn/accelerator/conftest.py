@@ -197,7 +197,7 @@ def residual(rng: np.random.Generator) -> Graph:
     made.threshold("sign", "image", np.zeros((2, 2)), "INT4", "INT2", bias=-1)
     made.duplicate("fork", "sign").pad("pad", "fork_0").windows("windows", "pad", 3)
     made.multiply("conv", "windows", rng.integers(-1, 2, (18, 2)), "INT2", "INT6", pe=2)
-    made.threshold("act", "conv", np.array([[-3, 0, 3], [-2, 1, 4]]), "INT6", "INT3", bias=-1)
+    made.threshold("act", "conv", np.array([[-3, 0, 3], [-2, 1, 4]]), "INT6", "INT2", bias=-2)
     return made.combine("Add", "sum", "act", "fork_1", "INT4")
 
 

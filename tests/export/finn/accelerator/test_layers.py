@@ -153,20 +153,20 @@ def test_a_factor_that_is_a_constant(simulate, random_values, shape):
 
 
 def test_channels_that_are_split_and_joined(simulate, random_values):
-    made = Graph("INT4", (1, 2, 3, 6)).add(
+    made = Graph("INT4", (1, 2, 3, 8)).add(
         "StreamingSplit_hls", "split", ["image"],
-        {"few": ((1, 2, 3, 2), "INT4"), "many": ((1, 2, 3, 4), "INT4")}, SIMD=2,
-        ChannelsPerStream=[2, 4], inputDataType="INT4", numInputVectors=[1, 2, 3],
+        {"first": ((1, 2, 3, 4), "INT4"), "last": ((1, 2, 3, 4), "INT4")}, SIMD=2,
+        ChannelsPerStream=[4, 4], inputDataType="INT4", numInputVectors=[1, 2, 3],
         outFIFODepths=[2, 2],
     )  # fmt: skip
     made.add(
-        "StreamingConcat_hls", "join", ["many", "few"], {"join": ((1, 2, 3, 6), "INT4")}, SIMD=2,
-        ChannelsPerStream=[4, 2], inputDataTypes=["INT4", "INT4"], numInputVectors=[1, 2, 3],
+        "StreamingConcat_hls", "join", ["last", "first"], {"join": ((1, 2, 3, 8), "INT4")}, SIMD=2,
+        ChannelsPerStream=[4, 4], inputDataTypes=["INT4", "INT4"], numInputVectors=[1, 2, 3],
         inFIFODepths=[2, 2],
     )  # fmt: skip
-    images = random_values("INT4", (3, 2, 3, 6), np.random.default_rng(5))
+    images = random_values("INT4", (3, 2, 3, 8), np.random.default_rng(5))
     report = check(simulate, made, images)
-    swapped = np.concatenate([images[..., 2:], images[..., :2]], axis=-1)
+    swapped = np.concatenate([images[..., 4:], images[..., :4]], axis=-1)
     np.testing.assert_array_equal(report.outputs[:3, 0], swapped)
 
 
