@@ -18,8 +18,7 @@ from .accelerator_report import AcceleratorReport
 from .fifo_search import FRAMES, TRIALS, search
 from .network import IN, OUT, Fifo
 from .preparation import FOLDING, prepared
-from .records import report_of
-from .whole_simulation import check_counts
+from .whole_simulation import check_counts, reported
 
 BUILD, FIFO_DEPTHS = "build.yaml", "fifo_depths.json"
 
@@ -42,6 +41,11 @@ class FifoSizing:
     def bits(self) -> int:
         """What all FIFOs hold together."""
         return sum(self.depths[fifo.name] * fifo.bits for fifo in self.fifos)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the accelerator gives every frame right with these depths."""
+        return self.report.ok
 
     def as_dict(self) -> dict[str, Any]:
         """The depths and the report, ready for ``json.dumps``."""
@@ -95,6 +99,8 @@ def size_fifos(
     partition: str | os.PathLike[str] | ModelWrapper | ModelProto,
     batch: NDArray | Tensor,
     *,
+    frames: int = FRAMES,
+    pauses: bool = False,
     cycles: int | None = None,
     trials: int = TRIALS,
     cache: str | os.PathLike[str] | None = None,
@@ -109,6 +115,7 @@ def size_fifos(
 
     Args:
         partition, batch, cache, fpga_part, clock_ns: as ``simulate_accelerator`` takes them.
+        frames, pauses: of the simulation with the depths that were found.
         cycles: to simulate at most, each time.
         trials: runs that may be spent on making FIFOs shallower.
 
@@ -123,10 +130,10 @@ def size_fifos(
     References:
         FINN's ``step_set_fifo_depths`` (finn-plus 1.6.1), which needs Vivado.
     """
-    check_counts(cycles=cycles)
+    check_counts(frames=frames, cycles=cycles)
     with prepared(partition, batch, cache=cache, fpga_part=fpga_part, clock_ns=clock_ns) as bench:
         depths = search(bench, cycles=cycles, trials=trials)
-        limit = bench.limit(FRAMES) if cycles is None else cycles
-        record = bench.run(depths, frames=FRAMES, limit=limit)
-        report = report_of(bench, record, depths, FRAMES, clock_ns)
+        report = reported(
+            bench, depths, frames=frames, pauses=pauses, cycles=cycles, clock_ns=clock_ns
+        )
     return FifoSizing(depths, report, bench.network.fifos)

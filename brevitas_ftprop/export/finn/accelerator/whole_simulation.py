@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...errors import VerificationError
 from .accelerator_report import AcceleratorReport
+from .bench import Bench
 from .depths import AUTO, FROM_FOLDING, check_depths, depths_of
 from .fifo_search import search
 from .preparation import prepared
@@ -82,17 +83,34 @@ def simulate_accelerator(
             depths = search(bench, cycles=cycles)
         else:
             depths = depths_of(bench.network, {})
-        started = time.perf_counter()
-        limit = bench.limit(frames) if cycles is None else cycles
-        record = bench.run(depths, frames=frames, limit=limit, seed=SEED if pauses else 0)
-        seconds = time.perf_counter() - started
-        report = report_of(bench, record, depths, frames, clock_ns)
-        report.seconds = seconds
-        if record.status == "limit" and not report.faults:
-            raise VerificationError(
-                f"{len(record.ends)} of {frames} frames came out in {limit} cycles:"
-                " give more cycles"
-            )
+        return reported(
+            bench, depths, frames=frames, pauses=pauses, cycles=cycles, clock_ns=clock_ns
+        )
+
+
+def reported(
+    bench: Bench,
+    depths: Mapping[str, int],
+    *,
+    frames: int,
+    pauses: bool,
+    cycles: int | None,
+    clock_ns: float,
+) -> AcceleratorReport:
+    """One run, as ``simulate_accelerator`` describes it.
+
+    Raises:
+        VerificationError: if it is not over after ``cycles``.
+    """
+    started = time.perf_counter()
+    limit = bench.limit(frames) if cycles is None else cycles
+    record = bench.run(depths, frames=frames, limit=limit, seed=SEED if pauses else 0)
+    report = report_of(bench, record, depths, frames, clock_ns)
+    report.seconds = time.perf_counter() - started
+    if record.status == "limit" and not report.faults:
+        raise VerificationError(
+            f"{len(record.ends)} of {frames} frames came out in {limit} cycles: give more cycles"
+        )
     return report
 
 

@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from torch import nn
 
+from brevitas_ftprop import quant
+from brevitas_ftprop.export import export_finn
 from brevitas_ftprop.export.finn.environment import finn_environment
 from brevitas_ftprop.export.finn.rtl.tools import find_compiler, find_verilator
 
@@ -28,7 +33,7 @@ def tools():
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
     """What the tests of a session compile, once."""
-    return tmp_path_factory.mktemp("compiled")
+    return tmp_path_factory.mktemp("compiled") / "brevitas-ftprop" / "accelerator"
 
 
 @pytest.fixture
@@ -206,3 +211,29 @@ def block() -> tuple[Any, NDArray]:
     """A residual block, and three images for it."""
     rng = np.random.default_rng(0)
     return residual(rng).build(), values_of("INT4", (3, 5, 5, 2), rng)
+
+
+def small_network() -> nn.Sequential:
+    """An unpadded convolution and a dense layer, signs between them."""
+    weights = {"bias": False, "weight_quant": quant.TargetPropInt8WeightPerTensorFixedPoint}
+    sign = quant.TargetPropSignedBinaryActPerTensorConst
+    return nn.Sequential(
+        QuantIdentity(act_quant=quant.TargetPropInt8ActPerTensorFixedPoint, bit_width=3),
+        QuantConv2d(2, 3, 3, weight_bit_width=2, **weights),
+        nn.BatchNorm2d(3),
+        QuantIdentity(act_quant=sign),
+        nn.Flatten(),
+        QuantLinear(3 * 3 * 3, 4, weight_bit_width=2, **weights),
+    )
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A folder of the flow, and the network's logits of three images."""
+    torch.manual_seed(0)
+    model, images = small_network(), torch.randn(3, 2, 5, 5)
+    model(images)
+    folder = tmp_path_factory.mktemp("export") / "small"
+    export_finn(model.eval(), images[:1], folder, progress=False)
+    with torch.no_grad():
+        return folder, images.permute(0, 2, 3, 1).numpy(), model(images).numpy()

@@ -6,39 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
-from brevitas.nn import QuantConv2d, QuantIdentity, QuantLinear
-from torch import nn
 
-from brevitas_ftprop import quant
-from brevitas_ftprop.export import VerificationError, export_finn
+from brevitas_ftprop.export import VerificationError
 from brevitas_ftprop.export.finn.accelerator import bench, compilation, preparation
-
-
-def small_network() -> nn.Sequential:
-    """An unpadded convolution and a dense layer, signs between them."""
-    weights = {"bias": False, "weight_quant": quant.TargetPropInt8WeightPerTensorFixedPoint}
-    sign = quant.TargetPropSignedBinaryActPerTensorConst
-    return nn.Sequential(
-        QuantIdentity(act_quant=quant.TargetPropInt8ActPerTensorFixedPoint, bit_width=3),
-        QuantConv2d(2, 3, 3, weight_bit_width=2, **weights),
-        nn.BatchNorm2d(3),
-        QuantIdentity(act_quant=sign),
-        nn.Flatten(),
-        QuantLinear(3 * 3 * 3, 4, weight_bit_width=2, **weights),
-    )
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A folder of the flow, and the network's logits of three images."""
-    torch.manual_seed(0)
-    model, images = small_network(), torch.randn(3, 2, 5, 5)
-    model(images)
-    folder = tmp_path_factory.mktemp("export") / "small"
-    export_finn(model.eval(), images[:1], folder, progress=False)
-    with torch.no_grad():
-        return folder, images.permute(0, 2, 3, 1).numpy(), model(images).numpy()
 
 
 def test_a_network_gives_pytorchs_logits_in_every_frame(simulate, exported):
