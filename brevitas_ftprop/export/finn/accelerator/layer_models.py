@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto
 from qonnx.core.datatype import BaseDataType
 from qonnx.core.modelwrapper import ModelWrapper
 
-from ..execution import HARDWARE
 from ..rtl.design import Port, attribute
 from ..rtl.streams import element_of
 
@@ -43,7 +41,7 @@ Maker = Callable[["HWCustomOp", ModelWrapper], "LayerModel | str"]
 
 
 def layer_model(op: HWCustomOp, model: ModelWrapper) -> LayerModel | str:
-    """The C++ layer of an HLS node or data-width converter, or why there is none.
+    """The C++ layer that stands for a node, or why there is none.
 
     Args:
         op: of the partition.
@@ -52,18 +50,11 @@ def layer_model(op: HWCustomOp, model: ModelWrapper) -> LayerModel | str:
     kind = op.onnx_node.op_type.removesuffix("_hls").removesuffix("_rtl")
     make = MAKERS.get(kind)
     if make is None:
-        return f"there is no C++ model of {op.onnx_node.op_type}"
+        return f"there is no model of {op.onnx_node.op_type}"
     for datatype in _datatypes(op, model):
         if element_of(datatype) is None or (datatype.is_integer() and datatype.bitwidth() > WIDEST):
             return f"streams of {datatype.name} values are not supported"
     return make(op, model)
-
-
-def has_layer_model(node: NodeProto) -> bool:
-    """Whether a node is one that a C++ layer stands for."""
-    form = node.domain.removeprefix(f"{HARDWARE}.")
-    kind = node.op_type.removesuffix(f"_{form}")
-    return kind in MAKERS and (form == "hls" or kind == CONVERTER)
 
 
 def stream_inputs(op: HWCustomOp, model: ModelWrapper) -> list[int]:
@@ -73,7 +64,7 @@ def stream_inputs(op: HWCustomOp, model: ModelWrapper) -> list[int]:
 
 
 def ports(op: HWCustomOp, model: ModelWrapper) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    """The streams into and out of an HLS node, in FINN's widths and order."""
+    """The streams of a node that a C++ layer stands for, in FINN's widths and order."""
     sources = tuple(
         _port(op.get_input_datatype(i), op.get_folded_input_shape(i))
         for i in stream_inputs(op, model)
@@ -82,7 +73,7 @@ def ports(op: HWCustomOp, model: ModelWrapper) -> tuple[tuple[Port, ...], tuple[
         _port(op.get_output_datatype(i), op.get_folded_output_shape(i))
         for i in range(len(op.onnx_node.output))
     )
-    if op.onnx_node.op_type.startswith("Pool"):
+    if op.onnx_node.op_type.startswith(("Pool", "VVAU")):
         sources = (_window_port(op, sources[0]),)
     return sources, sinks
 
@@ -94,8 +85,8 @@ def _port(datatype: BaseDataType, shape: Iterable[int]) -> Port:
 
 
 def _window_port(op: HWCustomOp, port: Port) -> Port:
-    """Of a pool, which takes each group of PE channels' window together."""
-    window, pe = prod(attribute(op, "KernelSize")), attribute(op, "PE")
+    """Of a layer that takes each group of PE channels' window together."""
+    window, pe = prod(attribute(op, "KernelSize") or attribute(op, "Kernel")), attribute(op, "PE")
     *pixels, _, _ = port.shape
     before = len(pixels)
     shape = (*pixels, window, attribute(op, "Channels") // pe, pe)
@@ -161,6 +152,17 @@ def _matrix_vector(op: HWCustomOp, model: ModelWrapper) -> LayerModel | str:
     return LayerModel("matrix_vector", numbers, (weights, thresholds))
 
 
+def _vector_vector(op: HWCustomOp, model: ModelWrapper) -> LayerModel | str:
+    if attribute(op, "SIMD") > 1 or not attribute(op, "noActivation"):
+        return (
+            "vector-vector units with SIMD > 1, or with thresholds of their own, are not supported"
+        )
+    kinds = {op.get_input_datatype(0).name, op.get_input_datatype(1).name}
+    weights = np.asarray(model.get_initializer(op.onnx_node.input[1]), np.float64)
+    weights = weights.reshape(len(weights), -1)
+    return LayerModel("vector_vector", (int(kinds == {"BIPOLAR"}), weights.shape[1]), (weights,))
+
+
 def _thresholding(op: HWCustomOp, model: ModelWrapper) -> LayerModel:
     thresholds, counting = _thresholds(op, model, 1, attribute(op, "NumChannels"))
     return LayerModel("thresholding", counting, (thresholds,))
@@ -204,6 +206,7 @@ MAKERS: dict[str, Maker] = {
     "StreamingSplit": _split_channels,
     "Thresholding": _thresholding,
     "UpsampleNearestNeighbour": _upsampling,
+    "VVAU": _vector_vector,
     CONVERTER: lambda op, model: LayerModel("width_converter"),
     **{f"Elementwise{name}": _elementwise for name in OPERATIONS},
 }

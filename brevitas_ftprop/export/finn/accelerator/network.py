@@ -16,7 +16,7 @@ from ..execution import HARDWARE
 from ..rtl.adapters import adapter_of
 from ..rtl.design import Design, DeviceTarget, Port, attribute
 from ..rtl.partition import inputs_of
-from .layer_models import CONVERTER, LayerModel, has_layer_model, layer_model, ports, stream_inputs
+from .layer_models import CONVERTER, LayerModel, layer_model, ports, stream_inputs
 
 if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
@@ -144,16 +144,11 @@ def _check_nodes(model: ModelWrapper) -> None:
     reasons: dict[str, str] = {}
     for node in model.graph.node:
         op = cast("HWCustomOp", getCustomOp(node))
-        adapter = adapter_of(node)
-        if adapter is not None:
-            reason = adapter.obstacle(op)
-        elif has_layer_model(node):
-            made = layer_model(op, model)
-            reason = made if isinstance(made, str) else None
-        else:
-            reason = f"there is no model of {node.op_type}"
-        if reason is not None:
-            reasons[node.name] = reason
+        if _has_rtl(op):
+            continue
+        made = layer_model(op, model)
+        if isinstance(made, str):
+            reasons[node.name] = made
     if reasons:
         told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise VerificationError(f"the accelerator cannot be simulated as a whole: {told}")
@@ -166,10 +161,16 @@ def _check_nodes(model: ModelWrapper) -> None:
             )
 
 
+def _has_rtl(op: HWCustomOp) -> bool:
+    """Whether a node's own RTL is run; a C++ layer stands for others, in RTL too."""
+    adapter = adapter_of(op.onnx_node)
+    return adapter is not None and adapter.obstacle(op) is None
+
+
 def _unit(op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarget) -> Unit:
     node, adapter = op.onnx_node, adapter_of(op.onnx_node)
     streams = stream_inputs(op, model)
-    if adapter is not None:
+    if adapter is not None and _has_rtl(op):
         folder.mkdir()
         part = adapter.design(op, model, folder, target)
         sources, sinks = (part.source,), (part.sink,)

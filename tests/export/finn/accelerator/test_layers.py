@@ -103,6 +103,19 @@ def test_matrix_vector_units(simulate, random_values, embedded, taken, weights, 
     check(simulate, made, images, cycles=4 * (6 // simd) * (4 // pe))
 
 
+@pytest.mark.parametrize(("taken", "weights"), [("INT2", "INT3"), ("BIPOLAR", "BIPOLAR")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_vector_vector_units(simulate, random_values, taken, weights, channels):
+    rng = np.random.default_rng(channels)
+    made = Graph(taken, (1, 2, 3, 4 * channels)).add(
+        "VVAU_hls", "unit", ["image"], {"unit": ((1, 2, 3, channels), "INT7")},
+        constants={"unit_w": (random_values(weights, (channels, 1, 2, 2), rng), weights)},
+        PE=channels, SIMD=1, Dim=[2, 3], Channels=channels, Kernel=[2, 2], inputDataType=taken,
+        weightDataType=weights, outputDataType="INT7", accDataType="INT7", noActivation=1,
+    )  # fmt: skip
+    check(simulate, made, random_values(taken, (2, 2, 3, 4 * channels), rng), cycles=2 * 3 * 4)
+
+
 @pytest.mark.parametrize(("narrow", "bias"), [("UINT2", 0), ("INT3", -2), ("BIPOLAR", 0)])
 @pytest.mark.parametrize("pe", [1, 4])
 def test_thresholdings(simulate, random_values, narrow, bias, pe):

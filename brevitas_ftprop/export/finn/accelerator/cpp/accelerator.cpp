@@ -24,6 +24,7 @@
 #include "layers/split_channels.h"
 #include "layers/thresholding.h"
 #include "layers/upsampling.h"
+#include "layers/vector_vector.h"
 #include "layers/width_converter.h"
 #include "pace.h"
 
@@ -42,7 +43,7 @@ const std::map<std::string, Maker> kLayers = {
     {"label_select", make<LabelSelect>},           {"matrix_vector", make<MatrixVector>},
     {"pool", make<Pool>},                          {"split_channels", make<SplitChannels>},
     {"thresholding", make<Thresholding>},          {"upsampling", make<Upsampling>},
-    {"width_converter", make<WidthConverter>},
+    {"vector_vector", make<VectorVector>},         {"width_converter", make<WidthConverter>},
 };
 
 // Compares one end of a FIFO with what it is to carry, over and over.
