@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,14 +196,23 @@ def graph() -> type[Graph]:
     return Graph
 
 
-def residual(rng: np.random.Generator) -> Graph:
-    """Sign; a padded 3×3 layer with a staircase beside a shortcut; their sum."""
+def residual(
+    rng: np.random.Generator, *, simd: int = 1, folded: Sequence[int] = (1, 1, 1, 1, 2, 1)
+) -> Graph:
+    """Sign; a padded 3×3 layer with a staircase beside a shortcut; their sum.
+
+    Folded by ``simd`` in the matrix-vector unit, and by ``folded`` in the others and its outputs.
+    """
+    sign, fork, pad, windows, conv, last = folded
     made = Graph("INT4", (1, 5, 5, 2))
-    made.threshold("sign", "image", np.zeros((2, 2)), "INT4", "INT2", bias=-1)
-    made.duplicate("fork", "sign").pad("pad", "fork_0").windows("windows", "pad", 3)
-    made.multiply("conv", "windows", rng.integers(-1, 2, (18, 2)), "INT2", "INT6", pe=2)
-    made.threshold("act", "conv", np.array([[-3, 0, 3], [-2, 1, 4]]), "INT6", "INT2", bias=-2)
-    return made.combine("Add", "sum", "act", "fork_1", "INT4")
+    made.threshold("sign", "image", np.zeros((2, 2)), "INT4", "INT2", bias=-1, pe=sign)
+    made.duplicate("fork", "sign", pe=fork).pad("pad", "fork_0", simd=pad)
+    made.windows("windows", "pad", 3, simd=windows)
+    weights = rng.integers(-1, 2, (18, 2))
+    made.multiply("conv", "windows", weights, "INT2", "INT6", pe=conv, simd=simd)
+    thresholds = np.array([[-3, 0, 3], [-2, 1, 4]])
+    made.threshold("act", "conv", thresholds, "INT6", "INT2", bias=-2, pe=last)
+    return made.combine("Add", "sum", "act", "fork_1", "INT4", pe=last)
 
 
 @pytest.fixture(scope="session")

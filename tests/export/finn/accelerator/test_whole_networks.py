@@ -16,10 +16,11 @@ def stock_cnv():
     return model_with_cfg("cnv_1w1a", False)[0]
 
 
+NARROW = (8, 16, 16, 16, 16)
 NETWORKS = {
     "convnet4": (16, lambda: ConvNet4(10, 16, channels=(4, 6), fc=8, form="hardware")),
     "cnv_1w1a": (32, stock_cnv),
-    "alexnet": (64, lambda: QuantAlexNet(10, 64, channels=(8, 16, 16, 16, 16), fc=32, form="hardware")),
+    "alexnet": (64, lambda: QuantAlexNet(10, 64, channels=NARROW, fc=32, form="hardware")),
     "resnet18": (32, lambda: QuantResNet18(10, "cifar", base=4, form="hardware")),
 }  # fmt: skip
 
