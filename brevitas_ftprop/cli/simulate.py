@@ -58,6 +58,9 @@ def simulate(
     cycles: Annotated[
         int | None, typer.Option(min=1, help="Clock cycles to simulate at most, with --whole.")
     ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="PNG of nodes and FIFOs over time, with --whole.")
+    ] = None,
     fpga_part: options.FpgaPart = "xczu7ev-ffvc1156-2-e",
     clock_ns: options.ClockNs = 5.0,
     as_json: options.Json = False,
@@ -75,7 +78,13 @@ def simulate(
         _check_together(
             whole,
             {"--node": node, "--keep": keep},
-            {"--frames": frames, "--size-fifos": sized, "--pauses": pauses, "--cycles": cycles},
+            {
+                "--frames": frames,
+                "--size-fifos": sized,
+                "--pauses": pauses,
+                "--cycles": cycles,
+                "--figure": figure,
+            },
         )
         path = partition / FOLDED if whole and partition.is_dir() else partition
         count = images if not whole else frames or FRAMES
@@ -83,7 +92,8 @@ def simulate(
         device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
         if whole:
             note(f"building and simulating the accelerator on {len(given)} images")
-            report = _whole(partition, given, frames or FRAMES, sized, pauses, cycles, device)
+            run = {"frames": frames or FRAMES, "pauses": pauses, "cycles": cycles, **device}
+            report = _whole(partition, given, run, sized=sized, figure=figure)
         else:
             from ..export import simulate_rtl
 
@@ -97,21 +107,23 @@ def simulate(
 def _whole(
     partition: Path,
     given: NDArray | Tensor,
-    frames: int,
+    run: dict[str, Any],
+    *,
     sized: bool,
-    pauses: bool,
-    cycles: int | None,
-    device: dict[str, Any],
+    figure: Path | None,
 ) -> Any:
     from ..export import simulate_accelerator, size_fifos
 
-    run = {"frames": frames, "pauses": pauses, "cycles": cycles, **device}
-    if not sized:
-        return simulate_accelerator(partition, given, **run)
-    sizing = size_fifos(partition, given, **run)
-    if partition.is_dir():
-        sizing.write(partition)
-    return sizing
+    if sized:
+        found = size_fifos(partition, given, **run)
+        report = found.report
+        if partition.is_dir():
+            found.write(partition)
+    else:
+        found = report = simulate_accelerator(partition, given, **run)
+    if figure is not None:
+        report.save_figure(figure)
+    return found
 
 
 def _check_together(whole: bool, apart: dict[str, Any], together: dict[str, Any]) -> None:

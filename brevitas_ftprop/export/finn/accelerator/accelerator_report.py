@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tables import text_table
+from .bench import Timeline
 from .diagnosis import Fault
 
 NODE_COLUMNS = {
     "node": 4, "runs as": 11, "estimate": 9, "busy %": 7, "starved %": 9, "blocked %": 9,
 }  # fmt: skip
 FIFO_COLUMNS = {"FIFO": 4, "bits": 5, "depth": 6, "largest fill": 12}
+# Too much for a dictionary of plain values.
+HELD = ("outputs", "timeline")
 RTL, MODEL = "FINN's RTL", "C++ model"
 
 
@@ -74,13 +78,14 @@ class AcceleratorReport:
         latency: cycles from the first input to the first image's last output, both included.
         between_frames: cycles from one image's last output to the next one's.
         estimated_between_frames, estimated_latency: FINN's estimates: the slowest node's cycles,
-            and the sum over all nodes.
+            and the sum of those on the longest way.
         nodes, fifos: in graph order.
         faults: nodes and FIFOs that make wrong values of right ones.
         deadlock: which FIFO is full and which node waits for what; None without one.
         outputs: what came out, (frames, …) in the shape of the partition's output.
         compiled: distinct things that were compiled, or found in the cache.
         seconds: that the simulation took, without compilation.
+        timeline: what happened when; ``save_figure`` draws it.
 
     >>> report = AcceleratorReport(frames=2, clock_ns=5.0, status="done", cycles=300)
     >>> report.latency, report.between_frames = 160, [100]
@@ -103,6 +108,7 @@ class AcceleratorReport:
     outputs: NDArray = field(default_factory=lambda: np.zeros(0), repr=False)
     compiled: int = 0
     seconds: float = 0.0
+    timeline: Timeline | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -132,7 +138,7 @@ class AcceleratorReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report in lists, strings and numbers, ready for ``json.dumps``."""
-        fields = {key: value for key, value in vars(self).items() if key != "outputs"}
+        fields = {key: value for key, value in vars(self).items() if key not in HELD}
         return {
             "ok": self.ok,
             **fields,
@@ -144,6 +150,12 @@ class AcceleratorReport:
             "bottleneck": self.bottleneck,
             "modelled": self.modelled,
         }
+
+    def save_figure(self, path: str | os.PathLike[str]) -> None:
+        """Draw which node worked or waited when, and how full the FIFOs were, as a PNG."""
+        from .accelerator_figure import draw_accelerator
+
+        draw_accelerator(self, path)
 
     def __str__(self) -> str:
         shares = [

@@ -71,6 +71,21 @@ class UnitRecord:
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """What happened when, in pieces of equal length.
+
+    Attributes:
+        stride: cycles of a piece.
+        spent: cycles that each node was busy, starved and blocked, (pieces, nodes, 3).
+        fills: of each FIFO at the end of the piece, (pieces, FIFOs).
+    """
+
+    stride: int
+    spent: NDArray[np.uint32]
+    fills: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
 class Record:
     """One run.
 
@@ -80,6 +95,7 @@ class Record:
         first_input: cycle in which the first transaction was taken.
         ends: cycle of each image's last output.
         fifos, units: in the network's order.
+        timeline: of the same.
     """
 
     status: str
@@ -88,6 +104,7 @@ class Record:
     ends: tuple[int, ...]
     fifos: tuple[FifoRecord, ...]
     units: tuple[UnitRecord, ...]
+    timeline: Timeline
 
 
 class Bench:
@@ -193,7 +210,7 @@ class Bench:
 
     def _read_record(self) -> Record:
         first, *rest = (self.folder / "record.txt").read_text().splitlines()
-        status, cycles, first_input, _, *ends = first.split()
+        status, cycles, first_input, stride, *ends = first.split()
         count = len(self.network.fifos)
         return Record(
             status=status,
@@ -202,7 +219,14 @@ class Bench:
             ends=tuple(map(int, ends)),
             fifos=tuple(self._read_fifo(i, line) for i, line in enumerate(rest[:count])),
             units=tuple(_read_unit(line) for line in rest[count:]),
+            timeline=self._read_timeline(int(stride)),
         )
+
+    def _read_timeline(self, stride: int) -> Timeline:
+        units, fifos = len(self.network.units), len(self.network.fifos)
+        pieces = np.fromfile(self.folder / "timeline.bin", dtype="<u4")
+        spent, fills = np.split(pieces.reshape(-1, 3 * units + fifos), [3 * units], axis=1)
+        return Timeline(stride, spent.reshape(-1, units, 3), fills)
 
     def _read_fifo(self, index: int, line: str) -> FifoRecord:
         largest, fill, *ends = map(int, line.split())

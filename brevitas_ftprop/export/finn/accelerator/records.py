@@ -10,6 +10,7 @@ from ..rtl.streams import unpack
 from .accelerator_report import MODEL, RTL, AcceleratorReport, FifoUse, NodeUse
 from .bench import Bench, Record
 from .diagnosis import deadlock, faults
+from .network import Network
 
 
 def report_of(
@@ -29,8 +30,8 @@ def report_of(
     if ends:
         report.latency = ends[0] - record.first_input + 1
     report.between_frames = [after - before for before, after in pairwise(ends)]
-    estimates = [unit.estimated_cycles for unit in network.units]
-    report.estimated_between_frames, report.estimated_latency = max(estimates), sum(estimates)
+    report.estimated_between_frames = max(unit.estimated_cycles for unit in network.units)
+    report.estimated_latency = _critical_path(network)
     for unit, spent in zip(network.units, record.units, strict=True):
         shares = (spent.busy, spent.starved, spent.blocked)
         report.nodes.append(
@@ -57,5 +58,14 @@ def report_of(
     each = len(bench.expected[-1]) // bench.images
     whole = len(values) // each
     report.outputs = values[: whole * each].reshape(whole, *bench.output_shape)
-    report.compiled = bench.compiled
+    report.compiled, report.timeline = bench.compiled, record.timeline
     return report
+
+
+def _critical_path(network: Network) -> int:
+    """FINN's estimate of the latency: the cycles on the longest way, converters left out."""
+    behind = {network.fifos[0].tensor: 0}
+    for unit in network.units:
+        cycles = 0 if set(unit.given) <= network.same_values.keys() else unit.estimated_cycles
+        behind |= dict.fromkeys(unit.given, cycles + max(behind[name] for name in unit.taken))
+    return max(behind.values())

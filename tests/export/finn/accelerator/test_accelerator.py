@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -21,7 +22,15 @@ def test_a_network_gives_pytorchs_logits_in_every_frame(simulate, exported):
     # Its convolution is in HLS and modelled; what it waits for is a few cycles an image.
     assert report.steady == pytest.approx(report.estimated_between_frames, rel=0.02)
     assert report.bottleneck.startswith("MVAU")
+    finn = json.loads((folder / "report" / "estimate_network_performance.json").read_text())
+    assert report.estimated_latency == finn["critical_path_cycles"]
+    assert report.estimated_between_frames == finn["max_cycles"]
     assert 0 < report.latency < report.estimated_latency + 200
+    assert (report.timeline.spent.sum(axis=2) == report.timeline.stride).all()
+    spent = report.timeline.spent.sum(axis=0) / report.cycles
+    shares = [(node.busy, node.starved, node.blocked) for node in report.nodes]
+    # All but the last piece, which is not whole.
+    np.testing.assert_allclose(spent, shares, atol=report.timeline.stride / report.cycles)
     assert report.frames_per_second == pytest.approx(1e9 / (5 * report.steady))
     assert set(report.modelled) == {n.name for n in report.nodes if n.op_type.endswith("_hls")}
 

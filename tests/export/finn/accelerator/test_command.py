@@ -35,8 +35,9 @@ def test_a_folder_is_simulated_and_its_fifos_sized(run, exported, tmp_path):
     assert len(found["between_frames"]) == 3
     assert found["modelled"]
     assert {fifo["depth"] for fifo in found["fifos"]} == {2}
-    result = run(folder, "--whole", "--size-fifos")
+    result = run(folder, "--whole", "--size-fifos", "--figure", tmp_path / "whole.png")
     assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "whole.png").read_bytes().startswith(b"\x89PNG")
     assert "every value is the executor's" in result.stdout
     depths = json.loads((folder / "fifo_depths.json").read_text())["fifo_depths"]
     assert f"{len(depths)} FIFOs of" in result.stdout

@@ -2,18 +2,17 @@
 //
 // Reads network.txt in its folder, the words that each FIFO is to carry (fifo_<i>.bin, those of the
 // batch's images one behind the other), parameters of layers (node_<i>_<k>.bin) and Verilator's
-// nodes (node_<i>.so, their files in node_<i>/). Writes record.txt, what came out (outputs.bin) and, of each FIFO that carried
-// something else, the first wrong words (wrong_<i>.bin: what was put in, then what was taken out).
+// nodes (node_<i>.so, their files in node_<i>/). Writes record.txt, what came out (outputs.bin),
+// what happened when (timeline.bin) and, of each FIFO that carried something else, the first wrong
+// words (wrong_<i>.bin: what was put in, then what was taken out).
 
 #include <dlfcn.h>
 
-#include <cstring>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
 
-#include "fifo.h"
 #include "layers/duplicate_streams.h"
 #include "layers/elementwise.h"
 #include "layers/global_acc_pool.h"
@@ -27,6 +26,9 @@
 #include "layers/vector_vector.h"
 #include "layers/width_converter.h"
 #include "pace.h"
+#include "placed.h"
+#include "stream.h"
+#include "timeline.h"
 
 namespace {
 
@@ -46,109 +48,6 @@ const std::map<std::string, Maker> kLayers = {
     {"vector_vector", make<VectorVector>},         {"width_converter", make<WidthConverter>},
 };
 
-// Compares one end of a FIFO with what it is to carry, over and over.
-class Check {
-  public:
-    Check(const std::vector<uint32_t>& expected, size_t words) : expected_(expected), words_(words) {}
-    void see(const uint32_t* transaction) {
-        const uint32_t* wanted = &expected_[seen_ * words_ % expected_.size()];
-        if (std::memcmp(transaction, wanted, words_ * sizeof(uint32_t)) != 0 && wrong_++ == 0) {
-            first_ = seen_;
-            found_.assign(transaction, transaction + words_);
-        }
-        ++seen_;
-    }
-    uint64_t seen() const { return seen_; }
-    uint64_t wrong() const { return wrong_; }
-    uint64_t first() const { return first_; }
-    const std::vector<uint32_t>& found() const { return found_; }
-
-  private:
-    const std::vector<uint32_t>& expected_;
-    size_t words_;
-    uint64_t seen_ = 0, wrong_ = 0, first_ = 0;
-    std::vector<uint32_t> found_;
-};
-
-struct Stream {
-    Stream(size_t words, size_t depth, std::vector<uint32_t> carried)
-        : fifo(words, depth), expected(std::move(carried)), in(expected, words), out(expected, words) {
-        if (expected.empty() || expected.size() % words != 0) fail("a FIFO's file does not hold whole transactions");
-    }
-    void push(const uint32_t* transaction) {
-        in.see(transaction);
-        fifo.push(transaction);
-    }
-    void pop() {
-        out.see(fifo.front());
-        fifo.pop();
-    }
-    Fifo fifo;
-    std::vector<uint32_t> expected;
-    Check in, out;
-};
-
-struct Placed {
-    std::unique_ptr<Node> node;
-    std::vector<Stream*> from, to;
-    bool is_layer = false;
-    uint64_t spent[3] = {0, 0, 0};
-    uint64_t unstable = 0;
-    // Words that were offered and not taken, of each output.
-    std::vector<std::vector<uint32_t>> held;
-    // The bits of each output's last word that hold values; RTL extends them to whole bytes.
-    std::vector<uint32_t> used;
-
-    void settle() {
-        for (size_t i = 0; i < from.size(); ++i) {
-            Port& port = node->inputs[i];
-            port.valid = !from[i]->fifo.empty();
-            if (port.valid) std::memcpy(port.words.data(), from[i]->fifo.front(), port.words.size() * sizeof(uint32_t));
-        }
-        for (size_t i = 0; i < to.size(); ++i) node->outputs[i].ready = !to[i]->fifo.full();
-        node->settle();
-        ++spent[static_cast<int>(node->state())];
-        for (size_t i = 0; i < to.size(); ++i) {
-            Port& port = node->outputs[i];
-            port.words.back() &= used[i];
-            if (!held[i].empty()) unstable += !port.valid || port.words != held[i];
-            if (port.valid && !port.ready)
-                held[i] = port.words;
-            else
-                held[i].clear();
-        }
-    }
-    // Whether anything was handed over.
-    bool rise() {
-        bool moved = is_layer && node->state() == State::kBusy;
-        for (size_t i = 0; i < from.size(); ++i)
-            if (node->inputs[i].valid && node->inputs[i].ready) {
-                from[i]->pop();
-                moved = true;
-            }
-        for (size_t i = 0; i < to.size(); ++i)
-            if (node->outputs[i].valid && node->outputs[i].ready) {
-                to[i]->push(node->outputs[i].words.data());
-                moved = true;
-            }
-        node->rise();
-        return moved;
-    }
-    // A bit for each input that it waits for.
-    uint64_t lacking() const {
-        uint64_t mask = 0;
-        for (size_t i = 0; i < from.size(); ++i) mask |= static_cast<uint64_t>(node->lacks(i)) << i;
-        return mask;
-    }
-    // A bit for each output that nobody takes.
-    uint64_t blocked() const {
-        uint64_t mask = 0;
-        for (size_t i = 0; i < to.size(); ++i)
-            mask |= static_cast<uint64_t>(node->outputs[i].valid && !node->outputs[i].ready) << i;
-        return mask;
-    }
-};
-
 struct Options {
     uint64_t frames, limit, quiet, seed, interval;
 };
@@ -157,7 +56,8 @@ class Accelerator {
   public:
     explicit Accelerator(std::istream& text) {
         size_t fifos, nodes;
-        text >> options_.frames >> options_.limit >> options_.quiet >> options_.seed >> options_.interval;
+        text >> options_.frames >> options_.limit >> options_.quiet;
+        text >> options_.seed >> options_.interval;
         text >> images_ >> fifos;
         for (size_t i = 0; i < fifos; ++i) {
             size_t words, depth;
@@ -177,7 +77,11 @@ class Accelerator {
         Pace pace_in(options_.seed), pace_out(options_.seed * 5);
         uint64_t quiet = 0;
         bool offered = false;
-        for (; cycle_ < options_.limit && sink.out.seen() < wanted && quiet < options_.quiet; ++cycle_) {
+        Timeline timeline(nodes_.size(), streams_.size());
+        const auto goes_on = [&] {
+            return cycle_ < options_.limit && sink.out.seen() < wanted && quiet < options_.quiet;
+        };
+        for (; goes_on(); ++cycle_) {
             const uint64_t next = source.in.seen();
             // Images that come at an interval come evenly.
             const bool is_due = next < given && cycle_ * each_in >= next * options_.interval;
@@ -194,18 +98,25 @@ class Accelerator {
                 offered = false;
             }
             if (takes) {
-                outputs_.insert(outputs_.end(), sink.fifo.front(), sink.fifo.front() + sink.fifo.words());
+                const uint32_t* words = sink.fifo.front();
+                outputs_.insert(outputs_.end(), words, words + sink.fifo.words());
                 sink.pop();
                 if (sink.out.seen() % each_out == 0) ends_.push_back(cycle_);
             }
             quiet = moved ? 0 : quiet + 1;
+            if (timeline.is_due(cycle_)) timeline.add(counters());
         }
-        status_ = sink.out.seen() == wanted ? "done" : quiet >= options_.quiet ? "deadlock" : "limit";
+        if (sink.out.seen() == wanted)
+            status_ = "done";
+        else if (quiet >= options_.quiet)
+            status_ = "deadlock";
+        stride_ = timeline.stride();
+        write_file("timeline.bin", timeline.pieces());
     }
 
     void write() const {
         std::ofstream record("record.txt");
-        record << status_ << ' ' << cycle_ << ' ' << first_input_ << ' ' << ends_.size();
+        record << status_ << ' ' << cycle_ << ' ' << first_input_ << ' ' << stride_;
         for (uint64_t end : ends_) record << ' ' << end;
         record << '\n';
         for (size_t i = 0; i < streams_.size(); ++i) {
@@ -232,8 +143,16 @@ class Accelerator {
         return stream.expected.size() / stream.fifo.words() / images_;
     }
 
+    std::vector<uint64_t> counters() const {
+        std::vector<uint64_t> now;
+        for (const Placed& each : nodes_) now.insert(now.end(), each.spent, each.spent + 3);
+        for (const auto& each : streams_) now.push_back(each->fifo.fill());
+        return now;
+    }
+
     // Which FIFOs a side of a node has, and how their words hold values.
-    void connect(std::istream& text, std::vector<Stream*>& streams, std::vector<Element>& elements) {
+    void connect(std::istream& text, std::vector<Stream*>& streams,
+                 std::vector<Element>& elements) {
         size_t count;
         for (text >> count; text && streams.size() < count;) {
             size_t fifo;
@@ -272,7 +191,8 @@ class Accelerator {
     static Node* load(const std::string& name) {
         void* library = dlopen(("./" + name + ".so").c_str(), RTLD_NOW | RTLD_LOCAL);
         if (library == nullptr) fail(dlerror());
-        const auto make_node = reinterpret_cast<Node* (*)(const char*)>(dlsym(library, "make_node"));
+        using Make = Node* (*)(const char*);
+        const auto make_node = reinterpret_cast<Make>(dlsym(library, "make_node"));
         if (make_node == nullptr) fail(dlerror());
         return make_node(name.c_str());
     }
@@ -283,7 +203,7 @@ class Accelerator {
     std::vector<Placed> nodes_;
     std::vector<uint64_t> ends_;
     std::vector<uint32_t> outputs_;
-    uint64_t cycle_ = 0, first_input_ = 0;
+    uint64_t cycle_ = 0, first_input_ = 0, stride_ = 1;
     const char* status_ = "limit";
 };
 

@@ -9,7 +9,8 @@
 class Fifo {
   public:
     // A depth of 0 is one without a bound.
-    Fifo(size_t words, size_t depth) : words_(words), depth_(depth), ring_(words * (depth ? depth : 64)) {}
+    Fifo(size_t words, size_t depth)
+        : words_(words), depth_(depth), ring_(words * (depth ? depth : 64)) {}
     bool empty() const { return fill_ == 0; }
     bool full() const { return depth_ != 0 && fill_ == depth_; }
     size_t words() const { return words_; }

@@ -21,7 +21,10 @@ struct Parameters {
 class Layer : public Node {
   public:
     explicit Layer(const Parameters& given)
-        : taken(given.inputs.size()), given(given.outputs.size()), ins_(given.inputs), outs_(given.outputs) {
+        : taken(given.inputs.size()),
+          given(given.outputs.size()),
+          ins_(given.inputs),
+          outs_(given.outputs) {
         inputs.resize(ins_.size());
         outputs.resize(outs_.size());
         for (size_t i = 0; i < ins_.size(); ++i) inputs[i].words.resize(ins_[i].words());

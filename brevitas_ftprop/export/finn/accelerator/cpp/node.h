@@ -25,8 +25,8 @@ class Node {
     virtual void settle() = 0;
     // The rising edge of the clock.
     virtual void rise() = 0;
-    // How this cycle is spent, once it has settled. RTL does not say whether it works or waits: where
-    // nothing moves and there is no input, it waits.
+    // How this cycle is spent, once it has settled. RTL does not say whether it works or waits:
+    // where nothing moves and there is no input, it waits.
     virtual State state() const {
         bool moves = false, lacks = false;
         for (const Port& port : outputs) {
@@ -67,7 +67,8 @@ std::vector<Item> read_file(const std::string& name) {
 template <class Item>
 void write_file(const std::string& name, const std::vector<Item>& items) {
     std::FILE* file = std::fopen(name.c_str(), "wb");
-    if (file == nullptr || std::fwrite(items.data(), sizeof(Item), items.size(), file) != items.size() ||
+    const size_t count = items.size();
+    if (file == nullptr || std::fwrite(items.data(), sizeof(Item), count, file) != count ||
         std::fclose(file) != 0)
         fail(name + " cannot be written");
 }

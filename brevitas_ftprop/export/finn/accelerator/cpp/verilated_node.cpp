@@ -61,7 +61,8 @@ class VerilatedNode final : public Node {
 #endif
         inputs[0].ready = dut_.in0_V_TREADY;
         outputs[0].valid = dut_.out0_V_TVALID;
-        if (outputs[0].valid) std::memcpy(outputs[0].words.data(), &dut_.out0_V_TDATA, sizeof(dut_.out0_V_TDATA));
+        if (outputs[0].valid)
+            std::memcpy(outputs[0].words.data(), &dut_.out0_V_TDATA, sizeof dut_.out0_V_TDATA);
     }
 
     void rise() override {
@@ -76,7 +77,8 @@ class VerilatedNode final : public Node {
         dut_.ap_clk2x = 1;
 #endif
         dut_.eval();
-        if (context_.gotFinish()) fail("the RTL ended the simulation itself: see its message above");
+        if (context_.gotFinish())
+            fail("the RTL ended the simulation itself: see its message above");
     }
 
   private:

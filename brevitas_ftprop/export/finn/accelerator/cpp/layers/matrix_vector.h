@@ -11,9 +11,17 @@ class MatrixVector final : public Layer {
     // inputs of the matrix.
     // Arrays: weights (outputs, inputs), thresholds (outputs, thresholds).
     explicit MatrixVector(const Parameters& given)
-        : Layer(given), counts_equal_(given.numbers[0]), steps_(given.numbers[1]), bias_(given.numbers[2]),
-          factor_(given.numbers[3]), width_(given.numbers[4]), simd_(given.inputs[0].count), weights_(given.arrays[0]),
-          thresholds_(given.arrays[1]), vector_(width_), sums_(given.outputs[0].count) {}
+        : Layer(given),
+          counts_equal_(given.numbers[0]),
+          steps_(given.numbers[1]),
+          bias_(given.numbers[2]),
+          factor_(given.numbers[3]),
+          width_(given.numbers[4]),
+          simd_(given.inputs[0].count),
+          weights_(given.arrays[0]),
+          thresholds_(given.arrays[1]),
+          vector_(width_),
+          sums_(given.outputs[0].count) {}
 
   private:
     uint64_t reads() const override { return row_ == 0; }
@@ -37,7 +45,8 @@ class MatrixVector final : public Layer {
     double result(size_t pe) const {
         if (steps_ == 0) return sums_[pe];
         int64_t count = 0;
-        for (int64_t i = 0; i < steps_; ++i) count += sums_[pe] >= thresholds_[(row_ + pe) * steps_ + i];
+        for (int64_t i = 0; i < steps_; ++i)
+            count += sums_[pe] >= thresholds_[(row_ + pe) * steps_ + i];
         return static_cast<double>(factor_ * count + bias_);
     }
     int64_t counts_equal_, steps_, bias_, factor_;

@@ -10,7 +10,10 @@ class Pool final : public Layer {
   public:
     // Numbers: size of the window; 1 for the largest value, 0 for the sum; bits to shift it by.
     explicit Pool(const Parameters& given)
-        : Layer(given), window_(given.numbers[0]), largest_(given.numbers[1]), shift_(given.numbers[2]) {}
+        : Layer(given),
+          window_(given.numbers[0]),
+          largest_(given.numbers[1]),
+          shift_(given.numbers[2]) {}
 
   private:
     uint64_t reads() const override { return 1; }
@@ -24,7 +27,8 @@ class Pool final : public Layer {
         if (++step_ < window_) return;
         step_ = 0;
         if (shift_)
-            for (double& sum : given[0]) sum = static_cast<double>(static_cast<int64_t>(sum) >> shift_);
+            for (double& sum : given[0])
+                sum = static_cast<double>(static_cast<int64_t>(sum) >> shift_);
     }
     int64_t window_, largest_, shift_, step_ = 0;
 };

@@ -9,7 +9,10 @@ class Thresholding final : public Layer {
     // Numbers: thresholds of a channel; what is added to their count; the factor of the count.
     // Array: thresholds (channels, thresholds).
     explicit Thresholding(const Parameters& given)
-        : Layer(given), steps_(given.numbers[0]), bias_(given.numbers[1]), factor_(given.numbers[2]),
+        : Layer(given),
+          steps_(given.numbers[0]),
+          bias_(given.numbers[1]),
+          factor_(given.numbers[2]),
           thresholds_(given.arrays[0]) {}
 
   private:

@@ -9,7 +9,10 @@ class VectorVector final : public Layer {
     // Numbers: 1 to count equal values instead of adding products; size of the window.
     // Array: weights (channels, window).
     explicit VectorVector(const Parameters& given)
-        : Layer(given), counts_equal_(given.numbers[0]), window_(given.numbers[1]), weights_(given.arrays[0]) {}
+        : Layer(given),
+          counts_equal_(given.numbers[0]),
+          window_(given.numbers[1]),
+          weights_(given.arrays[0]) {}
 
   private:
     uint64_t reads() const override { return 1; }
