@@ -84,6 +84,8 @@ def _steady(record: Record) -> int:
 def _shrunk(target: _Target, depths: dict[str, int], trials: int) -> dict[str, int]:
     left = iter(range(trials))
     for names in _groups(target.bench, depths):
+        if all(depths[name] == SHALLOWEST for name in names):
+            continue
         if next(left, None) is None:
             break
         shallow = depths | dict.fromkeys(names, SHALLOWEST)

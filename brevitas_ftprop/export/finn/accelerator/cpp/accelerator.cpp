@@ -91,18 +91,21 @@ class Accelerator {
             const bool takes = pace_out.go() && !sink.fifo.empty();
             for (Placed& each : nodes_) each.settle();
             bool moved = puts || takes || waits;
-            for (Placed& each : nodes_) moved |= each.rise();
-            if (puts) {
-                if (next == 0) first_input_ = cycle_;
-                source.push(&source.expected[next * source.fifo.words() % source.expected.size()]);
-                offered = false;
-            }
+            // All reads, then all writes: what a FIFO holds at most is counted between cycles.
+            for (Placed& each : nodes_) moved |= each.take();
             if (takes) {
                 const uint32_t* words = sink.fifo.front();
                 outputs_.insert(outputs_.end(), words, words + sink.fifo.words());
                 sink.pop();
                 if (sink.out.seen() % each_out == 0) ends_.push_back(cycle_);
             }
+            for (Placed& each : nodes_) moved |= each.give();
+            if (puts) {
+                if (next == 0) first_input_ = cycle_;
+                source.push(&source.expected[next * source.fifo.words() % source.expected.size()]);
+                offered = false;
+            }
+            for (Placed& each : nodes_) each.node->rise();
             quiet = moved ? 0 : quiet + 1;
             if (timeline.is_due(cycle_)) timeline.add(counters());
         }

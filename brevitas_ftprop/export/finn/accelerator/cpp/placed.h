@@ -41,20 +41,24 @@ struct Placed {
                 held[i].clear();
         }
     }
-    // Whether anything was handed over.
-    bool rise() {
+    // Take what is read; whether there was anything, or a layer works without.
+    bool take() {
         bool moved = is_layer && node->state() == State::kBusy;
         for (size_t i = 0; i < from.size(); ++i)
             if (node->inputs[i].valid && node->inputs[i].ready) {
                 from[i]->pop();
                 moved = true;
             }
+        return moved;
+    }
+    // Hand over what is written; whether there was anything.
+    bool give() {
+        bool moved = false;
         for (size_t i = 0; i < to.size(); ++i)
             if (node->outputs[i].valid && node->outputs[i].ready) {
                 to[i]->push(node->outputs[i].words.data());
                 moved = true;
             }
-        node->rise();
         return moved;
     }
     // A bit for each input that it waits for.
