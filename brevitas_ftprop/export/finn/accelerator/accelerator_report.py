@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tables import text_table
-from .bench import Timeline
 from .diagnosis import Fault
+from .run_record import Timeline
 
 NODE_COLUMNS = {
     "node": 4, "runs as": 11, "estimate": 9, "busy %": 7, "starved %": 9, "blocked %": 9,

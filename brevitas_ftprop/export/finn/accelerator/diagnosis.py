@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..rtl.streams import unpack
-from .bench import Bench, End, Record
+from .bench import Bench
 from .network import Fifo
+from .run_record import End, Record
 
 
 @dataclass(frozen=True)

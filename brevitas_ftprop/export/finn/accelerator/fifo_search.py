@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...errors import VerificationError
-from .bench import UNBOUNDED, Bench, Record
+from .bench import UNBOUNDED, Bench
 from .diagnosis import deadlock, faults
 from .network import SHALLOWEST
+from .run_record import Record
 
 # The second difference between their ends is that of the steady state.
 FRAMES = 3

@@ -8,9 +8,10 @@ from itertools import pairwise
 from ..rtl.design import Design
 from ..rtl.streams import unpack
 from .accelerator_report import MODEL, RTL, AcceleratorReport, FifoUse, NodeUse
-from .bench import Bench, Record
+from .bench import Bench
 from .diagnosis import deadlock, faults
 from .network import Network
+from .run_record import Record
 
 
 def report_of(
