@@ -25,7 +25,8 @@ from ..rtl.node_values import execute
 from ..rtl.partition import check_batch, inputs_of, load_partition
 from .bench import Bench
 from .compilation import Compiler, default_cache
-from .network import IN, OUT, build_network
+from .network import IN, OUT
+from .stitching import build_network
 
 PARTITION = "7_folded.onnx"
 FOLDING = "folding.json"
