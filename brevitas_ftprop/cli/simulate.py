@@ -1,4 +1,4 @@
-"""``brevitas-ftprop simulate``: the RTL of a partition's nodes, in Verilator."""
+"""``brevitas-ftprop simulate``: a partition's nodes, or the whole accelerator."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from .outcome import Outcome, finish, note
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
+
+FRAMES = 3
+FOLDED = "7_folded.onnx"
 
 
 def simulate(
     partition: Annotated[
-        Path, typer.Argument(help="Folded partition, 7_folded.onnx of a FINN export.")
+        Path,
+        typer.Argument(
+            help="Folded partition, 7_folded.onnx of a FINN export; with --whole the folder, too."
+        ),
     ],
     batch: Annotated[
         Path | None,
@@ -32,46 +39,111 @@ def simulate(
     keep: Annotated[
         Path | None, typer.Option(help="New folder for the RTL, builds and streams.")
     ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Simulate all nodes at once, with FIFOs between them.")
+    ] = False,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help=f"Frames with --whole; {FRAMES} by default.")
+    ] = None,
+    sized: Annotated[
+        bool,
+        typer.Option(
+            "--size-fifos",
+            help="Find the depths of all FIFOs, and write them into the folder for FINN's builder.",
+        ),
+    ] = False,
+    pauses: Annotated[
+        bool, typer.Option("--pauses", help="Let the input and the output pause at random.")
+    ] = False,
+    cycles: Annotated[
+        int | None, typer.Option(min=1, help="Clock cycles to simulate at most, with --whole.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="PNG of nodes and FIFOs over time, with --whole.")
+    ] = None,
     fpga_part: options.FpgaPart = "xczu7ev-ffvc1156-2-e",
     clock_ns: options.ClockNs = 5.0,
     as_json: options.Json = False,
 ) -> None:
-    """Simulate FINN's RTL node by node and compare every value with FINN's Python models.
+    """Simulate FINN's RTL, and compare every value with FINN's Python models.
 
-    The exit code is 1 if a node differs, or if none of them can be simulated.
+    Node by node, or with --whole all at once, cycle by cycle, with C++ models for layers that FINN
+    writes in HLS. The exit code is 1 if a node or FIFO is at fault, if nothing can be simulated, or
+    for a deadlock.
     """
 
     def work() -> Outcome:
-        from ..export import simulate_rtl
-        from ..export.finn.rtl.partition import load_partition
         from ..runs.images import read_batch
 
-        if batch is None:
-            given = _random_values(load_partition(partition), images)
-        else:
-            given = read_batch(batch)
-        note(f"building and simulating the nodes on {len(given)} images")
-        report = simulate_rtl(
-            partition,
-            given,
-            nodes=node or "all",
-            keep=keep,
-            fpga_part=fpga_part,
-            clock_ns=clock_ns,
+        _check_together(
+            whole,
+            {"--node": node, "--keep": keep},
+            {
+                "--frames": frames,
+                "--size-fifos": sized,
+                "--pauses": pauses,
+                "--cycles": cycles,
+                "--figure": figure,
+            },
         )
+        path = partition / FOLDED if whole and partition.is_dir() else partition
+        count = images if not whole else frames or FRAMES
+        given = _random_values(path, count) if batch is None else read_batch(batch)
+        device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
+        if whole:
+            note(f"building and simulating the accelerator on {len(given)} images")
+            run = {"frames": frames or FRAMES, "pauses": pauses, "cycles": cycles, **device}
+            report = _whole(partition, given, run, sized=sized, figure=figure)
+        else:
+            from ..export import simulate_rtl
+
+            note(f"building and simulating the nodes on {len(given)} images")
+            report = simulate_rtl(partition, given, nodes=node or "all", keep=keep, **device)
         return Outcome(report.ok, {"partition": str(partition), **report.as_dict()}, str(report))
 
     finish(work, as_json=as_json)
 
 
-def _random_values(model: Any, count: int) -> NDArray[np.float32]:
+def _whole(
+    partition: Path,
+    given: NDArray | Tensor,
+    run: dict[str, Any],
+    *,
+    sized: bool,
+    figure: Path | None,
+) -> Any:
+    from ..export import simulate_accelerator, size_fifos
+
+    if sized:
+        found = size_fifos(partition, given, **run)
+        report = found.report
+        if partition.is_dir():
+            found.write(partition)
+    else:
+        found = report = simulate_accelerator(partition, given, **run)
+    if figure is not None:
+        report.save_figure(figure)
+    return found
+
+
+def _check_together(whole: bool, apart: dict[str, Any], together: dict[str, Any]) -> None:
+    wrong = [name for name, value in (apart if whole else together).items() if value]
+    if wrong:
+        rule = "cannot be used with" if whole else "can only be used with"
+        raise ValueError(f"{', '.join(wrong)} {rule} --whole")
+
+
+def _random_values(partition: Path, count: int) -> NDArray[np.float32]:
     """Values of the input's datatype, the same in every run."""
     import numpy as np
 
+    from ..export.finn.rtl.partition import load_partition
+    from ..export.graph_reading import shape_of
     from ..runs.images import check_size
 
+    model = load_partition(partition)
     name = model.graph.input[0].name
-    runs, *image = model.get_tensor_shape(name)
+    runs, *image = shape_of(model, name)
     datatype = model.get_tensor_datatype(name)
     random = np.random.default_rng(0)
     shape = (-(-count // runs) * runs, *image)

@@ -11,6 +11,12 @@ from .errors import ExportError, MissingToolError, VerificationError
 if TYPE_CHECKING:
     from .deployable import DeployReport, Finding, check_deployable
     from .finn import FinnReport, export_finn
+    from .finn.accelerator import (
+        AcceleratorReport,
+        FifoSizing,
+        simulate_accelerator,
+        size_fifos,
+    )
     from .finn.rtl import RtlReport, simulate_rtl
     from .hls4ml import Hls4mlReport, LayerReport, export_hls4ml
     from .qcdq import export_qcdq
@@ -19,9 +25,11 @@ if TYPE_CHECKING:
     from .verify import verify_export
 
 __all__ = [
+    "AcceleratorReport",
     "DeployReport",
     "Excused",
     "ExportError",
+    "FifoSizing",
     "Finding",
     "FinnReport",
     "Hls4mlReport",
@@ -37,13 +45,21 @@ __all__ = [
     "export_hls4ml",
     "export_qcdq",
     "export_qonnx",
+    "simulate_accelerator",
     "simulate_rtl",
+    "size_fifos",
     "verify_export",
 ]
 
 HOMES = {
     "deployable": ("DeployReport", "Finding", "check_deployable"),
     "finn": ("FinnReport", "export_finn"),
+    "finn.accelerator": (
+        "AcceleratorReport",
+        "FifoSizing",
+        "simulate_accelerator",
+        "size_fifos",
+    ),
     "finn.rtl": ("RtlReport", "simulate_rtl"),
     "hls4ml": ("Hls4mlReport", "LayerReport", "export_hls4ml"),
     "qcdq": ("export_qcdq",),

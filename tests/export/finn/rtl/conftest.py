@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from brevitas_ftprop.export.finn.environment import finn_environment
-from brevitas_ftprop.export.finn.rtl import verilator
+from brevitas_ftprop.export.finn.rtl import toolchain, verilator
 from brevitas_ftprop.export.finn.rtl.tools import find_compiler, find_verilator
 
 HARDWARE = "finn.custom_op.fpgadataflow"
@@ -37,7 +37,7 @@ def one_runtime(finn, tmp_path_factory):
     compile_runtime = verilator.Builder._compile_runtime
 
     def once(builder: verilator.Builder, generated: Path, include: Path) -> Path:
-        parts = tuple(verilator._runtime_parts(generated))
+        parts = tuple(toolchain.runtime_parts(generated))
         if parts not in compiled:
             unit = compile_runtime(builder, generated, include)
             compiled[parts] = shutil.copy(unit, folder / f"{len(compiled)}.o")

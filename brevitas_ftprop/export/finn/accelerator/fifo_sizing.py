@@ -1,0 +1,139 @@
+"""Size an accelerator's FIFOs without vendor tools."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from numpy.typing import NDArray
+from onnx import ModelProto
+from qonnx.core.modelwrapper import ModelWrapper
+from torch import Tensor
+
+from .accelerator_report import AcceleratorReport
+from .fifo_search import FRAMES, TRIALS, search
+from .network import IN, OUT, Fifo
+from .preparation import FOLDING, prepared
+from .whole_simulation import check_counts, reported
+
+BUILD, FIFO_DEPTHS = "build.yaml", "fifo_depths.json"
+
+
+@dataclass(frozen=True)
+class FifoSizing:
+    """Result of ``size_fifos``.
+
+    Attributes:
+        depths: by FIFO.
+        report: of the simulation with them.
+        fifos: between what they stand.
+    """
+
+    depths: dict[str, int]
+    report: AcceleratorReport
+    fifos: list[Fifo]
+
+    @property
+    def bits(self) -> int:
+        """What all FIFOs hold together."""
+        return sum(self.depths[fifo.name] * fifo.bits for fifo in self.fifos)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the accelerator gives every frame right with these depths."""
+        return self.report.ok
+
+    def as_dict(self) -> dict[str, Any]:
+        """The depths and the report, ready for ``json.dumps``."""
+        return {**self.report.as_dict(), "depths": self.depths, "bits": self.bits}
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """Write the depths into a folder of ``export_finn``, where FINN's builder finds them.
+
+        They become ``inFIFODepths`` and ``outFIFODepths`` in ``folding.json``, and
+        ``fifo_depths.json``, which ``build.yaml`` then names, so that FINN goes on without its own
+        sizing.
+
+        Raises:
+            FileNotFoundError: if it is no such folder.
+        """
+        place = Path(folder)
+        folding = json.loads((place / FOLDING).read_text())
+        build = yaml.safe_load((place / BUILD).read_text())
+        for fifo in self.fifos:
+            ends = ((fifo.producer, OUT, fifo.output), (fifo.consumer, IN, fifo.place))
+            for node, side, index in ends:
+                # FINN inserts converters later, with depths of their own.
+                if node in folding:
+                    known = folding[node].setdefault(side, [])
+                    known += [2] * (index + 1 - len(known))
+                    known[index] = self.depths[fifo.name]
+        files = {
+            FOLDING: json.dumps(folding, indent=2),
+            FIFO_DEPTHS: json.dumps(
+                {
+                    "fifo_depths": self.depths,
+                    "impl_style": dict.fromkeys(self.depths, "rtl"),
+                    "ram_style": dict.fromkeys(self.depths, "auto"),
+                },
+                indent=2,
+            ),
+            BUILD: yaml.safe_dump(
+                {**build, "auto_fifo_depths": False, "fifo_config_file": FIFO_DEPTHS},
+                sort_keys=False,
+            ),
+        }
+        for name, text in files.items():
+            (place / name).write_text(text)
+
+    def __str__(self) -> str:
+        sized = f"{len(self.depths)} FIFOs of {self.bits} bits in all"
+        return f"{self.report}\n{sized}, the deepest {max(self.depths.values())}"
+
+
+def size_fifos(
+    partition: str | os.PathLike[str] | ModelWrapper | ModelProto,
+    batch: NDArray | Tensor,
+    *,
+    frames: int = FRAMES,
+    pauses: bool = False,
+    cycles: int | None = None,
+    trials: int = TRIALS,
+    cache: str | os.PathLike[str] | None = None,
+    fpga_part: str = "xczu7ev-ffvc1156-2-e",
+    clock_ns: float = 5.0,
+) -> FifoSizing:
+    """Depths with which nothing deadlocks, and frames follow each other as with unbounded FIFOs.
+
+    The accelerator runs with unbounded FIFOs, which tells the least interval between frames; again
+    with images that come at that interval, which tells how much each FIFO holds; and then as often
+    as ``trials`` says with shallower ones, which are kept if frames come no later.
+
+    Args:
+        partition, batch, cache, fpga_part, clock_ns: as ``simulate_accelerator`` takes them.
+        frames, pauses: of the simulation with the depths that were found.
+        cycles: to simulate at most, each time.
+        trials: runs that may be spent on making FIFOs shallower.
+
+    Returns:
+        The depths, and a report of the accelerator with them; ``write(folder)`` puts them where
+        FINN's builder takes them.
+
+    Raises:
+        VerificationError: as ``simulate_accelerator``, and for an accelerator that deadlocks
+            with any FIFOs or gives wrong values.
+
+    References:
+        FINN's ``step_set_fifo_depths`` (finn-plus 1.6.1), which needs Vivado.
+    """
+    check_counts(frames=frames, cycles=cycles)
+    with prepared(partition, batch, cache=cache, fpga_part=fpga_part, clock_ns=clock_ns) as bench:
+        depths = search(bench, cycles=cycles, trials=trials)
+        report = reported(
+            bench, depths, frames=frames, pauses=pauses, cycles=cycles, clock_ns=clock_ns
+        )
+    return FifoSizing(depths, report, bench.network.fifos)

@@ -1,0 +1,89 @@
+"""From a folder or a partition and a batch to an accelerator that can be run."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from numpy.typing import NDArray
+from onnx import ModelProto
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+from torch import Tensor
+
+from ...errors import DamagedFileError
+from ...quiet import silence
+from ..device import check_device
+from ..environment import finn_environment
+from ..rtl.design import DeviceTarget
+from ..rtl.node_values import execute
+from ..rtl.partition import check_batch, inputs_of, load_partition
+from .bench import Bench
+from .compilation import Compiler, default_cache
+from .network import IN, OUT
+from .stitching import build_network
+
+PARTITION = "7_folded.onnx"
+FOLDING = "folding.json"
+
+Given = str | os.PathLike[str] | ModelWrapper | ModelProto
+
+
+@contextmanager
+def prepared(
+    partition: Given,
+    batch: NDArray | Tensor,
+    *,
+    cache: str | os.PathLike[str] | None,
+    fpga_part: str,
+    clock_ns: float,
+) -> Iterator[Bench]:
+    """An accelerator, compiled and set up in a temporary folder.
+
+    Args:
+        partition: as ``simulate_accelerator`` takes it.
+        batch: (N, …) in the layout of the partition's input.
+        cache: folder of what is compiled; ``default_cache()`` without one.
+        fpga_part, clock_ns: for the RTL.
+    """
+    check_device(fpga_part, clock_ns)
+    with finn_environment(), tempfile.TemporaryDirectory(prefix="accelerator-") as name:
+        folder = Path(name)
+        with silence():
+            model = _loaded(partition)
+        images = check_batch(batch, model)
+        with silence():
+            network = build_network(model, folder, DeviceTarget(fpga_part, clock_ns))
+        compiler = Compiler(default_cache() if cache is None else Path(cache))
+        tensors = [*inputs_of(model), *(name for node in model.graph.node for name in node.output)]
+        yield Bench(network, execute(model, images, tensors), compiler, folder)
+
+
+def _loaded(partition: Given) -> ModelWrapper:
+    """A partition; of a folder, that of its last step with the depths of its folding file."""
+    if not isinstance(partition, str | os.PathLike) or not Path(partition).is_dir():
+        return load_partition(partition)
+    model = load_partition(Path(partition) / PARTITION)
+    path = Path(partition) / FOLDING
+    if path.is_file():
+        _apply_depths(model, path)
+    return model
+
+
+def _apply_depths(model: ModelWrapper, path: Path) -> None:
+    try:
+        folding = json.loads(path.read_text())
+        for node in model.graph.node:
+            for attribute in (IN, OUT):
+                depths = folding.get(node.name, {}).get(attribute)
+                if depths is not None:
+                    getCustomOp(node).set_nodeattr(
+                        attribute, [int(d) for d in cast("list", depths)]
+                    )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{path} is no folding file of FINN: {error}") from error
