@@ -167,6 +167,15 @@ def test_image_files_are_resized_only_when_asked(trained, photos, run, folder):
     assert "--resize is of image files" in told(run("check", "--run", "trained", "--resize"))
 
 
+def test_what_a_batch_leaves_out_is_told(trained, photos, run, folder):
+    notes = folder / "photos" / "class0" / "notes.txt"
+    notes.touch()
+    result = run("check", "--run", "trained", "--batch", "photos", "--no-dynamo")
+    assert result.stdout == "finn: no findings\n"
+    assert "left out: 1 file that is no image: .txt\n" in result.stderr
+    notes.unlink()
+
+
 def test_image_files_give_the_shape_and_their_normalization_has_to_be_told(photos, run):
     export = ("export", "qcdq", "cli_nets:tiny", "--untrained", "--batch", "photos", *FLAGS)
     assert "has to be told: --pixels x/255, or --mean" in told(run(*export, "--out", "untold.onnx"))
