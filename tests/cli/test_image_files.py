@@ -133,5 +133,5 @@ def test_what_is_left_out_is_counted(classes):
 
 def test_no_images_are_told_with_what_would_be_some(tmp_path):
     (tmp_path / "a.txt").touch()
-    with pytest.raises(FileNotFoundError, match="holds no image files: .bmp"):
+    with pytest.raises(FileNotFoundError, match=r"holds no image files: \.bmp"):
         image_files(tmp_path)
