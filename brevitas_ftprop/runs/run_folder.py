@@ -14,9 +14,9 @@ one: the command line's ``--run`` and ``load_run``.
 ==================  ================================================================================
 
 Of a recipe these count here: ``model``, ``model_options``, ``act``, ``weight_bits`` and ``seed``
-(see ``build_named``), ``epochs``, ``rule``, ``weight_rule``, ``weighting``, ``staircase`` and ``saved`` (see
-``follow_rules``), ``imports``, and of ``data`` its ``channels``, ``image_size``, ``mean`` and
-``std``, ``name``, ``resized`` and ``resize``.
+(see ``build_named``), ``rule``, ``weight_rule``, ``weighting``, ``staircase`` and ``saved`` (see
+``follow_rules``), ``imports``, ``epochs``, and of ``data`` its ``channels``, ``image_size``,
+``mean`` and ``std``, ``name``, ``resized`` and ``resize``.
 """
 
 from __future__ import annotations
@@ -172,6 +172,6 @@ def _refuse_longer(paths: RunFolder, epochs: int) -> None:
     if found is not None and int(found[1]) > epochs:
         raise FileNotFoundError(
             f"{paths.path} is being trained longer, from {epochs} to {found[1]} epochs, and that "
-            f"has not ended: go on with --resume, or export and verify the weights of before with "
+            "has not ended: go on with --resume, or export and verify the weights of before with "
             f"--checkpoint {paths.weights}"
         )
