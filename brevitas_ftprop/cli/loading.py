@@ -86,7 +86,7 @@ class Loaded:
             return self.seen()
         if self._is_told and not self.is_run:
             raise ValueError(
-                "--pixels, --mean and --std are of image files here: pass their folder as --batch"
+                "--pixels, --mean and --std are of image files here: pass their folder"
             )
         return self.batch
 
@@ -147,7 +147,7 @@ def load(subject: Subject) -> Loaded:
         shape = (1, *batch.shape[1:])
     if shape is None:
         raise ValueError("pass the shape of the model's input as --input-shape, 1,3,32,32")
-    if files:
+    if files and subject.batch:
         batch = read_images(files, _fit(shape, subject.resize, run))
         if others := left_out(subject.batch):
             note(others)

@@ -53,7 +53,7 @@ class WithinEpoch(ModelCheckpoint):
 
 
 class RecipeInCheckpoint(Callback):
-    """Keeps the recipe, as plain values, and the hash of the network's source in each checkpoint."""
+    """Keeps the recipe in each checkpoint, as plain values, and a hash of its network's source."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

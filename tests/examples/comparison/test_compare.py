@@ -148,7 +148,7 @@ def test_what_would_run_does_not_go_with_stored_runs(tmp_path, capsys):
         (["--targets", "no_such", "--data-root", "/nowhere"], "unknown target setter 'no_such'"),
         (
             ["--acts", "sign", "foo"],
-            "foo-saturated_ste: convnet4 does not take its options: unknown act",
+            "foo-saturated_ste: convnet4 does not take its options",
         ),
         (["--targets", "uniform"], "none of the rules to compare with gradient_sign"),
     ],
