@@ -42,7 +42,7 @@ from training.data import Images
 from training.network import build_network
 from training.recipe import PLAIN, rule_spec
 
-from brevitas_ftprop.runs.own_modules import own_part
+from brevitas_ftprop.runs.own_modules import network_source, own_part
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 from brevitas_ftprop.targets import get_setter
 
@@ -62,17 +62,17 @@ def all_results(folder: Path) -> tuple[Result, ...]:
     return tuple(Result.read(file) for file in sorted(folder.glob("*/result.json")))
 
 
-def refuse_unsearchable(plan: Plan, classes: int) -> None:
-    """Raise, before anything is trained, for an arm whose network has no targets to search for."""
+def refuse_untrainable(plan: Plan, classes: int) -> None:
+    """Raise, before anything is trained, for an arm without a network, or targets to search for."""
     for arm in plan.arms:
-        if arm.targets != PLAIN:
+        try:
             network, _ = build_network(
                 plan.recipe.with_overrides(act=arm.act, rule=arm.rule), classes
             )
-            try:
+            if arm.targets != PLAIN:
                 TargetSearchCallback(arm.targets).prepare(network)
-            except ValueError as error:
-                raise ValueError(f"{arm}: {error}") from error
+        except (TrainingError, ValueError) as error:
+            raise ValueError(f"{arm}: {error}") from error
 
 
 def planned(options: Namespace, out: Path) -> Plan:
@@ -126,9 +126,12 @@ def compared(options: Namespace, out: Path, console: Console) -> Comparison:
     stored = (*all_results(out / "runs"), *all_results(out / "tuning"))
     reference = reference_of(options.reference, plan, stored)
     images = Images(plan.recipe)
-    refuse_unsearchable(plan, images.classes)
+    refuse_untrainable(plan, images.classes)
     with place(options) as pool:
-        environment = pool.surroundings() | {"data_hash": images.fingerprint()}
+        environment = pool.surroundings() | {
+            "data_hash": images.fingerprint(),
+            "source": network_source(plan.recipe.model),
+        }
         refuse_mixed(plan, environment, stored)
         run(plan, pool, console)
     comparison = Comparison(all_results(out / "runs"), all_results(out / "tuning"), reference)
@@ -160,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_tables(comparison, out)
     except (OSError, TrainingError, TrialsError, ValueError) as error:
         print(f"compare.py: error: {error}", file=sys.stderr)
-        return 1
+        return 1 if isinstance(error, TrialsError) else 2
     except KeyboardInterrupt:
         print("compare.py: interrupted; the same command goes on", file=sys.stderr)
         return interruption.INTERRUPTED

@@ -1,4 +1,4 @@
-"""The command line, ``brevitas-ftprop``: rules, targets, check, export, verify, simulate.
+"""The command line, ``brevitas-ftprop``: rules, targets, quantize, check, export, verify, simulate.
 
 Exit codes that scripts can rely on:
 

@@ -17,7 +17,7 @@ from ..convert import swap_quantizers
 from ..export.accelerator_io import FLOAT, PIXELS, checked_io
 from ..export.checks import check_finite
 from ..runs.checkpoint import load_checkpoint
-from ..runs.image_files import Fit, image_files, read_images, shape_of
+from ..runs.image_files import Fit, image_files, left_out, read_images, shape_of
 from ..runs.images import checked_example, random_images, read_batch
 from ..runs.named_models import build_named
 from ..runs.own_modules import own_part
@@ -86,7 +86,7 @@ class Loaded:
             return self.seen()
         if self._is_told and not self.is_run:
             raise ValueError(
-                "--pixels, --mean and --std are of image files here: pass their folder as --batch"
+                "--pixels, --mean and --std are of image files here: pass their folder"
             )
         return self.batch
 
@@ -147,8 +147,10 @@ def load(subject: Subject) -> Loaded:
         shape = (1, *batch.shape[1:])
     if shape is None:
         raise ValueError("pass the shape of the model's input as --input-shape, 1,3,32,32")
-    if files:
+    if files and subject.batch:
         batch = read_images(files, _fit(shape, subject.resize, run))
+        if others := left_out(subject.batch):
+            note(others)
     if run is None:
         if subject.model is None:
             raise ValueError("name a MODEL, or the folder of a training by --run")

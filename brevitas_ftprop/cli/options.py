@@ -64,7 +64,9 @@ Arguments = Annotated[
     typer.Option(
         "--arg",
         metavar="KEY=VALUE",
-        help="Keyword argument of the factory, a Python literal or a word; may be repeated.",
+        help="Keyword argument of the factory, a Python literal or a word; may be repeated. Of "
+        "finn: those that quantize has as options, such as act, weight_bits and rule, are its own, "
+        "and do not reach the factory.",
     ),
 ]
 Rule = Annotated[

@@ -11,6 +11,7 @@ import typer
 
 from . import options
 from .outcome import Outcome, finish, note
+from .subject import Subject
 
 
 def quantize(
@@ -34,8 +35,15 @@ def quantize(
     quantize_output: Annotated[bool, typer.Option(help="Quantize the logits to 8 bits.")] = False,
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="Images for the ranges, a .npy file; random ones if none."),
+        typer.Option(
+            help="Images for the ranges, a folder of image files or a .npy file in the model's "
+            "layout; random ones if none."
+        ),
     ] = None,
+    resize: options.Resize = False,
+    pixels: options.Pixels = None,
+    mean: options.Normalization = None,
+    std: options.Normalization = None,
     dynamo: options.Dynamo = True,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -52,8 +60,7 @@ def quantize(
         from ..export.output_file import output_file
         from ..quantize import quantize_for_finn
         from ..runs.finn_factory import IMAGES, PREFIX
-        from ..runs.images import example_for, random_images, read_batch
-        from .loading import load_model
+        from ..runs.images import random_images
 
         target = check_path(out, overwrite=overwrite)
         reference = model if ":" in model else f"torchvision.models:{model}"
@@ -67,16 +74,23 @@ def quantize(
             "power_of_two": power_of_two,
             "quantize_output": quantize_output,
         }
-        loaded = load_model(
-            reference, arguments=arg or (), checkpoint=checkpoint, shape=input_shape
-        )
-        example = example_for(loaded, input_shape)
-        images = random_images(input_shape, count=IMAGES) if calibrate is None else None
-        if calibrate is not None:
-            images = read_batch(calibrate)
+        loaded = Subject(
+            model=reference,
+            run=None,
+            checkpoint=checkpoint,
+            arguments=arg,
+            shape=input_shape,
+            batch=calibrate,
+            resize=resize,
+            pixels=pixels,
+            mean=mean,
+            std=std,
+        ).load()
+        example, given = loaded.example, loaded.given()
+        images = random_images(input_shape, count=IMAGES) if given is None else given
         note("quantizing, and checking that FINN maps it")
         quantized, report = quantize_for_finn(
-            loaded, example, calibrate=images, dynamo=dynamo, **chosen
+            loaded.model, example, calibrate=images, dynamo=dynamo, **chosen
         )
         with output_file(target, overwrite=overwrite) as stream:
             torch.save(quantized.state_dict(), stream)

@@ -58,7 +58,7 @@ class Subject:
                 "gives: pass --checkpoint FILE, --run FOLDER, or --untrained if that is meant"
             )
         if self.resize and not self.has_image_files:
-            raise ValueError("--resize is of image files: pass their folder as --batch")
+            raise ValueError("--resize is of image files: pass their folder")
 
     @property
     def has_image_files(self) -> bool:

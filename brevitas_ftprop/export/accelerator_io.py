@@ -158,11 +158,13 @@ def _normalization(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     means, stds = _numbers(mean, "mean"), _numbers(std, "std")
     channels = example.shape[1] if example.dim() > 1 else 0
-    if not len(means) == len(stds) == channels or not all(value > 0 for value in stds):
+    if not len(means) == len(stds) == channels:
         raise ValueError(
-            f"mean and std (positive) need a number for each of {channels} channels of "
-            f"(N, C, H, W) images, not {len(means)} and {len(stds)}"
+            f"mean and std need a number for each of {channels} channels of (N, C, H, W) images, "
+            f"not {len(means)} and {len(stds)}"
         )
+    if not all(value > 0 for value in stds):
+        raise ValueError(f"std must be positive in each channel, not {stds}")
     low, high = FORMULAS[formula][2:]
     for number in means:
         if not low <= number <= high:

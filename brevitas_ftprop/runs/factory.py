@@ -7,9 +7,11 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +19,12 @@ from torch.nn import Module
 
 from .finn_factory import PREFIX, quantizing
 
+# Where code lies that a user's module calls: installed packages, Python's own, and this one.
+NOT_THE_USERS = (
+    *(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib", "stdlib")),
+    f"{Path(__file__).parents[1]}{os.sep}",
+    "<frozen ",
+)
 REFERENCE = re.compile(r"([\w.]+):([\w.]+)")
 
 
@@ -135,9 +143,13 @@ def _attribute(module: ModuleType, attribute: str, reference: str) -> Any:
 
 
 def _told(error: BaseException) -> str:
-    """The user's own mistake and its place, without the way there."""
-    *_, frame = traceback.extract_tb(error.__traceback__)
+    """The user's own mistake and its place, without the way there and what is called from it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(NOT_THE_USERS)]
+    frame = (own or frames)[-1]
     where = f"{frame.filename}, line {frame.lineno}"
     if isinstance(error, SyntaxError):
         where = f"{error.filename}, line {error.lineno}"
-    return f"{type(error).__name__}: {error} ({where})"
+    # Behind the first line, torch lists all that a function takes.
+    message = str(error).partition("\n")[0].removesuffix(", but expected one of:")
+    return f"{type(error).__name__}: {message} ({where})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torchvision.io import ImageReadMode
 
-# What torchvision's decoder reads.
-SUFFIXES = (".gif", ".jpeg", ".jpg", ".png", ".webp")
+# What torchvision's decoder does not read, and Pillow does.
+BY_PILLOW = (".bmp", ".pgm", ".ppm", ".tif", ".tiff")
+SUFFIXES = (*BY_PILLOW, ".gif", ".jpeg", ".jpg", ".png", ".webp")
+# How many kinds of other files are named.
+NAMED_KINDS = 4
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,39 @@ class Fit:
     short_side: int | None = None
 
 
+def is_image_file(file: str | Path) -> bool:
+    """Whether a file is one of those that are read as images, by the end of its name.
+
+    >>> is_image_file("cat.PNG"), is_image_file("notes.txt")
+    (True, False)
+    """
+    return Path(file).suffix.lower() in SUFFIXES
+
+
 def image_files(folder: Path) -> list[Path]:
     """The image files in a folder and its subfolders, in the order of their names.
+
+    Subfolders that are links are gone into, as torchvision's ImageFolder does.
 
     Raises:
         FileNotFoundError: if there are none.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(filter(is_image_file, _files(folder)))
     if not files:
         raise FileNotFoundError(f"{folder} holds no image files: {', '.join(SUFFIXES)}")
     return files
+
+
+def left_out(*folders: Path) -> str:
+    """What lies among the image files of folders without being one, in a line; empty if nothing."""
+    others = [file for folder in folders for file in _files(folder) if not is_image_file(file)]
+    if not others:
+        return ""
+    kinds = sorted({file.suffix or file.name for file in others})
+    more = f" and {len(kinds) - NAMED_KINDS} more" if len(kinds) > NAMED_KINDS else ""
+    one = len(others) == 1
+    count = "1 file that is no image" if one else f"{len(others)} files that are no images"
+    return f"left out: {count}: {', '.join(kinds[:NAMED_KINDS])}{more}"
 
 
 def shape_of(file: Path) -> tuple[int, ...]:
@@ -70,7 +97,7 @@ def read_images(files: Sequence[Path], fit: Fit) -> Tensor:
 
 
 def decode(file: str | Path) -> Tensor:
-    """An image as RGB bytes, uint8 of shape (3, H, W).
+    """An image as RGB bytes, uint8 of shape (3, H, W); of 16 bits a channel, the upper eight.
 
     Raises:
         ValueError: if it cannot be decoded.
@@ -122,23 +149,58 @@ def read_labels(source: Path, files: Sequence[Path], count: int) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (Path(place, name) for name in names)
+
+
 def _classes(folder: Path, files: Sequence[Path]) -> list[int]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    within = [file.relative_to(folder) for file in files if file.is_relative_to(folder)]
-    if not within or len(within) < len(files) or any(len(path.parts) < 2 for path in within):
+    within = [_parts_below(folder, file) for file in files]
+    if not within or any(len(parts) < 2 for parts in within):
         raise ValueError(
             f"the images of --batch do not lie in a subfolder of {folder} for each class"
         )
-    return [names.index(path.parts[0]) for path in within]
+    return [names.index(parts[0]) for parts in within]
+
+
+def _parts_below(folder: Path, file: Path) -> tuple[str, ...]:
+    """The path from a folder to a file, whichever way both are named; none if it is elsewhere."""
+    # A class may be a link to elsewhere, and so may the folder that the file was found in.
+    for path in (file.absolute(), file.resolve()):
+        for depth, parent in enumerate(path.parents, 1):
+            if parent.samefile(folder):
+                return path.parts[-depth:]
+    return ()
 
 
 def _decoded(file: str | Path, mode: ImageReadMode) -> Tensor:
     from torchvision.io import decode_image
 
     try:
-        return decode_image(str(file), mode)
-    except RuntimeError as error:
+        if Path(file).suffix.lower() in BY_PILLOW:
+            image = _by_pillow(file, mode)
+        else:
+            image = decode_image(str(file), mode)
+    except (OSError, RuntimeError) as error:
         raise ValueError(f"{file} cannot be decoded: {error}") from error
+    if image.dim() != 3:
+        raise ValueError(f"{file} is an animation of {len(image)} images: give one of them")
+    # PNGs have up to 16 bits a channel.
+    return (image.int() >> 8).to(torch.uint8) if image.dtype == torch.uint16 else image
+
+
+def _by_pillow(file: str | Path, mode: ImageReadMode) -> Tensor:
+    from PIL import Image
+    from torchvision.io import ImageReadMode
+    from torchvision.transforms.v2 import functional
+
+    with Image.open(file) as image:
+        # 16 or 32 bits a pixel, which Pillow would clip to 255.
+        if image.mode[0] in "FI":
+            raise OSError(f"its pixels are no bytes (mode {image.mode}), write it as PNG")
+        is_grey = image.mode in ("1", "L", "LA") and mode != ImageReadMode.RGB
+        return functional.pil_to_tensor(image.convert("L" if is_grey else "RGB"))
 
 
 def _fitting(image: Tensor, fit: Fit, file: Path) -> Tensor:

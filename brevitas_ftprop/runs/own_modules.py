@@ -1,9 +1,11 @@
-"""Rules and target setters of the user's own: modules that register them, and where they are."""
+"""Rules, target setters and networks of the user's own: their modules, and what those held."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,6 +64,59 @@ def own_part(spec: str) -> tuple[str, str | None]:
             "@register or @register_setter"
         )
     return f"{name}{parameters or ''}", module
+
+
+def network_source(reference: str) -> str | None:
+    """Hash, as of ``import_parts``, of the module that defines a network; None for one by name.
+
+    Args:
+        reference: see ``build_named``.
+
+    Raises:
+        ImportError, TypeError, ValueError: as ``find_factory`` does.
+
+    >>> network_source("convnet4") is network_source("brevitas:cnv_1w1a") is None
+    True
+    """
+    module = _defining_module(reference)
+    return None if module is None else _hash(module)
+
+
+def check_source(reference: str, recorded: str | None, *, instead: str) -> None:
+    """Raise if the module that defines a network is not the one that a run recorded.
+
+    Args:
+        reference: of the network.
+        recorded: what ``network_source`` gave; None if nothing was recorded.
+        instead: what else the user can do than to bring that module back.
+
+    Raises:
+        ImportError, TypeError, ValueError: if it is another, and as ``find_factory`` does.
+    """
+    if recorded is None:
+        return
+    module = _defining_module(reference)
+    found = None if module is None else _hash(module)
+    if found != recorded:
+        file = reference if module is None else sys.modules[module].__file__
+        raise ValueError(
+            f"{reference} is not the network that the run trained: the hash of {file} is {found}, "
+            f"and was {recorded}; bring that file back, or {instead}"
+        )
+
+
+def _defining_module(reference: str) -> str | None:
+    from .factory import find_factory
+    from .finn_factory import PREFIX
+    from .named_models import OTHERS
+
+    reference = reference.removeprefix(PREFIX)
+    if ":" not in reference or OTHERS.fullmatch(reference):
+        return None
+    found = find_factory(reference)
+    # Anything else has the module of its class.
+    is_definition = inspect.isfunction(found) or inspect.isclass(found)
+    return found.__module__ if is_definition else reference.partition(":")[0]
 
 
 def _hash(name: str) -> str:

@@ -5,22 +5,24 @@ one: the command line's ``--run`` and ``load_run``.
 
 ==================  ================================================================================
 ``result.json``     ``recipe``, all that the run was told; ``classes``, how many the images have;
-                    ``delays``, what ``remaining_delays`` gave, which no state dict holds
+                    ``delays``, what ``remaining_delays`` gave, which no state dict holds;
+                    ``source``, hash of the module that defines a network of the user's own
 ``weights.pt``      the network's state dict
-``recipe.yaml``     the recipe of the run that is going on, which ``--resume`` reads
+``recipe.yaml``     the recipe of the run that is going on, which ``--resume`` reads; of more
+                    ``epochs`` than the result's, the run is being trained longer
 ``checkpoints/``    what ``--resume`` goes on from
 ==================  ================================================================================
 
-Of a recipe these count here: ``model``, ``model_options``, ``act`` and ``weight_bits`` (see
-``build_named``), ``rule``, ``weight_rule``, ``weighting``, ``staircase`` and ``saved`` (see
-``follow_rules``), ``imports``, and of ``data`` its ``channels``, ``image_size``, ``mean`` and
-``std``, ``name``, ``resized`` and ``resize``.
+Of a recipe these count here: ``model``, ``model_options``, ``act``, ``weight_bits`` and ``seed``
+(see ``build_named``), ``rule``, ``weight_rule``, ``weighting``, ``staircase`` and ``saved`` (see
+``follow_rules``), ``imports``, ``epochs``, and of ``data`` its ``channels``, ``image_size``,
+``mean`` and ``std``, ``name``, ``resized`` and ``resize``.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +35,11 @@ from ..export.checks import check_finite
 from .checkpoint import load_checkpoint
 from .images import random_images
 from .named_models import build_named
-from .own_modules import import_parts
+from .own_modules import check_source, import_parts
 from .rule_choice import follow_rules
+from .run_result import damaged, read_result
 
+EPOCHS = re.compile(r"^epochs: (\d+)$", re.MULTILINE)
 RULE_FIELDS = ("rule", "weight_rule", "weighting", "staircase", "saved")
 
 
@@ -97,13 +101,14 @@ def load_run(
 
     Args:
         folder: that ``train.py`` has written.
-        checkpoint: other weights of the same network than its ``weights.pt``.
+        checkpoint: other weights of the same network than its ``weights.pt``; also of a run that
+            is being trained longer, and has not ended.
 
     Raises:
         FileNotFoundError: if there is no such folder, or the run in it has not ended.
         ImportError: if a module needs a package that is not installed.
-        TypeError, ValueError: for a result that is none, a model that cannot be built as it was, or
-            weights of another one.
+        TypeError, ValueError: for a result that is none or damaged (names the field), a model that
+            cannot be built as it was or whose module has changed since, or weights of another one.
 
     >>> load_run("nowhere")
     Traceback (most recent call last):
@@ -118,7 +123,11 @@ def load_run(
     result = _read(paths)
     recipe = result["recipe"]
     data = recipe["data"]
+    if checkpoint is None:
+        _refuse_longer(paths, recipe["epochs"])
     import_parts(recipe.get("imports") or ())
+    instead = f"name the network itself, and {paths.path} as its checkpoint"
+    check_source(recipe["model"], result.get("source"), instead=instead)
     options = {name: recipe[name] for name in ("act", "weight_bits") if recipe[name] is not None}
     size = data["image_size"]
     shape = (1, data["channels"], *([size, size] if isinstance(size, int) else size))
@@ -133,7 +142,10 @@ def load_run(
     chosen = {name: recipe[name] for name in RULE_FIELDS}
     follow_rules(model, recipe["model"], **chosen)
     load_checkpoint(model, paths.weights if checkpoint is None else Path(checkpoint))
-    for name, steps in result.get("delays", {}).items():
+    delays = result.get("delays", {})
+    if not delays.keys() <= remaining_delays(model).keys():
+        damaged(paths.result, "delays", delays, f"of layers of {recipe['model']} that delay")
+    for name, steps in delays.items():
         vars(model.get_submodule(name))["quant_delay_steps"] = steps
     check_finite(model)
     return LoadedRun(model.eval(), recipe, shape, tuple(data["mean"]), tuple(data["std"]))
@@ -150,11 +162,16 @@ def _read(paths: RunFolder) -> dict[str, Any]:
             else ("train.py has written none there")
         )
         raise FileNotFoundError(f"{paths.path} holds no {paths.result.name}: {begun}")
-    try:
-        result = json.loads(paths.result.read_text())
-        missing = {"model", "data", *RULE_FIELDS} - result["recipe"].keys()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{paths.result} is not the result of a run") from error
-    if missing:
-        raise ValueError(f"{paths.result} has a recipe without {', '.join(sorted(missing))}")
-    return result
+    return read_result(paths.result)
+
+
+def _refuse_longer(paths: RunFolder, epochs: int) -> None:
+    """Raise while a run that had ended is being trained longer."""
+    recipe = paths.recipe.read_text() if paths.recipe.is_file() else ""
+    found = EPOCHS.search(recipe)
+    if found is not None and int(found[1]) > epochs:
+        raise FileNotFoundError(
+            f"{paths.path} is being trained longer, from {epochs} to {found[1]} epochs, and that "
+            "has not ended: go on with --resume, or export and verify the weights of before with "
+            f"--checkpoint {paths.weights}"
+        )

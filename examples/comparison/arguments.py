@@ -42,6 +42,9 @@ def read_arguments(description: str, argv: Sequence[str]) -> argparse.Namespace:
         parser.error("give a recipe to run, or --from a comparison.json")
     if options.stored is not None:
         _refuse_what_runs(parser, options)
+    # A cluster may have GPUs where this machine has none.
+    elif options.accelerator == "gpu" and options.cluster is None and not torch.cuda.is_available():
+        raise ValueError("--accelerator gpu: PyTorch finds no GPU here; leave it out, or pass cpu")
     return options
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from brevitas_ftprop.export.output_file import TEMPORARY, output_file
+from brevitas_ftprop.runs.own_modules import network_source
 
 from .failures import uninterrupted
 from .recipe import Recipe
@@ -52,13 +53,17 @@ class WithinEpoch(ModelCheckpoint):
 
 
 class RecipeInCheckpoint(Callback):
-    """Keeps the recipe in each checkpoint, as plain values."""
+    """Keeps the recipe in each checkpoint, as plain values, and a hash of its network's source."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        # Now: the file may be another before the first checkpoint.
+        self.source = network_source(self.recipe.model)
+
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint["recipe"] = self.recipe.to_dict()
+        checkpoint |= {"recipe": self.recipe.to_dict(), "source": self.source}
 
 
 def checkpoint_callbacks(folder: Path, every: int | None) -> list[Callback]:

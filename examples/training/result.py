@@ -61,6 +61,8 @@ class Result:
         initial_weights, final_weights: hashes of the state dicts.
         images: how many there were in ``train``, ``validation`` and ``test``.
         classes: how many the images have; None in results of before it was recorded.
+        source: hash of the module that defines a network of the user's own; None for others, and in
+            results of before it was recorded.
         delays: for how many calls parts of the network still delay quantization.
         data_hash: tells those images from others; None in results of before it was recorded.
         converted: how many quantizers follow the recipe's rules.
@@ -95,6 +97,7 @@ class Result:
     step_seconds: float | None = None
     peak_bytes: int | None = None
     classes: int | None = None
+    source: str | None = None
     delays: dict[str, int] = field(default_factory=dict)
     data_hash: str | None = None
     resumed: int = 0

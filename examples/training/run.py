@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from brevitas_ftprop.export.output_file import output_file
 from brevitas_ftprop.provenance import device_name
-from brevitas_ftprop.runs.own_modules import import_parts
+from brevitas_ftprop.runs.own_modules import check_source, import_parts, network_source
 from brevitas_ftprop.runs.run_folder import RunFolder, remaining_delays
 from brevitas_ftprop.search.search_callback import TargetSearchCallback
 
@@ -63,8 +63,8 @@ def train(
 
     Raises:
         TrainingError: if the recipe names something unknown, the data are not there or do not fit
-            the model, the folder is in use or holds another recipe's run, the loss is not finite,
-            or a batch does not fit into memory.
+            the model, the folder is in use or holds another recipe's or network's run, the loss is
+            not finite, or a batch does not fit into memory.
     """
     run = run or Run()
     # Here too, since the recipe may come from another process.
@@ -97,6 +97,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         print(images.summary())
     data_hash = images.fingerprint()
     network, converted = build_network(recipe, images.classes)
+    source = network_source(recipe.model)
     if recipe.init_weights is not None:
         told = load_initial(network, recipe.init_weights)
         if run.progress and rank_zero_only.rank == 0:
@@ -147,6 +148,7 @@ def _fit(recipe: Recipe, folder: RunFolder, run: Run, callbacks: Sequence[Callba
         final_weights=hash_weights(network),
         images=images.counts,
         classes=images.classes,
+        source=source,
         delays=remaining_delays(network),
         data_hash=data_hash,
         converted=converted,
@@ -190,8 +192,14 @@ def _checkpoint(recipe: Recipe, folder: RunFolder, run: Run) -> Path | None:
     last = last_checkpoint(folder.checkpoints) if run.resume else None
     longer = False
     if last is not None:
-        saved = load_checkpoint(last)["recipe"]
+        contents = load_checkpoint(last)
+        saved = contents["recipe"]
         longer = is_longer(last, saved, recipe)
+        try:
+            instead = "train anew in a folder of its own"
+            check_source(recipe.model, contents.get("source"), instead=instead)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
         if rank_zero_only.rank == 0:
             # What a killed run was writing, or had not removed yet.
             keep_only(last)

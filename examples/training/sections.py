@@ -44,7 +44,7 @@ class Data:
         resized_crop: of ``imagenet``: random crops of 8 to 100 % of an image (torchvision's
             recipe), else of ``image_size`` from one with short side ``resize`` (the paper's).
         resize: of ``imagenet``: short side that images are resized to.
-        mean, std: of the channels, in [0, 1], to normalize by.
+        mean, std: of the channels x/255, in [0, 1], to normalize by.
     """
 
     name: str = "cifar10"
@@ -88,6 +88,12 @@ class Data:
             raise ValueError(f"data.options are of package.module:factory, not of {self.name}")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"data.std must be positive, not {self.std}")
+        for name in ("mean", "std"):
+            if not all(0 <= value <= 1 for value in getattr(self, name)):
+                raise ValueError(
+                    f"data.{name} is of pixels x/255, which lie in [0, 1], and cannot be "
+                    f"{getattr(self, name)}: divide what is of pixels 0…255 by 255"
+                )
         if self.name == "imagenet" and self.resize < max(self.size):
             raise ValueError(
                 f"data.resize {self.resize} is less than data.image_size {self.image_size}"

@@ -61,6 +61,16 @@ def failing():
     return {}["nothing"]
 
 
+def failing_in_torch(classes=2):
+    return torch.nn.Linear(4, classes)
+
+
+def floating_of_images():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
+    )
+
+
 def floating(features=6):
     return torch.nn.Sequential(
         torch.nn.Linear(4, features), torch.nn.ReLU(), torch.nn.Linear(features, 2)

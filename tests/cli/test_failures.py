@@ -51,6 +51,18 @@ def test_a_module_that_needs_a_missing_package_is_told_apart(run, folder):
     assert "No module named 'no_such_package'" in told(result)
 
 
+def test_a_mistake_that_torch_finds_is_placed_where_the_user_made_it(run, folder):
+    result = run("check", "cli_nets:failing_in_torch", "--input-shape", "1,4", "--arg", "classes=x")
+    assert result.exit_code == 2
+    lines = (folder / "cli_nets.py").read_text().splitlines()
+    line = lines.index("    return torch.nn.Linear(4, classes)") + 1
+    sentence = told(result)
+    assert "cli_nets:failing_in_torch failed: TypeError: " in sentence
+    assert sentence.endswith(f" ({folder / 'cli_nets.py'}, line {line})")
+    assert "expected one of" not in sentence
+    assert result.stderr.strip() == sentence
+
+
 def test_a_missing_tool_is_told_with_its_install_line(run, monkeypatch):
     pytest.importorskip("hls4ml", reason="needs the extra 'hls4ml'")
     monkeypatch.setenv("PATH", "")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.cli.commands import told
 
@@ -52,6 +53,30 @@ def test_float_weights_are_loaded_and_the_next_command_is_told(run, tmp_path):
     assert last.startswith(f"brevitas-ftprop check finn:cli_nets:floating {out} --input-shape 1,4")
     expected = torch.load("floating.pt")
     assert torch.equal(torch.load(out)["0.weight"], expected["0.weight"])
+
+
+def test_a_folder_of_images_gives_the_ranges_as_the_model_sees_them(run, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{number}.png")
+    seen = ((pixels / 255 - 0.5) / 0.25).transpose(0, 3, 1, 2).astype(np.float32)
+    np.save(tmp_path / "seen.npy", seen)
+    network = ("cli_nets:floating_of_images", "--input-shape", "1,3,8,8", "--no-dynamo")
+    numbers = ("--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25")
+    for name, source, more in (("files", "photos", numbers), ("array", "seen.npy", ())):
+        out = ("--out", str(tmp_path / f"{name}.pt"))
+        result = run("quantize", *network, *out, "--calibrate", str(tmp_path / source), *more)
+        assert result.exit_code == 0, result.stderr
+    files, array = (torch.load(tmp_path / f"{name}.pt") for name in ("files", "array"))
+    assert files.keys() == array.keys()
+    for key, value in files.items():
+        torch.testing.assert_close(value, array[key])
+    untold = run(
+        "quantize", *network, "--out", str(tmp_path / "x.pt"), "--calibrate", tmp_path / "photos"
+    )
+    assert untold.exit_code == 2
+    assert "has to be told: --pixels x/255, or --mean" in told(untold)
 
 
 @pytest.mark.parametrize(

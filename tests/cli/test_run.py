@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -40,6 +41,7 @@ RECIPE = {
     "staircase": "single",
     "saved": "exact",
     "imports": {"run_rules": "0123456789abcdef"},
+    "epochs": 10,
     "seed": 3,
     "data": {
         "name": "image_folder",
@@ -167,6 +169,15 @@ def test_image_files_are_resized_only_when_asked(trained, photos, run, folder):
     assert "--resize is of image files" in told(run("check", "--run", "trained", "--resize"))
 
 
+def test_what_a_batch_leaves_out_is_told(trained, photos, run, folder):
+    notes = folder / "photos" / "class0" / "notes.txt"
+    notes.touch()
+    result = run("check", "--run", "trained", "--batch", "photos", "--no-dynamo")
+    assert result.stdout == "finn: no findings\n"
+    assert "left out: 1 file that is no image: .txt\n" in result.stderr
+    notes.unlink()
+
+
 def test_image_files_give_the_shape_and_their_normalization_has_to_be_told(photos, run):
     export = ("export", "qcdq", "cli_nets:tiny", "--untrained", "--batch", "photos", *FLAGS)
     assert "has to be told: --pixels x/255, or --mean" in told(run(*export, "--out", "untold.onnx"))
@@ -189,7 +200,7 @@ def test_image_files_give_the_shape_and_their_normalization_has_to_be_told(photo
         (("--run", "nowhere"), "there is no folder nowhere"),
         (("--run", "begun"), "begun holds no result.json: its training has not ended"),
         (("--run", "empty"), "train.py has written none there"),
-        (("--run", "torn"), "torn/result.json is not the result of a run"),
+        (("--run", "torn"), "torn/result.json is not the result of a run: it is no JSON"),
         ((), "name a MODEL, or the folder of a training by --run"),
         (("cli_nets:tiny",), "pass the shape of the model's input as --input-shape"),
         (("convnet5", "--input-shape", "1,3,8,8"), "unknown model 'convnet5'; valid are alexnet"),
@@ -207,6 +218,87 @@ def test_what_contradicts_a_run_or_is_none_is_told(trained, run, folder, argumen
     result = run("check", *arguments)
     assert words in told(result)
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("recipe.seed", None, "it has no recipe.seed"),
+        ("recipe.act", None, "it has no recipe.act"),
+        ("recipe.data.image_size", None, "it has no recipe.data.image_size"),
+        ("recipe", "[1]", "recipe is [1], not an object"),
+        ("recipe.data", '"x"', 'recipe.data is "x", not an object'),
+        ("recipe.data.mean", "null", "recipe.data.mean is null, not a list"),
+        ("recipe.data.mean", "[0.5]", "recipe.data.mean is [0.5], not 3 numbers"),
+        ("recipe.data.std", "[1, 0, 1]", "recipe.data.std is [1, 0, 1], not 3 positive numbers"),
+        ("recipe.data.image_size", "[8, 8, 8]", "not a positive number, or height and width"),
+        ("recipe.seed", "1.5", "recipe.seed is 1.5, not a whole number"),
+        ("delays", "null", "delays is null, not an object"),
+        ("delays", '{"nowhere": 3}', 'delays is {"nowhere": 3}, not of layers of cli_nets:tiny'),
+        ("classes", '"ten"', 'classes is "ten", not a whole number or null'),
+    ],
+)
+def test_a_damaged_result_is_told_by_its_file_and_field(trained, folder, field, value, words):
+    from brevitas_ftprop import load_run
+
+    file = folder / "trained" / "result.json"
+    result = json.loads(file.read_text())
+    *path, last = field.split(".")
+    section = result
+    for part in path:
+        section = section[part]
+    if value is None:
+        del section[last]
+    else:
+        section[last] = json.loads(value)
+    file.write_text(json.dumps(result))
+    with pytest.raises(ValueError, match=r"^\S*trained/result\.json is damaged: ") as told:
+        load_run(folder / "trained")
+    assert words in str(told.value)
+
+
+def test_the_module_of_a_runs_network_is_the_one_that_it_trained(trained, run, folder):
+    module, file = folder / "cli_nets.py", folder / "trained" / "result.json"
+    source = hashlib.sha256(module.read_bytes()).hexdigest()[:16]
+    result = json.loads(file.read_text())
+    file.write_text(json.dumps(result | {"source": source}))
+    check = ("check", "--run", "trained", "--no-dynamo")
+    assert run(*check).exit_code == 0
+    before = module.read_text()
+    try:
+        module.write_text(f"{before}\n")
+        refused = run(*check)
+    finally:
+        module.write_text(before)
+    assert refused.exit_code == 2
+    words = told(refused)
+    assert "cli_nets:tiny is not the network that the run trained: the hash of" in words
+    assert f"{module} is" in words
+    assert f"and was {source}; bring that file back, or name the network itself" in words
+    assert words.endswith("and trained as its checkpoint")
+
+
+def test_a_run_that_is_being_trained_longer_is_told_from_one_that_has_ended(trained, run, folder):
+    from brevitas_ftprop import load_run
+
+    recipe = folder / "trained" / "recipe.yaml"
+    recipe.write_text("model: cli_nets:tiny\nepochs: 400\ndata:\n  name: image_folder\n")
+    check = ("check", "--run", "trained", "--no-dynamo")
+    try:
+        refused = run(*check)
+        loaded = load_run("trained", checkpoint="trained/weights.pt")
+        recipe.write_text("epochs: 10\n")
+        assert run(*check).exit_code == 0
+    finally:
+        recipe.unlink()
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(loaded.model(images), trained(images))
+    assert refused.exit_code == 2
+    assert told(refused) == (
+        "error: trained is being trained longer, from 10 to 400 epochs, and that has not ended: "
+        "go on with --resume, or export and verify the weights of before with --checkpoint "
+        "trained/weights.pt"
+    )
 
 
 @pytest.mark.parametrize(

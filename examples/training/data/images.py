@@ -96,7 +96,8 @@ class Images(lightning.LightningDataModule):
                 parts.append(f"resized from {width}×{height}")
             if found != channels:
                 parts.append(f"from {found} {'channel' if found == 1 else 'channels'}")
-        return f"data {self.data.name}: {', '.join(parts)}"
+        others = self.set.left_out if self.set is not None else ""
+        return f"data {self.data.name}: {', '.join(parts)}\n{others}".rstrip()
 
     def fingerprint(self) -> str:
         """Hash of all labels and of some images, which tells apart data of the same size."""

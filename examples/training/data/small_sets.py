@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.datasets import CIFAR10, ImageFolder
 
-from brevitas_ftprop.runs.image_files import decode, fitted
+from brevitas_ftprop.runs.image_files import decode, fitted, is_image_file, left_out
 
 from ..failures import TrainingError
 from ..sections import Data
@@ -37,12 +37,14 @@ class SmallSet:
 
     Attributes:
         shape: (C, H, W) of the first image as it was found.
+        left_out: which files are no images, in a line; empty if all are.
     """
 
     classes: int
     train: Part
     test: Part
     shape: tuple[int, ...]
+    left_out: str = ""
 
 
 def cifar10(data: Data) -> SmallSet:
@@ -81,7 +83,8 @@ def image_folder(data: Data) -> SmallSet:
         return Part(np.array(folder.targets), decode)
 
     first = tuple(_decoded(train.samples[0][0]).shape)
-    return SmallSet(len(train.classes), part(train), part(test), first)
+    others = left_out(Path(train.root), Path(test.root))
+    return SmallSet(len(train.classes), part(train), part(test), first, others)
 
 
 def digits(data: Data) -> SmallSet:
@@ -125,7 +128,7 @@ def read_folder(root: Path, *names: str) -> ImageFolder:
     for name in names:
         if (root / name).is_dir():
             try:
-                return ImageFolder(root / name)
+                return ImageFolder(root / name, is_valid_file=is_image_file)
             except FileNotFoundError as error:
                 raise TrainingError(
                     f"expected a folder of images for each class in {root / name}: {error}"

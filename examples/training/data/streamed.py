@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from brevitas_ftprop.runs.image_files import decode
+
 from ..failures import TrainingError
 from .loader import Batch
 from .order import image_seed
@@ -57,10 +59,10 @@ class StreamedImages(Dataset):
         epoch, index = key
         path, label = self.folder.samples[index]
         try:
-            image = v2.functional.pil_to_tensor(self.folder.loader(path))
-        except OSError as error:
+            image = decode(path)
+        except ValueError as error:
             # Not raised here: a worker's exceptions arrive with its whole traceback as message.
-            return TrainingError(f"{path} cannot be decoded: {error}")
+            return TrainingError(str(error))
         # Also within the main process, whose generator then goes on as if nothing was drawn.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(image_seed(self.seed, epoch, index))

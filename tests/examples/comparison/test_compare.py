@@ -73,7 +73,7 @@ def test_a_comparison_runs_goes_on_and_comes_out_of_its_json(recipe, capsys):
     assert r"saturated\_ste" in (again / "comparison.tex").read_text()
 
     recipe.write_text(RECIPE + "optimizer: {weight_decay: 0.01}\n")
-    assert run(recipe, *rules) == 1
+    assert run(recipe, *rules) == 2
     assert "another optimizer.weight_decay" in capsys.readouterr().err
 
 
@@ -93,7 +93,7 @@ def test_setters_are_added_to_a_comparison_of_rules(recipe, capsys):
     assert "| saturated_ste | uniform |" in table
     assert "time a step" in table
     capsys.readouterr()
-    assert run(recipe, *rules, "--acts", "staircase3", "--targets", "uniform") == 1
+    assert run(recipe, *rules, "--acts", "staircase3", "--targets", "uniform") == 2
     told = capsys.readouterr().err
     assert "staircase3-saturated_ste-uniform: ConvNet4 has no sign quantizers" in told
 
@@ -127,7 +127,7 @@ def test_an_own_rule_is_added_to_a_comparison(recipe, own_module):
 
 
 def test_what_would_run_does_not_go_with_stored_runs(tmp_path, capsys):
-    assert compare.main(["--from", str(tmp_path / "comparison.json"), "--seeds", "1-2"]) == 1
+    assert compare.main(["--from", str(tmp_path / "comparison.json"), "--seeds", "1-2"]) == 2
     told = capsys.readouterr().err
     assert "--from shows runs that are there already: --seeds would change nothing" in told
 
@@ -146,17 +146,37 @@ def test_what_would_run_does_not_go_with_stored_runs(tmp_path, capsys):
         (["--jobs", "0"], "jobs must be 1 or more"),
         (["--reference", "ramp"], "--reference ramp is none of the rules"),
         (["--targets", "no_such", "--data-root", "/nowhere"], "unknown target setter 'no_such'"),
+        (
+            ["--acts", "sign", "foo"],
+            "foo-saturated_ste: convnet4 does not take its options",
+        ),
         (["--targets", "uniform"], "none of the rules to compare with gradient_sign"),
     ],
 )
 def test_bad_input_is_one_sentence(recipe, capsys, options, message):
-    assert run(recipe, *options) == 1
+    assert run(recipe, *options) == 2
     told = capsys.readouterr()
     assert message in told.err
     assert told.err.startswith("compare.py: error: ")
     assert "Traceback" not in told.err
     assert told.out == ""
     assert not (recipe.parent / "out").exists()
+
+
+def test_a_gpu_that_is_not_there_is_told_before_anything_runs(recipe, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run(recipe, "--accelerator", "gpu") == 2
+    assert "--accelerator gpu: PyTorch finds no GPU here" in capsys.readouterr().err
+    assert not (recipe.parent / "out").exists()
+
+
+def test_trials_that_fail_end_with_1(recipe, capsys, monkeypatch):
+    def fail(*_):
+        raise compare.TrialsError("sign-ste: the loss is not finite")
+
+    monkeypatch.setattr(compare, "execute", fail)
+    assert run(recipe, "--rules", "ste") == 1
+    assert "compare.py: error: sign-ste: the loss" in capsys.readouterr().err
 
 
 def test_an_interruption_is_told_on_stderr(recipe, capsys, monkeypatch):

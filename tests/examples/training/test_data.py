@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.io import write_jpeg
 from torchvision.transforms import v2
@@ -181,6 +182,43 @@ def test_image_folders_are_read_at_the_wanted_size(folder, name):
     assert labels.dtype == torch.int64
     validation, test = (list(loader) for loader in images.val_dataloader())
     assert (len(validation[0][1]), len(test[0][1])) == (2, 8)
+
+
+@pytest.mark.parametrize("name", ["image_folder", "imagenet"])
+def test_of_16_bits_a_channel_the_upper_eight_are_trained_on(folder, name):
+    grey = np.random.default_rng(0).integers(0, 2**16, (20, 24), dtype=np.uint16)
+    for part in ("train", "test", "val"):
+        for number in range(4):
+            Image.fromarray(grey).save(folder / part / "cat" / f"{number}.png")
+            (folder / part / "cat" / f"{number}.jpg").unlink()
+    data = Data(name=name, root=str(folder), image_size=(20, 24), resize=24, flip=False)
+    images = attached(Recipe(data=data, batch_size=2))
+    fetched = images.test_dataloader()
+    (pixels, labels), *_ = list(fetched)
+    assert labels[:4].tolist() == [0] * 4
+    assert pixels.dtype == torch.uint8
+    if name == "image_folder":
+        expected = torch.from_numpy((grey // 256).astype(np.uint8)).expand(3, -1, -1)
+        assert all(torch.equal(image, expected) for image in pixels[:4])
+    else:
+        # Resized, which keeps the mean.
+        assert abs(pixels[:4].float().mean() - (grey // 256).mean()) < 3
+
+
+def test_what_is_no_image_is_left_out_and_counted(folder):
+    for part, name in (("train", "notes.txt"), ("train", "more.TXT"), ("test", "a.psd")):
+        (folder / part / "cat" / name).touch()
+    (folder / "train" / "cat" / "0.jpg").unlink()
+    bitmap = Image.fromarray(np.zeros((20, 24, 3), np.uint8))
+    bitmap.save(folder / "train" / "cat" / "0.bmp")
+    data = Data(name="image_folder", root=str(folder), image_size=(20, 24))
+    images = Images(Recipe(data=data, batch_size=2))
+    assert images.counts["train"] == 8
+    assert images.summary().splitlines() == [
+        "data image_folder: 8 train, 8 test, 2 classes, 3×20×24",
+        "left out: 3 files that are no images: .TXT, .psd, .txt",
+    ]
+    assert not images.set.train.decode(np.array([0])).any()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
 
 from lightning.pytorch.callbacks import Callback
-from training import Data
+from training import Data, TrainingError
 from training.network import build_network
 from training.result import hash_weights
 
@@ -52,6 +54,58 @@ def test_a_run_gives_its_network_again(tiny, run, tmp_path, changes):
     assert loaded.shape == (1, 3, 8, 8)
     assert (loaded.mean, loaded.std) == (recipe.data.mean, recipe.data.std)
     assert rules_of(loaded.model) == rules_of(build_network(recipe, result.classes)[0])
+
+
+def test_the_module_of_an_own_network_is_recorded_and_another_one_refused(
+    tiny, run, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "defining", raising=False)
+    module = tmp_path / "defining.py"
+    module.write_text("import tiny_networks\ndef build(): return tiny_networks.stateful()\n")
+    (tmp_path / "naming.py").write_text("from defining import build\n")
+    recipe = tiny.with_overrides(model="naming:build", epochs=1)
+    result = run(recipe)
+    assert result.source == hashlib.sha256(module.read_bytes()).hexdigest()[:16]
+    load_run(tmp_path / "run")
+    module.write_text(f"{module.read_text()}# changed\n")
+    for go_on in (
+        lambda: load_run(tmp_path / "run"),
+        lambda: run(recipe.with_overrides(epochs=2), resume=True),
+    ):
+        with pytest.raises((ValueError, TrainingError), match=r"defining\.py is .*, and was"):
+            go_on()
+    assert "epochs: 1\n" in (tmp_path / "run" / "recipe.yaml").read_text()
+    # Runs of before recorded nothing.
+    file = tmp_path / "run" / "result.json"
+    stored = json.loads(file.read_text())
+    del stored["source"]
+    file.write_text(json.dumps(stored))
+    load_run(tmp_path / "run")
+    for name in ("defining", "naming"):
+        sys.modules.pop(name)
+
+
+def test_a_run_that_was_cut_off_while_trained_longer_is_refused_until_it_has_ended(
+    tiny, run, tmp_path
+):
+    class Cut(Callback):
+        def on_train_epoch_start(self, trainer, module) -> None:
+            if trainer.current_epoch == 1:
+                raise KeyboardInterrupt
+
+    recipe = tiny.with_overrides(epochs=1)
+    run(recipe)
+    longer = recipe.with_overrides(epochs=3)
+    with pytest.raises(SystemExit):
+        run(longer, resume=True, callbacks=[Cut()])
+    with pytest.raises(FileNotFoundError, match="trained longer, from 1 to 3 epochs, and that has"):
+        load_run(tmp_path / "run")
+    load_run(tmp_path / "run", checkpoint=tmp_path / "run" / "weights.pt")
+    keep = Keep()
+    run(longer, resume=True, callbacks=[keep])
+    images = torch.randn(16, 3, 8, 8)
+    assert torch.equal(load_run(tmp_path / "run").model(images), keep.network.eval()(images))
 
 
 def test_the_network_gives_the_accuracy_that_the_result_tells(tiny, run, tmp_path):

@@ -111,6 +111,13 @@ def test_a_field_that_is_unknown_or_of_another_type_is_named(tmp_path, text, mes
         ({"data__test_images": 0}, r"data\.test_images must be 1 or more"),
         ({"data__crop_padding": -1}, r"data\.crop_padding must be 0 or more"),
         ({"data__std": [1.0, 0.0, 1.0]}, r"data\.std must be positive"),
+        (
+            {"data__mean": [125.0, 120.0, 110.0]},
+            r"data\.mean is of pixels x/255, .* \(125.0, 120.0, 110.0\): divide what is of .* 255",
+        ),
+        ({"data__mean": [0.5, -0.1, 0.5]}, r"data\.mean is of pixels x/255"),
+        ({"data__std": [60.0, 60.0, 60.0]}, r"data\.std is of pixels x/255"),
+        ({"data__mean": [float("nan")] * 3}, r"data\.mean is of pixels x/255"),
         ({"data__name": "imagenet", "data__image_size": 300}, r"data\.resize 256 is less than"),
         ({"loss__label_smoothing": 2.0}, r"loss\.label_smoothing must lie in \[0, 1\]"),
         ({"cudnn_benchmark": True, "deterministic": True}, "cudnn_benchmark takes the convolution"),

@@ -69,7 +69,12 @@ def network(one_block) -> nn.Module:
         (EXAMPLE, PIXELS | {"batch": EXAMPLE}, ValueError, "integers from 0 to 255"),
         (EXAMPLE, {"images": "uint8"}, ValueError, "needs the mean and std"),
         (EXAMPLE, PIXELS | {"mean": (0.5,)}, ValueError, "each of 3 channels .* not 1 and 3"),
-        (EXAMPLE, PIXELS | {"std": (0.2, 0.2, 0.0)}, ValueError, r"std \(positive\)"),
+        (
+            EXAMPLE,
+            PIXELS | {"std": (0.2, 0.2, 0.0)},
+            ValueError,
+            r"std must be positive .* 0.2, 0\.0",
+        ),
         (EXAMPLE, PIXELS | {"mean": 0.5}, ValueError, "mean must be finite numbers, one a channel"),
         (EXAMPLE, PIXELS | {"mean": (torch.nan,) * 3}, ValueError, "mean must be finite numbers"),
         (EXAMPLE, PIXELS | {"images": "float"}, ValueError, "mean and std are of uint8 images"),
