@@ -56,7 +56,7 @@ class Oracle:
     on the channel's line from the graph's numbers to PyTorch's (see ``pre_activations``). Where the
     graph has a quantizer on another side of a pool this is not known. An excused unit is set right,
     and what is behind it is computed again; without an excuse all behind it follows from it and is
-    not judged. Likewise a class may be another than PyTorch's only where the rounding bounds of both
+    not judged. Likewise a class may be another than PyTorch's where the rounding bounds of both
     logits meet, as they do where their integers are equal.
 
     Args:
