@@ -64,7 +64,7 @@ def fixed_point_bias(
     if len(risky):
         one, other = risky[0].tolist()
         raise ExportError(
-            f"its float bias leaves the logits of the classes {one} and {other} as near to each "
+            f"its bias leaves the logits of the classes {one} and {other} as near to each "
             "other as they are rounded"
         )
     for bits in range(EXACT_BITS):
@@ -75,4 +75,4 @@ def fixed_point_bias(
         is_right = (np.floor(steps / 2**bits) == np.floor(difference)) & (steps % 2**bits != 0)
         if bool(np.where(gap == 0, steps == difference * 2**bits, is_right).all()):
             return integers, bits
-    raise ExportError(f"its float bias takes sums of more than {EXACT_BITS} bits to compare")
+    raise ExportError(f"its bias takes sums of more than {EXACT_BITS} bits to compare")

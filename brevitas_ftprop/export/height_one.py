@@ -12,7 +12,7 @@ from qonnx.transformation.base import Transformation
 
 from .entry_levels import POINTWISE
 from .graph_edits import add_constant, bypass, replace
-from .graph_reading import initializer, shape_of
+from .graph_reading import initializer, read_constant, shape_of
 from .node_attributes import integers_in
 
 WINDOWS = ("AveragePool", "Conv", "MaxPool")
@@ -33,8 +33,7 @@ class HeightOne(Transformation):
 
     def apply(self, model: ModelWrapper) -> tuple[ModelWrapper, bool]:
         computed = _computed(model)
-        signals = _signals(model, computed)
-        nodes = _on_signals(model, signals)
+        signals, nodes = _signals(model), nodes_on_signals(model)
         forms = [_form(model, node) for node in nodes]
         is_convolutional = any(n.op_type in (*WINDOWS, *MEANS) for n in model.graph.node)
         if not nodes or not is_convolutional or None in forms:
@@ -51,18 +50,15 @@ class HeightOne(Transformation):
         return model, False
 
 
-def without_form(model: ModelWrapper) -> list[NodeProto]:
-    """The operators on signals for which a graph has to stay as it is."""
-    nodes = _on_signals(model, _signals(model, _computed(model)))
-    return [node for node in nodes if _form(model, node) is None]
+def nodes_on_signals(model: ModelWrapper, *, without_form: bool = False) -> list[NodeProto]:
+    """The nodes that read or give a signal (N, C, L), or those that have no form of height 1."""
+    signals = _signals(model)
+    nodes = [n for n in model.graph.node if not signals.isdisjoint((*n.input, *n.output))]
+    return [n for n in nodes if not without_form or _form(model, n) is None]
 
 
-def _signals(model: ModelWrapper, computed: set[str]) -> set[str]:
-    return {name for name in computed if len(model.get_tensor_shape(name) or ()) == 3}
-
-
-def _on_signals(model: ModelWrapper, signals: set[str]) -> list[NodeProto]:
-    return [n for n in model.graph.node if not signals.isdisjoint((*n.input, *n.output))]
+def _signals(model: ModelWrapper) -> set[str]:
+    return {name for name in _computed(model) if len(model.get_tensor_shape(name) or ()) == 3}
 
 
 def _computed(model: ModelWrapper) -> set[str]:
@@ -107,6 +103,8 @@ def _form(model: ModelWrapper, node: NodeProto) -> Form | None:
         return _join_channels
     if node.op_type == "Resize":
         return _heighten_sizes
+    if node.op_type == "Pad" and len(node.input) < 4:
+        return _pad_width
     if node.op_type == "ReduceMean" and _axes(model, node) in ([HEIGHT], [-1]):
         return _average_both
     if node.op_type in ("Flatten", "Reshape") and len(before) == 3 and len(after) == 2:
@@ -144,6 +142,11 @@ def _heighten_sizes(model: ModelWrapper, node: NodeProto) -> None:
         sizes = initializer(model, name) if name else None
         if sizes is not None and sizes.size == 3:
             node.input[index] = add_constant(model, np.insert(sizes, HEIGHT, 1))
+
+
+def _pad_width(model: ModelWrapper, node: NodeProto) -> None:
+    sides = read_constant(model, node.input[1]).reshape(2, -1)
+    node.input[1] = add_constant(model, np.insert(sides, HEIGHT, 0, axis=1).reshape(-1))
 
 
 def _axes(model: ModelWrapper, node: NodeProto) -> list[int]:

@@ -68,6 +68,7 @@ LAYERS = {
     "max pool": lambda c: [nn.MaxPool1d(3, 2, padding=1)],
     "average pool": lambda c: [nn.AvgPool1d(2)],
     "factors": lambda c: [Function(lambda x: x * (torch.arange(1.0, c + 1)[:, None] / 4))],
+    "padded": lambda c: [nn.ConstantPad1d((2, 1), -1.0), conv(c, c, 3)],
     "upsampled": lambda c: [nn.Upsample(scale_factor=2)],
     "joined": lambda c: [Function(lambda x: torch.cat([x, -x], 1))],
     "of height 1": lambda c: [

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
+from ..copy_nodes import joins_channels
 from .graph_view import GraphView
 from .requirement import Found, Requirements
-from .walk import WEIGHTED, integers_of, is_join, is_repetition, joins_computed, spacing_of
+from .walk import (
+    WEIGHTED,
+    integers_of,
+    is_join,
+    is_repetition,
+    joins_computed,
+    reads_twice,
+    spacing_of,
+)
 
 COPY_REQUIREMENTS = Requirements()
 
@@ -24,6 +33,10 @@ AFFINE = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 def concatenation(view: GraphView) -> Found:
     """Concatenations along other axes than channels, of constants, or of floats."""
     for node in view.of_kind("Concat"):
+        is_of_channels = joins_channels(node, len(view.shape(node.output[0])) or 1)
+        if is_of_channels and reads_twice(view, node):
+            # Another requirement names it.
+            continue
         if not joins_computed(view, node):
             yield view.layer(node), "it joins something else than the channels of computed branches"
             continue

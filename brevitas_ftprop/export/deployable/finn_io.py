@@ -125,8 +125,9 @@ def _is_turned(view: GraphView, node: NodeProto) -> bool:
 @IO_REQUIREMENTS.add(
     "class-result",
     why="Loud: FINN's LabelSelect compares integers; a factor of its own for each class leaves "
-    "floats, and so does a float bias where PyTorch's rounding may decide.",
-    fix="end in a linear layer with one weight scale for all classes and bias=False, or "
+    "floats, and so does a bias between its integers where PyTorch's rounding may decide.",
+    fix="return logits (1, classes) of two classes or more, flattened by the average or "
+    "nn.Flatten(); end in a linear layer with one weight scale for all classes and bias=False, or "
     "bias_quant=Int32Bias (the quantizer before it needs return_quant_tensor=True); or with scales "
     "that are powers of two, which leave only the bias to be rounded; or in a quantizer behind it; "
     'or take result="logits"',
@@ -137,8 +138,10 @@ def class_result(view: GraphView) -> Found:
         return
     name = view.output
     shape = view.shape(name)
-    if len(shape) != 2 or shape[1] < 2:
-        yield "model", f"its result has shape {shape}, not (1, classes)"
+    if len(shape) != 2:
+        yield "model", f"its result has shape {tuple(shape)}: flatten it to (1, classes)"
+    elif shape[1] < 2:
+        yield "model", "its result is one logit: the largest of several takes two classes or more"
     elif spacing_of(view, name, shifted=True) is None:
         yield from _inexact_bias(view, is_class=True)
 

@@ -10,7 +10,14 @@ from ...levels import level_function
 from ..node_attributes import integers_in, is_padded, padding_of
 from .graph_view import GraphView
 from .requirement import Found, Requirements
-from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join, spacing_of
+from .walk import (
+    WEIGHTED,
+    feeding_nodes,
+    integers_of,
+    is_join,
+    reads_twice,
+    spacing_of,
+)
 
 LAYER_REQUIREMENTS = Requirements()
 
@@ -45,17 +52,31 @@ def image_result(view: GraphView) -> Found:
 
 @LAYER_REQUIREMENTS.add(
     "same-operands",
-    why="Loud: qonnx's cleanup renames one of the two operands only, and the file is damaged.",
-    fix="multiply by 2, best in the scale of the quantizer before, instead of adding a tensor to "
-    "itself",
+    why="Loud: qonnx's cleanup renames one of the two operands only, and the file is damaged; "
+    "factors move behind a concatenation, so that it, too, would read one tensor twice.",
+    fix="instead of adding a tensor to itself multiply it by 2, best in the scale of the quantizer "
+    "before; in a concatenation join each tensor once, torch.cat([a, b], 1) for "
+    "torch.cat([a, b, a], 1), the weights of the layer behind it added up; or quantize each "
+    "branch, torch.cat([self.act(a), self.act(-1.0 * a)], 1)",
 )
 def same_operands(view: GraphView) -> Found:
-    """Operators that read one tensor twice, such as x + x."""
+    """Operators that read one tensor twice, such as x + x, or join it with a multiple of itself."""
     for node in view.graph.graph.node:
-        for name in node.input:
-            is_known = view.producer(name) is not None or view.constant(name) is not None
-            if name and not is_known and name != view.input:
-                yield view.layer(node), f"{node.op_type} reads one tensor twice"
+        if reads_twice(view, node):
+            yield view.layer(node), f"{node.op_type} reads one tensor twice"
+        elif node.op_type == "Concat":
+            sources = [_before_affine(view, name) for name in node.input]
+            if len(set(sources)) < len(sources):
+                yield view.layer(node), "Concat joins one tensor with a multiple of itself"
+
+
+def _before_affine(view: GraphView, name: str) -> str:
+    """What the factors and summands that give a tensor are applied to."""
+    while (node := view.producer(name)) is not None and node.op_type in AFFINE:
+        if view.quantizer(node) is not None or is_join(view, node):
+            break
+        name = view.computed_inputs(node)[0]
+    return name
 
 
 @LAYER_REQUIREMENTS.add(
@@ -69,57 +90,6 @@ def shared_layer(view: GraphView) -> Found:
     for node in view.nodes:
         if len(node.input) > 1 and (count := calls.pop(node.input[1], 0)) > 1:
             yield view.layer(node), f"it is called {count} times"
-
-
-@LAYER_REQUIREMENTS.add(
-    "flattened-sum",
-    why="Loud: FINN flattens integers only. Thresholds behind the flattening of a map would be "
-    "those of channels that are mixed with positions, unless all are the same.",
-    fix="quantize before flattening, or directly behind it with one scale; a BatchNorm1d behind it "
-    "goes behind the linear layer",
-)
-def flattened_sum(view: GraphView) -> Found:
-    """Flattening of maps that no quantizer has made integers; an image may be reshaped."""
-    for node in view.of_kind("Flatten", "Reshape"):
-        before, after = view.shape(node.input[0]), view.shape(node.output[0])
-        is_mixed = len(before) == 4 and len(after) == 2 and before[2:] != [1, 1]
-        # FINN leaves a Flatten of the image to software, and drops a Reshape.
-        is_image = view.producer(node.input[0]) is None and node.op_type == "Reshape"
-        is_read = bool(view.consumers(node.output[0])) and not is_image
-        is_read &= node not in view.absorbed
-        if is_mixed and is_read and integers_of(view, node.input[0], shifted=True) is None:
-            yield view.layer(node), "the flattened map is not quantized"
-
-
-@LAYER_REQUIREMENTS.add(
-    "forked-flattening",
-    why="Loud: FINN moves its Transpose into one layer behind the flattening; the others get no "
-    "input, and their results differ.",
-    fix="put a linear layer and its quantizer between the flattening and the fork",
-)
-def forked_flattening(view: GraphView) -> Found:
-    """Maps whose flattened values several layers read."""
-    for node in view.of_kind("Flatten", "Reshape"):
-        if len(view.shape(node.input[0])) != 4:
-            continue
-        twins = [n for n in view.consumers(node.input[0]) if n.op_type == node.op_type]
-        if len(view.consumers(node.output[0])) > 1 or len(twins) > 1:
-            yield view.layer(node), "several layers read the flattened map"
-
-
-@LAYER_REQUIREMENTS.add(
-    "flattened-average",
-    why="Loud: the average's scale keeps the shape of a map, and FINN refuses the mismatch.",
-    fix="quantize directly behind the average or its flattening, with one scale for all channels, "
-    "or leave the quantizer out: averages of integers are integers",
-)
-def flattened_average(view: GraphView) -> Found:
-    """Global averages that are flattened, and quantized with other steps for each channel."""
-    for node in view.of_kind("Flatten", "Reshape", "ReduceMean"):
-        averages = [n.op_type for n in feeding_nodes(view, node.output[0]) if n.op_type in AVERAGES]
-        is_flat = len(view.shape(node.output[0])) == 2
-        if averages and is_flat and is_quantized_behind(view, node, *AFFINE):
-            yield view.layer(node), "a flattened average goes into a quantizer"
 
 
 @LAYER_REQUIREMENTS.add(

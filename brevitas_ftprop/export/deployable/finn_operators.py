@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from ...levels import level_function
+from ..height_one import nodes_on_signals
 from ..node_attributes import integers_in
 from ..trunc_nodes import truncation_of
 from .graph_view import GraphView
@@ -35,6 +36,24 @@ KNOWN = {
     "Trunc",
 }
 
+# Activation functions that a quantizer of another range, or another function, replaces.
+REPLACED = ("Clip", "Elu", "HardSwish", "LeakyRelu", "PRelu", "Selu")
+
+
+@OPERATOR_REQUIREMENTS.add(
+    "activation-function",
+    why="Loud: the flow has no hardware layer for it and stops; of activation functions only a "
+    "ReLU becomes part of the thresholds behind it.",
+    fix="leave nn.Hardtanh and nn.ReLU6 out, and let the quantizer behind them clip at their ends "
+    "(its max_val, and QuantReLU from 0); in place of nn.LeakyReLU, nn.PReLU and the like, which "
+    "have no exact form, train with QuantReLU or a signed quantizer alone",
+)
+def activation_function(view: GraphView) -> Found:
+    """Activation functions of (N, …) that a quantizer replaces: Hardtanh, ReLU6, PReLU, …"""
+    for node in view.of_kind(*REPLACED):
+        if node not in view.absorbed:
+            yield view.layer(node), f"the operator {node.op_type}"
+
 
 @OPERATOR_REQUIREMENTS.add(
     "unknown-operator",
@@ -47,7 +66,7 @@ def unknown_operator(view: GraphView) -> Found:
     """Operators that no pass of the flow knows: Sigmoid, Softmax, GroupNorm, …"""
     for node in view.nodes:
         is_last_softmax = node.op_type == "Softmax" and node.output[0] == view.output
-        is_known = node.op_type in KNOWN or node in view.absorbed
+        is_known = node.op_type in (*KNOWN, *REPLACED) or node in view.absorbed
         if not is_known and not is_last_softmax and not _is_flattened(view, node):
             yield view.layer(node), f"the operator {node.op_type}"
 
@@ -76,17 +95,23 @@ def two_computed_operands(view: GraphView) -> Found:
     why="Loud: the flow lowers convolutions and pools of images (N, C, H, W) only, writes networks "
     "on signals (N, C, L) as such of height 1, and FINN 1.6 has no transposed convolution.",
     fix="use 2-D convolutions and pools; in a 1-D network leave no other operator on (N, C, L) "
-    "than convolutions, pools, batch norms, quantizers, arithmetic, torch.cat(…, 1), nearest "
-    "upsampling, x.mean(-1) and flattening; upsample by nn.Upsample(scale_factor=2) and a "
-    "convolution instead of a transposed one",
+    "than convolutions, pools, batch norms, quantizers, arithmetic, nn.ConstantPad1d, "
+    "torch.cat(…, 1), nearest upsampling, x.mean(-1) and flattening; flatten before a linear "
+    "layer, or use a convolution of kernel 1, and give a network without convolutions features "
+    "(N, F); upsample by nn.Upsample(scale_factor=2) and a convolution instead of a transposed one",
 )
 def dimensions(view: GraphView) -> Found:
-    """1-D ones without a form of height 1, 3-D and transposed convolutions and pools."""
+    """Operators on signals without a form of height 1, 3-D and transposed convolutions, pools."""
+    for node in nodes_on_signals(view.graph, without_form=True):
+        yield view.layer(node), f"{node.op_type} of a signal (N, C, L)"
+    if not nodes_on_signals(view.graph, without_form=True):
+        for node in nodes_on_signals(view.graph)[:1]:
+            yield view.layer(node), "a signal (N, C, L) that no convolution or average reads"
     for node in view.of_kind("Conv", "ConvTranspose", "MaxPool", *AVERAGES):
         rank = len(view.shape(node.input[0]))
         if node.op_type == "ConvTranspose":
             yield view.layer(node), "a transposed convolution"
-        elif rank != 4 and node.op_type != "ReduceMean":
+        elif rank > 4:
             yield view.layer(node), f"{node.op_type} of {rank - 2} spatial dimensions"
 
 

@@ -43,7 +43,8 @@ def _is_unpadded_window(node: NodeProto) -> bool:
     why="Loud: FINN pads with 0. Where the lowest level is padded the flow lets it be 0, which all "
     "that reads the quantizer has to bear.",
     fix="pad with 0, or with the lowest level of the quantizer before (-1 times the scale of a "
-    "sign), and let a quantizer follow each layer that reads it; no other padding may read it",
+    "sign), and let a quantizer follow each layer that reads it; no other padding, sum, "
+    "concatenation or upsampling may read it: give those a quantizer of their own",
 )
 def padding_value(view: GraphView) -> Found:
     """Paddings with another number than 0, or the lowest level where a reader does not bear it."""
@@ -62,8 +63,12 @@ def padding_value(view: GraphView) -> Found:
         lowest = function.level_values[0]
         if np.float32(padded) / unit != lowest or bool(function.zero_point.any()):
             yield view.layer(node), f"it pads with {padded:g}, not with the lowest level of {name}"
-        elif not all(_bears(view, reader, padded) for reader in _readers(view, name)):
-            yield view.layer(node), f"not all that reads {name} can take its lowest level for 0"
+            continue
+        for reader in _readers(view, name):
+            if not _bears(view, reader, padded):
+                what = f"{view.layer(reader)} ({reader.op_type})"
+                message = f"{what} reads {name} too, and cannot take its lowest level for 0"
+                yield view.layer(node), message
 
 
 def _readers(view: GraphView, quantizer: str) -> Iterator[NodeProto]:

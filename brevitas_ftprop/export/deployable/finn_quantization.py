@@ -13,6 +13,7 @@ from .walk import (
     feeding_nodes,
     integers_of,
     is_join,
+    reads_twice,
     spacing_of,
     weighted_layers,
 )
@@ -37,6 +38,9 @@ def unquantized_input(view: GraphView) -> Found:
         if node.op_type == "ConvTranspose":
             continue
         name = view.computed_inputs(node)[0]
+        if any(reads_twice(view, before) for before in feeding_nodes(view, name)):
+            # Another requirement names that node; what it gives is not known.
+            continue
         if integers_of(view, name, shifted=not is_padded(node)) is None:
             yield view.layer(node), _reason(view, name)
 

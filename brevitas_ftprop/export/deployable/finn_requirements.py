@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .finn_copies import COPY_REQUIREMENTS
+from .finn_flattening import FLATTENING_REQUIREMENTS
 from .finn_io import IO_REQUIREMENTS
 from .finn_layers import LAYER_REQUIREMENTS
 from .finn_numbers import NUMBER_REQUIREMENTS
@@ -16,6 +17,7 @@ FINN_REQUIREMENTS = Requirements(
     | OPERATOR_REQUIREMENTS
     | COPY_REQUIREMENTS
     | LAYER_REQUIREMENTS
+    | FLATTENING_REQUIREMENTS
     | PADDING_REQUIREMENTS
     | QUANTIZATION_REQUIREMENTS
     | NUMBER_REQUIREMENTS

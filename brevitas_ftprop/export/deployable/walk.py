@@ -38,6 +38,15 @@ def joins_computed(view: GraphView, node: NodeProto) -> bool:
     return is_of_channels and len(view.computed_inputs(node)) == len(node.input)
 
 
+def reads_twice(view: GraphView, node: NodeProto) -> bool:
+    """Whether a node read one tensor twice: qonnx has then renamed one of the two, and not both."""
+    known = (view.producer, view.constant)
+    return any(
+        name and name != view.input and all(find(name) is None for find in known)
+        for name in node.input
+    )
+
+
 def is_repetition(view: GraphView, node: NodeProto) -> bool:
     """Whether a node is a ``Resize`` that repeats each value a whole number of times."""
     shapes = (view.shape(name) for name in (node.input[0], node.output[0]))

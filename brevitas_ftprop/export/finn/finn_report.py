@@ -24,10 +24,11 @@ class ExcusedInStep:
 
     Attributes:
         image: its position in the batch.
-        quantizer: name in the PyTorch model.
+        quantizer: name in the PyTorch model; ``"output"`` for a class.
         call: of the quantizer in a forward pass.
-        position: in PyTorch's tensor.
-        found, expected: the graph's integer and PyTorch's, counted from the lowest level.
+        position: in PyTorch's tensor; empty for a class.
+        found, expected: the graph's integer and PyTorch's, counted from the lowest level, or the
+            indices of classes whose logits lie within their rounding of each other.
     """
 
     image: int
@@ -54,11 +55,12 @@ class StepReport:
             still are thresholds on PyTorch's pre-activations.
         mismatches: how many differ without excuse.
         excused: how many differ within the float32 rounding bound of their layer; what is behind
-            them is compared with them set right.
+            them is compared with them set right. A class that rounding decides is counted too.
         excused_units: which they are (behind the first step, whose quantizers ``verify_export``
             compares).
         max_difference: largest absolute difference of a logit.
-        wrong_outputs: logits beyond their rounding bound, or other class indices.
+        wrong_outputs: logits beyond their rounding bound, or other class indices where the logits
+            of both classes are further apart.
         same_class: images with the same index of the largest logit, nothing set right.
         first_difference: node and quantizer of the first mismatch, ``"output"``, or None.
         untracked: quantizers whose node is not known any more, so that only what follows from

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
-from ..height_one import without_form
+from ..height_one import nodes_on_signals
 from ..node_attributes import attribute_values, integers_in, is_padded
 from ..trunc_nodes import truncation_of
 from .elementwise import Levels, levels_of, rescaled
@@ -50,7 +50,9 @@ def check_dimensions(graph: Graph, node: NodeProto) -> None:
     if spatial == 2:
         return
     what = f"has {spatial} spatial dimensions, not 2"
-    formless = without_form(ModelWrapper(graph.model)) if spatial == 1 else []
+    formless = (
+        nodes_on_signals(ModelWrapper(graph.model), without_form=True) if spatial == 1 else []
+    )
     if formless:
         other = f"{layer_of(graph, formless[0])} ({formless[0].op_type})"
         what = f"is on signals (N, C, L), and {other} has no form on images of height 1"

@@ -86,6 +86,17 @@ class View(nn.Module):
         return x.view(x.shape[0], -1)
 
 
+class Then(nn.Module):
+    """A function of what stands before it."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 class Times(nn.Module):
     """A factor and a summand."""
 

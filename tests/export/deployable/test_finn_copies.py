@@ -21,11 +21,14 @@ from tests.export.deployable.small_models import (
     PER_CHANNEL,
     WARNINGS,
     Joined,
+    Then,
+    Times,
     act,
     biased,
     linear,
     per_channel,
     seq,
+    sign,
     signed,
 )
 
@@ -52,17 +55,6 @@ def of_quarters(*, is_signed: bool) -> nn.Module:
     other = quant.TargetPropUint8ActPerTensorFixedPoint
     fixed = Layers(form="hardware")._fixed_point
     return fixed(kind, 4, 2.0) if is_signed else fixed(other, 4, 4.0)
-
-
-class Then(nn.Module):
-    """A function of what stands before it."""
-
-    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
 
 
 class Joins(nn.Module):
@@ -155,6 +147,17 @@ CASES: dict[str, Case] = {
     "softmax of a signal": of_signals(
         "dimensions", lambda: seq(signed(), conv1d(), nn.Softmax(1), act(), conv1d(3))
     ),
+    "signal that is padded with its lowest level": of_signals(
+        "",
+        lambda: seq(
+            *(sign(), nn.ConstantPad1d(1, -1.0), conv1d(padding=0)),
+            *(sign(), nn.ConstantPad1d((2, 0), -1.0), conv1d(3, padding=0)),
+            *(act(), nn.Flatten(), linear(48)),
+        ),
+    ),
+    "signal without a convolution": of_signals(
+        "dimensions", lambda: seq(nn.Flatten(), signed(), linear(32))
+    ),
     "linear layer along a signal": of_signals(
         "dimensions", lambda: seq(signed(), conv1d(), act(), linear(16))
     ),
@@ -181,6 +184,58 @@ CASES: dict[str, Case] = {
             ),
             conv(6),
         )
+    ),
+    "branch that is the other, turned": _case(
+        "same-operands",
+        lambda: seq(
+            signed(), conv(), signed(), Joins(nn.Identity(), Times(-1.0)), signed(), conv(6)
+        ),
+    ),
+    "branch that is the other, turned, each quantized": accepted(
+        lambda: seq(signed(), conv(), signed(), shared(nn.Identity(), Times(-1.0)), conv(6))
+    ),
+    "branch that is joined twice": _case(
+        "same-operands",
+        lambda: Joined(lambda x, c, d: d(torch.cat([x, c(x), x], 1)), conv(), conv(9)),
+    ),
+    "averages that are joined": _case(
+        "joined-flattening",
+        lambda: seq(
+            signed(),
+            Joins(*(seq(conv(), act(), MEAN(1), nn.Flatten()) for _ in range(2))),
+            signed(),
+            linear(6),
+        ),
+    ),
+    "averages that are joined, then flattened": _case(
+        "joined-flattening",
+        lambda: seq(
+            signed(), shared(*(seq(conv(), MEAN(1)) for _ in "ab")), nn.Flatten(), linear(6)
+        ),
+    ),
+    "averages that are joined, read by a convolution": accepted(
+        lambda: seq(signed(), shared(*(seq(conv(), MEAN(1)) for _ in "ab")), conv(6, 3, 1))
+    ),
+    "sum of flattened maps": _case(
+        "joined-flattening",
+        lambda: Joined(
+            lambda x, c, s, a, f: f(a(s(c(x)).flatten(1) + s(x).flatten(1))),
+            *(conv(), signed(), act(), linear(108)),
+        ),
+    ),
+    "features as a map again": _case(
+        "reshape",
+        lambda: seq(
+            signed(),
+            conv(),
+            act(),
+            nn.Flatten(),
+            linear(108),
+            act(),
+            nn.Unflatten(1, (2, 1, 1)),
+            conv(2, 3, 1),
+            act(),
+        ),
     ),
     "quantizer behind branches": accepted(
         lambda: seq(

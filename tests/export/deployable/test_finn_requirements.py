@@ -23,6 +23,7 @@ from tests.export.deployable.small_models import (
     WARNINGS,
     Joined,
     Sum,
+    Then,
     Times,
     act,
     conv,
@@ -66,6 +67,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "integer-result": (
         lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108), signed(), Times(-2)),
         lambda: seq(signed(), conv(), act(), nn.Flatten(), linear(108)),
+    ),
+    "activation-function": (
+        lambda: seq(signed(), conv(), nn.ReLU6(), act()),
+        lambda: seq(signed(), conv(), act(max_val=6.0)),
     ),
     "unknown-operator": (
         lambda: seq(signed(), conv(), nn.Sigmoid(), act()),
@@ -130,6 +135,22 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "same-operands": (
         lambda: Joined(lambda x, c: c(x + x), conv()),
         lambda: Joined(lambda x, c: c(2 * x), conv()),
+    ),
+    "reshape": (
+        lambda: seq(
+            signed(), conv(), act(), Then(lambda x: x.reshape(len(x), 3, 4, 9)), conv(), act()
+        ),
+        lambda: seq(signed(), conv(), act(), Then(lambda x: x.reshape(len(x), -1)), linear(108)),
+    ),
+    "joined-flattening": (
+        lambda: Joined(
+            lambda x, c, d, a, s, f: f(torch.cat([a(c(x)).flatten(1), s(d(x)).flatten(1)], 1)),
+            *(conv(), conv(), act(), act(), linear(216)),
+        ),
+        lambda: Joined(
+            lambda x, c, d, a, s, f, g: f(a(c(x)).flatten(1)) + g(s(d(x)).flatten(1)),
+            *(conv(), conv(), act(), act(), linear(108), linear(108)),
+        ),
     ),
     "flattened-sum": (
         lambda: seq(signed(), conv(), nn.Flatten(), nn.BatchNorm1d(108), act(), linear(108)),
@@ -258,3 +279,47 @@ def test_a_layer_that_is_called_twice_is_found_where_its_weights_are_written_onc
     model = settle(seq(signed(), shared, act(), shared, act()), (3, SIZE, SIZE))
     report = check_deployable(model, torch.zeros(1, 3, SIZE, SIZE), dynamo=dynamo)
     assert ("shared-layer" in {finding.requirement for finding in report.errors}) is dynamo
+
+
+def _only(model: nn.Module, shape: tuple[int, ...] = (3, SIZE, SIZE), **options: Any) -> Any:
+    """The one finding in a model."""
+    settle(model, shape)
+    (finding,) = check_deployable(model, torch.zeros(1, *shape), dynamo=False, **options)
+    return finding
+
+
+def test_a_padding_with_the_lowest_level_names_what_else_reads_the_quantizer():
+    model = seq(
+        *(signed(), conv(), sign(), nn.Upsample(scale_factor=2), nn.ConstantPad2d(1, -1.0)),
+        *(conv(padding=0), act()),
+    )
+    finding = _only(model)
+    assert (finding.requirement, finding.layer) == ("padding-value", "4")
+    assert finding.message.startswith("3 (Resize) reads 2.act_quant too")
+
+
+def test_a_result_of_another_shape_is_told_to_be_flat_and_of_two_classes():
+    flat = _only(seq(signed(), conv(kernel=SIZE, padding=0)), result="class")
+    assert flat.message == "its result has shape (1, 3, 1, 1): flatten it to (1, classes)"
+    one = seq(signed(), conv(1, kernel=SIZE, padding=0), nn.Flatten())
+    assert _only(one, result="class").message.endswith("takes two classes or more")
+
+
+def test_a_tensor_that_is_joined_twice_is_the_only_finding():
+    model = Joined(lambda x, c, d: d(torch.cat([x, c(x), x], 1)), conv(), wide())
+    finding = _only(model)
+    assert finding.requirement == "same-operands"
+    assert "torch.cat([a, b, a], 1)" in finding.fix
+
+
+def wide() -> nn.Module:
+    """A convolution of nine channels."""
+    return qnn.QuantConv2d(9, 3, 3, bias=False)
+
+
+@pytest.mark.parametrize("width", [16, 5])
+def test_a_linear_layer_along_a_signal_is_named_and_not_the_convolution(width):
+    weights = {"bias": False, "weight_bit_width": 4}
+    model = seq(signed(), qnn.QuantConv1d(2, 3, 3, padding=1, **weights), act(), linear(width))
+    finding = _only(model, (2, width))
+    assert (finding.requirement, finding.layer) == ("dimensions", "3")

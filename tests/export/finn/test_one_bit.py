@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import brevitas.nn as qnn
 import numpy as np
 import pytest
 import torch
+from brevitas.quant import SignedBinaryActPerTensorConst
 from torch import Tensor, nn
 
 from brevitas_ftprop.export.accelerator_io import checked_io
@@ -37,6 +39,31 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(self.act1(self.conv1(x)))
         return self.act2(self.summand(y) + self.summand(x))
+
+
+def half() -> nn.Module:
+    """A sign of scale 1/2."""
+    return qnn.QuantIdentity(act_quant=SignedBinaryActPerTensorConst, scaling_init=0.5)
+
+
+def halves() -> list[nn.Module]:
+    """A sign of scale 1/2, padded with its lowest value, and a convolution."""
+    return [half(), nn.ConstantPad2d(1, -0.5), ONE.conv(4, 4, 3)]
+
+
+class Fork(nn.Module):
+    """A sign of scale 1/2 that a padding reads, and a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, *padded = halves()
+        self.layers = nn.ModuleList([*padded, ONE.conv(4, 4, 1)])
+        self.summand = MINUS.residual_quantizer(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = self.act(x)
+        pad, conv, point = self.layers
+        return self.summand(conv(pad(signs))) + self.summand(point(signs))
 
 
 def depthwise(layers: Layers, padding: int) -> nn.Module:
@@ -74,6 +101,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "two bits": (
         lambda: network(TWO.conv(4, 4, 3), ONE.activation(), side=4),
         ["INT2", "BINARY"],
+    ),
+    "of scale 1/2, padded with -1/2": (
+        lambda: network(ONE.conv(4, 4, 1), *halves(), ONE.activation()),
+        ["BINARY", "BINARY", "BINARY"],
+    ),
+    "of scale 1/2, padded with -1/2 and read without": (
+        lambda: network(ONE.conv(4, 4, 1), Fork(), ONE.activation()),
+        ["BINARY", "BINARY", "BINARY"],
     ),
     "two bits padded with -1": (
         lambda: network(MINUS_TWO.conv(4, 4, 3, padding=1), ONE.activation()),

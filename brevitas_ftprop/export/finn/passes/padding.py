@@ -39,7 +39,9 @@ class PadIntegers(Transformation):
             del inside.input[2:]
             inside.input.append(add_constant(model, np.float32(value)))
             behind = onnx.helper.make_node("Mul", [integers, scale.input[1]], [pad.output[0]])
-            replace(model, [pad], [inside, behind])
+            # Left with no reader, the scale would count as one that reads the integers.
+            is_read = len(model.find_consumers(scale.output[0])) > 1
+            replace(model, [pad] if is_read else [scale, pad], [inside, behind])
             return model, True
         return model, False
 
