@@ -14,6 +14,7 @@ pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
 from lightning.pytorch.callbacks import Callback
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.datasets import FakeData
+from torchvision.io import write_png
 from training import Optimizer, TrainingError
 from training.classifier import Classifier
 from training.data.images import mean_and_std
@@ -64,10 +65,11 @@ def test_mean_and_deviation_are_made_once_and_serve_training_after_an_evaluation
     ((torch.ones(2, 1, 1, requires_grad=True) * mean) / std).sum().backward()
 
 
-def test_workers_live_on_from_epoch_to_epoch():
+def test_workers_live_on_from_epoch_to_epoch(tmp_path):
+    image = str(tmp_path / "image.png")
+    write_png(torch.zeros(3, 4, 4, dtype=torch.uint8), image)
     folder = FakeData(8, (3, 4, 4))
-    folder.samples = [("", label) for label in range(8)]
-    folder.loader = lambda path: folder[0][0]
+    folder.samples = [(image, label) for label in range(8)]
     streamed = StreamedImages(
         folder, lambda image: torch.tensor(os.getpid()), 4, seed=0, workers=1, pin=False
     )
