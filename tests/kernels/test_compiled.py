@@ -48,11 +48,13 @@ def assert_equal_to_eager(rule, case, kept_forms=(Keep.INPUT, Keep.HALF, Keep.CO
                 torch.testing.assert_close(actual, sum_of_eager, rtol=1e-5, atol=1e-5 * size)
 
 
+@pytest.mark.heavy
 def test_a_compiled_rule_computes_what_eager_does():
     # Each form takes the compiler seconds, codes most.
     assert_equal_to_eager(RULES["soft_hinge"](), CASES["relu, single"], kept_forms=(Keep.INPUT,))
 
 
+@pytest.mark.heavy
 def test_channels_last_is_compiled_too():
     case, rule = CASES["relu, single"], RULES["soft_hinge"]()
     x, grad = inputs(case, torch.float32)

@@ -7,6 +7,8 @@ import pytest
 
 from .conftest import Graph
 
+pytestmark = pytest.mark.cover(1)
+
 
 def check(simulate, graph: Graph, images, *, cycles: int | None = None):
     """Values and cycles without pauses, and values with them."""
