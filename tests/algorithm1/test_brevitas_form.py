@@ -12,6 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from brevitas_ftprop import FTPROPClassifier, export_qonnx, verify_export
 
+pytestmark = pytest.mark.heavy
+
 
 def fitted(classes, hidden, budget=30, scale=1.0):
     rng = np.random.RandomState(0)

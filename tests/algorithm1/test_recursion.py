@@ -15,6 +15,8 @@ from brevitas_ftprop.algorithm1.recursion import Recursion, wrong_rows
 from brevitas_ftprop.algorithm1.threshold_network import ThresholdNetwork, sign
 from brevitas_ftprop.separation import separating_weights
 
+pytestmark = pytest.mark.heavy
+
 CORNERS = np.array(list(itertools.product([0.0, 1.0], repeat=3)))
 
 

@@ -6,8 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from brevitas_ftprop.rules import RULES
 from tests.cli.commands import REPO, SMALL
+
+pytestmark = pytest.mark.heavy
 
 RULE = """
 print("the user's own words")

@@ -18,6 +18,8 @@ from tests.cli.commands import FLAGS, REPO, told
 
 pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
 
+pytestmark = pytest.mark.heavy
+
 RULE = """
 import torch
 from brevitas_ftprop.rules import Rule, register

@@ -20,6 +20,8 @@ from tests.convert.mixed_network import (
     train,
 )
 
+pytestmark = pytest.mark.heavy
+
 
 def test_checkpoints_move_both_ways_between_stock_and_converted():
     model, twin = mixed(), mixed(warm=1)

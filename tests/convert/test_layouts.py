@@ -24,6 +24,8 @@ from torch import nn
 
 from brevitas_ftprop import swap_quantizers
 
+pytestmark = pytest.mark.heavy
+
 BATCHES = 20
 ACTIVATIONS = {
     "sign": lambda: QuantIdentity(SignedBinaryActPerTensorConst),

@@ -21,6 +21,8 @@ pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
 import train
 from training import Result
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
 # Mixtures of other recipes of their networks, which differ in activation and rule alone.

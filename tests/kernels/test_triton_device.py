@@ -27,7 +27,7 @@ from tests.kernels.on_triton import (
     silent,
 )
 
-pytestmark = [needs_kernels, silent]
+pytestmark = [pytest.mark.heavy, needs_kernels, silent]
 
 
 REPO = Path(__file__).resolve().parents[2]

@@ -14,6 +14,8 @@ from torch.nn.functional import cross_entropy
 from brevitas_ftprop.monitor import METRICS, Monitor
 from brevitas_ftprop.monitor.display import SHARES, table
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def monitor(network, batches, train) -> Monitor:

@@ -13,6 +13,8 @@ from torch import nn
 from brevitas_ftprop import check_deployable, quantize_for_finn
 from tests.quantize.float_networks import NARROW, Residual, draw, narrow
 
+pytestmark = pytest.mark.heavy
+
 FAST = ("alexnet", "vgg_bn")
 # Of 150 networks, two that are accepted and two that are not.
 QUICK = (24, 29, 9, 50)

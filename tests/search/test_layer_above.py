@@ -15,6 +15,8 @@ from brevitas_ftprop.search import search_targets
 from brevitas_ftprop.targets import SETTERS, Targets, TargetSetter, register_setter
 from tests.search.conftest import images, sign
 
+pytestmark = pytest.mark.heavy
+
 
 class Asked:
     """What a setter was asked, layer by layer from the top."""

@@ -15,6 +15,8 @@ from brevitas_ftprop import get_rule
 from brevitas_ftprop.search import search_targets, train_layerwise
 from tests.search.conftest import images, sign
 
+pytestmark = pytest.mark.heavy
+
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)

@@ -20,6 +20,8 @@ from tests.targets.layers_above import (
     sign,
 )
 
+pytestmark = pytest.mark.heavy
+
 MEMORY = 1 << 20
 
 

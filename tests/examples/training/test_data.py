@@ -24,6 +24,8 @@ from training.data.order import EpochOrder, chosen, uniform_draws
 from training.data.resident import crop_and_flip
 from training.data.streamed import StreamedImages
 
+pytestmark = pytest.mark.heavy
+
 
 def order(*, parts=1, rank=0, devices=1, seed=0, epoch=0, count=50) -> np.ndarray:
     result = EpochOrder(

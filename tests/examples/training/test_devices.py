@@ -22,6 +22,8 @@ from training.checkpoint import last_checkpoint, load_checkpoint
 from training.quantizer_state import quantizer_state
 from training.result import hash_weights
 
+pytestmark = pytest.mark.heavy
+
 TOGETHER = Run(
     accelerator="cpu",
     devices=2,

@@ -19,6 +19,8 @@ from training.result import hash_weights
 
 from brevitas_ftprop import load_run
 
+pytestmark = pytest.mark.heavy
+
 SMALL = {"channels": [4, 4], "fc": 8}
 
 

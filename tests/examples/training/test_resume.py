@@ -27,6 +27,8 @@ from training.checkpoint import AtomicCheckpointIO, keep_only, last_checkpoint
 
 from brevitas_ftprop.export.output_file import TEMPORARY
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

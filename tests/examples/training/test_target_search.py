@@ -10,6 +10,8 @@ pytest.importorskip("jsonargparse", reason="needs the extra 'examples'")
 from lightning.pytorch.callbacks import Callback
 from training import Recipe, Result
 
+pytestmark = pytest.mark.heavy
+
 SEARCH = "local_search(candidates=2)"
 
 
