@@ -18,6 +18,8 @@ import pytest
 
 import brevitas_ftprop
 
+pytestmark = pytest.mark.heavy
+
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "brevitas_ftprop"
 

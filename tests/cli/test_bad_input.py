@@ -15,6 +15,8 @@ from tests.cli.commands import FLAGS, SMALL, told
 
 pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
 
+pytestmark = pytest.mark.heavy
+
 TERABYTES = (10**6, 3, 1000, 1000)
 HUGE = ("cli_nets:small", "--input-shape", "1000000000,4")
 

@@ -13,6 +13,7 @@ from tests.cli.commands import TINY, told
 pytest.importorskip("typer.testing", reason="needs the extra 'cli'")
 
 
+@pytest.mark.slow
 def test_a_partition_is_built_and_its_rtl_simulated(run, folder, monkeypatch):
     pytest.importorskip("finn", reason="needs the extra 'finn'")
     pixels = ("--images", "uint8", "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25")

@@ -17,6 +17,8 @@ from gpu_checks import comparison, data, equality, plan, sharding, supervision
 from gpu_checks.plan import PARTS, PartPlan
 from gpu_checks.report import PartReport, Report
 
+pytestmark = pytest.mark.heavy
+
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 DEATHS = ("passes", "fails", "breaks", "dies", "late", "hangs")

@@ -42,6 +42,7 @@ def as_pixels(images):
     return pixels, (pixels / 255 - 0.5) / 0.25
 
 
+@pytest.mark.slow
 def test_a_small_vgg_gives_the_class_of_pixels(tmp_path):
     model, images = narrow("vgg_bn")
     pixels, images = as_pixels(images)

@@ -11,6 +11,8 @@ from measuring.kept import kept_for_backward
 from measuring.peak import peak_bytes
 from torch import nn
 
+pytestmark = pytest.mark.heavy
+
 SMALL = ["--saved", "exact", "--shape", "4", "100", "--image-size", "64", "--batch-size", "2"]
 
 

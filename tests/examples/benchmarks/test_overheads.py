@@ -7,6 +7,8 @@ import statistics
 import overheads
 import pytest
 
+pytestmark = pytest.mark.heavy
+
 IN_SMALL = ["--modules", "torch", "--models", "convnet8", "--repetitions", "1"]
 EXPORTS = [
     ("export_qonnx of stock Brevitas", "small"),

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from brevitas_ftprop.kernels import ENVIRONMENT_VARIABLE
 
+pytestmark = pytest.mark.heavy
+
 SMALL = ["--repetitions", "2", "--least-seconds", "1e-4"]
 HERE = ["--stock", "stock", "--saved", "exact"]
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from measuring.timing import Spread, interleaved, laps
 
+pytestmark = pytest.mark.heavy
+
 
 def test_each_repetition_times_every_rival_once():
     calls = []

@@ -7,6 +7,8 @@ import torch
 import training_step
 from measuring.networks import NETWORKS
 
+pytestmark = pytest.mark.heavy
+
 SMALL = [
     "--saved",
     "exact",
