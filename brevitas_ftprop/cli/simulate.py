@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FRAMES = 3
-FOLDED = "7_folded.onnx"
 
 
 def simulate(
@@ -86,9 +85,10 @@ def simulate(
                 "--figure": figure,
             },
         )
-        path = partition / FOLDED if whole and partition.is_dir() else partition
+        if whole:
+            _check_written(partition if sized else None, figure)
         count = images if not whole else frames or FRAMES
-        given = _random_values(path, count) if batch is None else read_batch(batch)
+        given = _random_values(partition, count) if batch is None else read_batch(batch)
         device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
         if whole:
             note(f"building and simulating the accelerator on {len(given)} images")
@@ -133,15 +133,27 @@ def _check_together(whole: bool, apart: dict[str, Any], together: dict[str, Any]
         raise ValueError(f"{', '.join(wrong)} {rule} --whole")
 
 
+def _check_written(sized: Path | None, figure: Path | None) -> None:
+    """Raise for what cannot be written, before minutes are spent on it."""
+    from ..export.checks import check_path
+    from ..export.finn.accelerator.fifo_sizing import check_build_files
+
+    if sized is not None and sized.is_dir():
+        check_build_files(sized)
+    if figure is not None:
+        check_path(figure, overwrite=True)
+
+
 def _random_values(partition: Path, count: int) -> NDArray[np.float32]:
     """Values of the input's datatype, the same in every run."""
     import numpy as np
 
+    from ..export.finn.accelerator.preparation import PARTITION
     from ..export.finn.rtl.partition import load_partition
     from ..export.graph_reading import shape_of
     from ..runs.images import check_size
 
-    model = load_partition(partition)
+    model = load_partition(partition / PARTITION if partition.is_dir() else partition)
     name = model.graph.input[0].name
     runs, *image = shape_of(model, name)
     datatype = model.get_tensor_datatype(name)

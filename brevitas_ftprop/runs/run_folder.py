@@ -39,6 +39,7 @@ from .own_modules import check_source, import_parts
 from .rule_choice import follow_rules
 from .run_result import damaged, read_result
 
+# Of a recipe, one line is all that is needed, and a YAML parser comes with the examples only.
 EPOCHS = re.compile(r"^epochs: (\d+)$", re.MULTILINE)
 RULE_FIELDS = ("rule", "weight_rule", "weighting", "staircase", "saved")
 

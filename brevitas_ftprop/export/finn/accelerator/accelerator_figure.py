@@ -10,6 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ...checks import check_path
+from ...output_file import output_file
 from .accelerator_report import AcceleratorReport
 
 # As the report names them, with their colors.
@@ -21,6 +23,7 @@ def draw_accelerator(report: AcceleratorReport, path: str | os.PathLike[str]) ->
 
     Raises:
         ValueError: if the report has no timeline.
+        OSError: if there can be no such file.
     """
     timeline = report.timeline
     if timeline is None or not len(timeline.spent):
@@ -58,4 +61,5 @@ def draw_accelerator(report: AcceleratorReport, path: str | os.PathLike[str]) ->
     below.set_yticks(range(fifos), [f"{f.name} ({f.depth})" for f in report.fifos], fontsize=6)
     below.set_xlabel("clock cycle")
     figure.colorbar(fills, ax=below, label="fill / depth")
-    figure.savefig(path, dpi=110)
+    with output_file(check_path(path, overwrite=True), overwrite=True) as stream:
+        figure.savefig(stream, dpi=110, format="png")

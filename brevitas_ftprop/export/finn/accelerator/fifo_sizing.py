@@ -14,6 +14,7 @@ from onnx import ModelProto
 from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 
+from ...output_file import output_file
 from .accelerator_report import AcceleratorReport
 from .fifo_search import FRAMES, TRIALS, search
 from .network import IN, OUT, Fifo
@@ -61,7 +62,7 @@ class FifoSizing:
         Raises:
             FileNotFoundError: if it is no such folder.
         """
-        place = Path(folder)
+        place = check_build_files(folder)
         folding = json.loads((place / FOLDING).read_text())
         build = yaml.safe_load((place / BUILD).read_text())
         for fifo in self.fifos:
@@ -72,8 +73,8 @@ class FifoSizing:
                     known = folding[node].setdefault(side, [])
                     known += [2] * (index + 1 - len(known))
                     known[index] = self.depths[fifo.name]
+        # What names the others comes last: whatever ends the process, FINN's builder finds them.
         files = {
-            FOLDING: json.dumps(folding, indent=2),
             FIFO_DEPTHS: json.dumps(
                 {
                     "fifo_depths": self.depths,
@@ -82,17 +83,34 @@ class FifoSizing:
                 },
                 indent=2,
             ),
+            FOLDING: json.dumps(folding, indent=2),
             BUILD: yaml.safe_dump(
                 {**build, "auto_fifo_depths": False, "fifo_config_file": FIFO_DEPTHS},
                 sort_keys=False,
             ),
         }
         for name, text in files.items():
-            (place / name).write_text(text)
+            with output_file(place / name, overwrite=True) as stream:
+                stream.write(text.encode())
 
     def __str__(self) -> str:
         sized = f"{len(self.depths)} FIFOs of {self.bits} bits in all"
         return f"{self.report}\n{sized}, the deepest {max(self.depths.values())}"
+
+
+def check_build_files(folder: str | os.PathLike[str]) -> Path:
+    """A folder into which depths can be written.
+
+    Raises:
+        FileNotFoundError: if files of ``export_finn`` are missing (names them).
+    """
+    missing = [name for name in (FOLDING, BUILD) if not Path(folder, name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} has no {' and no '.join(missing)}, into which depths are written: pass a "
+            "folder of export_finn, or its partition alone"
+        )
+    return Path(folder)
 
 
 def size_fifos(

@@ -54,7 +54,7 @@ def test_a_deadlock_is_exit_code_1_and_says_where(run, block, tmp_path):
     assert "between fork and sum is full at its depth of 2" in result.stdout
 
 
-def test_wrong_use_and_missing_tools_have_their_exit_codes(run, exported, monkeypatch):
+def test_wrong_use_and_missing_tools_have_their_exit_codes(run, exported, tmp_path, monkeypatch):
     folder, _, _ = exported
     result = run(folder, "--size-fifos", "--pauses")
     assert result.exit_code == 2
@@ -62,6 +62,15 @@ def test_wrong_use_and_missing_tools_have_their_exit_codes(run, exported, monkey
     result = run(folder, "--whole", "--node", "MVAU_rtl_0")
     assert result.exit_code == 2
     assert "--node cannot be used with --whole" in result.stderr
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(folder / "7_folded.onnx", bare)
+    result = run(bare, "--whole", "--size-fifos")
+    assert result.exit_code == 2
+    assert "has no folding.json and no build.yaml, into which depths are written" in result.stderr
+    result = run(folder, "--whole", "--figure", tmp_path / "nowhere" / "figure.png")
+    assert result.exit_code == 2
+    assert "nowhere" in result.stderr
     result = run(folder, "--whole", "--cycles", 5)
     assert result.exit_code == 1
     assert "0 of 3 frames came out in 5 cycles: give more cycles" in result.stderr
