@@ -8,6 +8,7 @@ from ..copy_nodes import joins_channels
 from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import (
+    AFFINE,
     WEIGHTED,
     integers_of,
     is_join,
@@ -18,8 +19,6 @@ from .walk import (
 )
 
 COPY_REQUIREMENTS = Requirements()
-
-AFFINE = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 
 
 @COPY_REQUIREMENTS.add(

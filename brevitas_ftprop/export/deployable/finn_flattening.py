@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from onnx import NodeProto
 
-from .finn_layers import AFFINE, is_quantized_behind
+from .finn_layers import is_quantized_behind
 from .graph_view import GraphView
 from .requirement import Found, Requirements
-from .walk import AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join
+from .walk import AFFINE, AVERAGES, WEIGHTED, feeding_nodes, integers_of, is_join
 
 FLATTENING_REQUIREMENTS = Requirements()
 

@@ -11,6 +11,7 @@ from ..node_attributes import integers_in, is_padded, padding_of
 from .graph_view import GraphView
 from .requirement import Found, Requirements
 from .walk import (
+    AFFINE,
     WEIGHTED,
     feeding_nodes,
     integers_of,
@@ -20,8 +21,6 @@ from .walk import (
 )
 
 LAYER_REQUIREMENTS = Requirements()
-
-AFFINE = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 
 
 @LAYER_REQUIREMENTS.add(

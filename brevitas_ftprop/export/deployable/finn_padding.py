@@ -9,10 +9,10 @@ from onnx import NodeProto
 
 from ...levels import level_function
 from ..node_attributes import integers_in, is_padded, padding_of
-from .finn_layers import AFFINE, is_quantized_behind
+from .finn_layers import is_quantized_behind
 from .graph_view import GraphView
 from .requirement import Found, Requirements
-from .walk import MOVES, WEIGHTED, integers_of
+from .walk import AFFINE, MOVES, WEIGHTED, integers_of
 
 PADDING_REQUIREMENTS = Requirements()
 

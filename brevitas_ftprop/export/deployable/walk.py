@@ -16,6 +16,7 @@ from ..trunc_nodes import truncation_of
 from .graph_view import GraphView
 
 WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+AFFINE = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
