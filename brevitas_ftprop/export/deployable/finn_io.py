@@ -43,9 +43,9 @@ def forked_image(view: GraphView) -> Found:
     "reads of them to channels last; it stops elsewhere.",
     fix="let a quantizer of 8 bits or fewer be the first layer (put qnn.QuantIdentity() in front; "
     "what computes each value by itself and does not fall, and a max pool without padding, may "
-    "stand before it), and convolutions, or one flattened linear layer or global average, all that "
-    'reads it; or let one layer with weights read the image, trained on pixels="x/255" or '
-    'pixels="x" without mean and std; or take images="float"',
+    "stand before it), and all that reads it be convolutions, with flattened linear layers beside "
+    "them, or one flattened linear layer or global average; or let one layer with weights read the "
+    'image, trained on pixels="x/255" or pixels="x" without mean and std; or take images="float"',
 )
 def pixel_input(view: GraphView) -> Found:
     """With integers: other beginnings than a quantizer or layer that alone reads the image."""
@@ -72,16 +72,15 @@ def pixel_input(view: GraphView) -> Found:
         yield quantizer, str(error)
     name = first.output[0]
     readers = view.consumers(name)
-    if len(readers) > 1 and all(_is_turned(view, node) for node in readers):
-        return
+    turned = [_is_turned(view, node) for node in readers]
+    if len(readers) > 1 and any(turned):
+        others = (node for node, is_turned in zip(readers, turned, strict=True) if not is_turned)
+        if all(_is_flattened(view, node) for node in others):
+            return
     while (reader := _reader(view, name)) is not None and _is_passed(view, reader):
         name = reader.output[0]
-    if reader is not None and reader.op_type in RESHAPES:
-        reader = _reader(view, reader.output[0])
-        kinds = ("Gemm", "MatMul")
-    else:
-        kinds = ("Conv", *AVERAGES) if len(view.shape(name)) == 4 else ("Gemm", "MatMul")
-    if reader is None or reader.op_type not in kinds:
+    kinds = ("Conv", *AVERAGES) if len(view.shape(name)) == 4 else ("Gemm", "MatMul")
+    if reader is None or not (reader.op_type in kinds or _is_flattened(view, reader)):
         yield view.layer(first), "something else than convolutions, or one layer, reads its result"
 
 
@@ -120,6 +119,12 @@ def _is_turned(view: GraphView, node: NodeProto) -> bool:
         readers = view.consumers(node.output[0])
         return bool(readers) and all(_is_turned(view, reader) for reader in readers)
     return node.op_type == "Conv" or (node.op_type == "Concat" and joins_computed(view, node))
+
+
+def _is_flattened(view: GraphView, node: NodeProto) -> bool:
+    """Whether a node is a flattening for one linear layer."""
+    layer = _reader(view, node.output[0]) if node.op_type in RESHAPES else None
+    return layer is not None and layer.op_type in ("Gemm", "MatMul")
 
 
 @IO_REQUIREMENTS.add(

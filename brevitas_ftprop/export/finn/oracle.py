@@ -14,7 +14,7 @@ from torch.nn import Module
 from ...levels import level_function
 from ..errors import VerificationError
 from ..graph_reading import read_constant
-from ..quantizers import ACTIVATION, kind_of, quantizer_proxies
+from ..quantizers import ACTIVATION, WEIGHT, kind_of, quantizer_proxies
 from ..verification.capture import capture
 from ..verification.differences import integers
 from ..verification.outputs import beyond_rounding
@@ -71,6 +71,7 @@ class Oracle:
         proxies = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) == ACTIVATION}
         every = {n: p for n, p in quantizer_proxies(model).items() if kind_of(p) is not None}
         functions = {name: level_function(proxy) for name, proxy in proxies.items()}
+        weights = {n: level_function(p) for n, p in every.items() if kind_of(p) == WEIGHT}
         # What a graph's results are multiplied with to be the logits.
         self.output_scale = 1.0
         self._thresholds = {n: f.thresholds().numpy() for n, f in functions.items()}
@@ -79,7 +80,7 @@ class Oracle:
         self._lines: defaultdict[tuple[str, Key], Lines] = defaultdict(Lines)
         for image in batch.split(1):
             captured = capture(model, every, image)
-            bounds, output_bound = self.reference.bounds(image, captured)
+            bounds, output_bound = self.reference.bounds(image, captured, functions | weights)
             levels, at_risk, intervals = {}, {}, {}
             for name, function in functions.items():
                 lowest = function.level_values[0]

@@ -26,11 +26,12 @@ DOMAINS = {"": OPERATORS, "ai.onnx": OPERATORS, GENERAL: QUANTIZERS}
 
 
 def evaluate(
-    model: ModelProto, known: Mapping[str, Tensor], *, assume: bool = False
+    model: ModelProto, known: Mapping[str, Tensor | Bounded], *, assume: bool = False
 ) -> dict[str, Bounded]:
     """Every tensor of a graph that can be computed, in float64 with its float32 error bound.
 
-    Tensors in ``known`` are taken as they are (float32, without error) and not computed. For a sum
+    Tensors in ``known`` are taken as they are (without error, unless given with one) and not
+    computed. For a sum
     of K products the bound is K·u·Σ|w·x| plus the errors of the inputs, with u = 2⁻²⁴, and zero
     where the sum is exact in float32 in any order: all products are multiples of one power of two,
     and Σ|w·x| stays within 2²⁴ of it. Quantizers of activations and weights, and what depends on an
@@ -46,7 +47,10 @@ def evaluate(
     >>> evaluate(onnx.helper.make_model(graph), {"x": torch.tensor([-1.0, 2.0])})["y"].value
     tensor([0., 2.], dtype=torch.float64)
     """
-    tensors = {name: exactly(value) for name, value in known.items()}
+    tensors = {
+        name: value if isinstance(value, Bounded) else exactly(value)
+        for name, value in known.items()
+    }
     for initializer in model.graph.initializer:
         if initializer.name not in tensors:
             array = np.array(onnx.numpy_helper.to_array(initializer))

@@ -12,6 +12,7 @@ from onnx import ModelProto
 from torch import Tensor
 from torch.nn import Module
 
+from ...levels import LevelFunction
 from ..cleaning import clean_graph
 from ..errors import ExportError
 from ..formats import QCDQ, QONNX
@@ -20,6 +21,7 @@ from ..tracing import trace
 from .bounds import evaluate, unbounded_operators
 from .capture import Captured
 from .cut_graphs import FORCED_OUTPUT, forced, forced_name
+from .differences import integers
 from .rounding import Bounded
 
 # TorchScript first: it is quicker. Formats differ in the quantizers that they refuse.
@@ -48,7 +50,10 @@ class Reference:
         self._input = graph.graph.input[0].name
 
     def bounds(
-        self, chunk: Tensor, captured: Captured
+        self,
+        chunk: Tensor,
+        captured: Captured,
+        functions: Mapping[str, LevelFunction] | None = None,
     ) -> tuple[Mapping[tuple[str, int], Bounded], Bounded | None]:
         """What each activation quantizer reads, by name and call, and the output; each if bounded.
 
@@ -57,13 +62,18 @@ class Reference:
         Args:
             chunk: the model's input.
             captured: what its quantizers gave; every layer is fed with it.
+            functions: of the quantizers whose scales may have moved behind other operators, by
+                name. ``q·s`` is then rounded elsewhere than in PyTorch, and this is part of the
+                bounds.
         """
         if not hasattr(self, "_graph"):
             return {}, None
-        known = {self._input: chunk}
+        known: dict[str, Tensor | Bounded] = {self._input: chunk}
         for site in (*self._activations, *self._weights):
             calls = captured.calls[site.name]
             result = calls[min(site.call, len(calls) - 1)].result
+            if functions is not None and site.name in functions:
+                result = _with_its_rounding(result, functions[site.name])
             known[forced_name(site) if site in self._activations else site.result] = result
         bounded = evaluate(self._graph, known)
         self.unbounded = unbounded_operators(self._graph, bounded)
@@ -76,6 +86,13 @@ class Reference:
         if output is None:
             output = evaluate(self._graph, known, assume=True).get(FORCED_OUTPUT)
         return {key: z for key, z in found.items() if z is not None}, output
+
+
+def _with_its_rounding(result: Tensor, function: LevelFunction) -> Bounded:
+    """A quantizer's float32 values, with what rounding ``q·s`` to them has changed."""
+    levels = integers(function, result).double()
+    unrounded = (levels - function.zero_point.double()) * function.scale.double()
+    return Bounded(result.double(), (unrounded - result.double()).abs())
 
 
 def _traced(model: Module, example: Tensor) -> ModelProto | None:

@@ -64,6 +64,12 @@ def pool_of(activation: nn.Module, *layers: nn.Module) -> nn.Module:
     return seq(signed(), conv(), tensor(activation), *layers)
 
 
+def image_in_maps_and_flattened() -> nn.Module:
+    head = partial(seq, nn.Flatten(), linear(108), signed())
+    maps = seq(conv(), nn.BatchNorm2d(3), act(), head())
+    return seq(signed(), Sum(maps, head()))
+
+
 # Biases, averages, pools, flattenings: the requirement that refuses them, or none.
 VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "average of a bias": ("float-average", lambda: averaged(biased())),
@@ -193,6 +199,7 @@ VARIANTS: dict[str, tuple[str, Callable[[], nn.Module]]] = {
         "forked-flattening",
         lambda: seq(signed(), conv(), nn.Flatten(), Sum(act(), signed()), signed(), linear(108)),
     ),
+    "image in maps and flattened": ("", image_in_maps_and_flattened),
     "flattened image": ("", lambda: seq(nn.Flatten(), signed(), linear(108))),
     "reshaped image": ("", lambda: seq(View(), Times(2, plus=-1), signed(), linear(108))),
     "factor before a pool that forks": (
@@ -239,6 +246,12 @@ BEGINNINGS: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
         lambda: seq(nn.BatchNorm2d(3), signed(3), conv()),
     ),
     "int8 that forks": ("pixel-input", {"images": "int8"}, lambda: Sum(conv(), conv())),
+    "pixels in maps and flattened": ("", NORMALIZED, image_in_maps_and_flattened),
+    "pixels flattened twice": (
+        "pixel-input",
+        NORMALIZED,
+        lambda: seq(signed(), Sum(seq(nn.Flatten(), linear(108)), seq(nn.Flatten(), linear(108)))),
+    ),
     "averaged pixels": ("", PIXELS, lambda: seq(MEAN(1), conv(kernel=1, padding=0))),
 }
 

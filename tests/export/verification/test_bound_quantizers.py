@@ -24,8 +24,10 @@ from brevitas_ftprop.export.quantizers import quantizer_proxies
 from brevitas_ftprop.export.verification.bound_quantizers import trunc
 from brevitas_ftprop.export.verification.bounds import evaluate
 from brevitas_ftprop.export.verification.capture import capture
+from brevitas_ftprop.export.verification.differences import beyond_bound, integers
 from brevitas_ftprop.export.verification.reference import Reference
 from brevitas_ftprop.export.verification.rounding import Bounded, UnboundedError
+from brevitas_ftprop.levels import level_function
 
 ROUNDINGS = {"ROUND": RoundSte, "FLOOR": FloorSte, "CEIL": CeilSte, "DOWN": RoundToZeroSte}
 
@@ -53,6 +55,34 @@ def test_a_layer_with_a_quantized_bias_has_a_bound(layer, bias_quant):
     difference = (call.source.double() - z.value).abs()
     assert bool((difference <= z.error).all())
     assert 0 < float(z.error.max()) < 1e-3 * float(z.value.abs().max())
+
+
+class Twice(nn.Module):
+    """A sum of two quantized tensors of one scale."""
+
+    def __init__(self):
+        super().__init__()
+        self.quant = qnn.QuantIdentity(Int8ActPerTensorFloat)
+
+    def forward(self, x):
+        return self.quant(x) + self.quant(1 - x)
+
+
+def test_a_sum_whose_scale_has_moved_lies_within_the_bound():
+    model = Twice()
+    x = torch.linspace(-3, 3, 1000)[None]
+    model(x)
+    model.eval()
+    (name, proxy), *_ = quantizer_proxies(model).items()
+    function = level_function(proxy)
+    captured = capture(model, {name: proxy}, x)
+    one, other = (integers(function, call.result) for call in captured.calls[name])
+    moved = function.scale * (one + other)
+    reference = Reference(model, x, {name})
+    in_place, bound = (reference.bounds(x, captured, of)[1] for of in (None, {name: function}))
+    assert bool(beyond_bound(moved, in_place).any())
+    assert not bool(beyond_bound(moved, bound).any())
+    assert float(bound.error.max()) <= 4 * 2.0**-24 * float(x.abs().max())
 
 
 def bound_of(x: Bounded, scale: float, step: float, kept: int, mode: str, signed: bool) -> Bounded:

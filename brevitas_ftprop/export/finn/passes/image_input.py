@@ -17,7 +17,7 @@ from ...graph_edits import add_constant, add_tensor, replace, rewired
 from ...graph_reading import attributes_of, read_constant, shape_of
 from ...node_attributes import integers_in
 
-TO_CHANNELS_LAST = [0, 2, 3, 1]
+TO_CHANNELS_LAST, TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 class IntegerInput(Transformation):
@@ -86,8 +86,9 @@ def _drop(model: ModelWrapper, nodes: Sequence[NodeProto]) -> None:
 class ChannelsLastInput(Transformation):
     """Put the ``Transpose`` to channels last at the very front of a graph, or leave it out.
 
-    The graph starts with a ``MultiThreshold`` on (N, C, H, W) whose result is transposed wherever
-    it is read, and the two change places; or with the ``Transpose``.
+    The graph starts with a ``MultiThreshold`` on (N, C, H, W) whose result is transposed where it
+    is read, and the two change places; or with the ``Transpose``. What else reads the result, such
+    as a flattening, gets it transposed back.
 
     Args:
         transposed: whether the graph's input stays (N, C, H, W) and its first node is the
@@ -109,14 +110,14 @@ class ChannelsLastInput(Transformation):
             return model, False
         if quantizer.op_type != "MultiThreshold":
             return model, False
-        behind = model.find_consumers(quantizer.output[0])
-        if not behind or any(integers_in(n, "perm", ()) != TO_CHANNELS_LAST for n in behind):
+        readers = model.find_consumers(quantizer.output[0])
+        behind = [n for n in readers if integers_in(n, "perm", ()) == TO_CHANNELS_LAST]
+        if not behind:
             return model, False
         transpose, *others = behind
         for other in others:
             for reader in model.find_consumers(other.output[0]):
-                names = [transpose.output[0] if n == other.output[0] else n for n in reader.input]
-                reader.input[:] = names
+                _reread(reader, other.output[0], transpose.output[0])
         last = shape_of(model, transpose.output[0])
         kind, new = model.get_tensor_datatype(entry), []
         images = add_tensor(model, last) if self.transposed else entry
@@ -124,9 +125,23 @@ class ChannelsLastInput(Transformation):
             new.append(rewired(transpose, entry, images))
         new.append(rewired(quantizer, images, transpose.output[0]))
         attributes_of(new[-1]).set_nodeattr("data_layout", "NHWC")
+        for reader in readers:
+            if reader not in behind:
+                back = add_tensor(model, shape_of(model, quantizer.output[0]))
+                model.set_tensor_datatype(back, model.get_tensor_datatype(quantizer.output[0]))
+                new.append(
+                    onnx.helper.make_node(
+                        "Transpose", [transpose.output[0]], [back], perm=TO_CHANNELS_FIRST
+                    )
+                )
+                _reread(reader, quantizer.output[0], back)
         replace(model, [quantizer, *behind], new)
         if not self.transposed:
             model.set_tensor_shape(entry, last)
             model.set_tensor_datatype(entry, kind)
         model.set_tensor_layout(images, data_layout.NHWC)
         return model, False
+
+
+def _reread(reader: NodeProto, old: str, new: str) -> None:
+    reader.input[:] = [new if name == old else name for name in reader.input]
