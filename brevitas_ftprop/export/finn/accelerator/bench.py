@@ -15,8 +15,10 @@ from ..rtl.design import Design, Port
 from ..rtl.streams import pack
 from ..rtl.toolchain import run_tool
 from .compilation import Compiler
+from .hls_comparison import compare_sources
+from .hls_source import Hlslib
 from .network import Fifo, Network, Unit
-from .run_record import End, FifoRecord, Record, Timeline, UnitRecord
+from .run_record import End, FifoRecord, Record, SourceRecord, Timeline, UnitRecord
 
 UNBOUNDED = 0
 # Pauses end, and results leave a node, within so many cycles.
@@ -32,6 +34,7 @@ class Bench:
         values: of each tensor, (images, …).
         compiler: keeps what it compiles.
         folder: for the files of the runs.
+        hlslib: with which layers in HLS are compiled as FINN writes them, and compared.
 
     Raises:
         VerificationError: if a node cannot be compiled, or a stream's two ends have other orders.
@@ -43,6 +46,7 @@ class Bench:
         values: Mapping[str, NDArray],
         compiler: Compiler,
         folder: Path,
+        hlslib: Hlslib | None = None,
     ) -> None:
         self.network, self.folder = network, folder
         self.expected = [_expected(fifo, network, values) for fifo in network.fifos]
@@ -66,6 +70,11 @@ class Bench:
             self._program = program.result()
             for index, library in libraries.items():
                 (folder / f"node_{index}.so").symlink_to(library.result())
+            self.sources = SourceRecord({}, {})
+            if hlslib is not None:
+                self.sources = compare_sources(
+                    network, self.expected, self.images, folder, compiler, hlslib, pool
+                )
         self.compiled = len(compiler)
 
     def limit(self, frames: int) -> int:

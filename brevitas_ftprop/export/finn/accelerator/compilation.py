@@ -14,8 +14,10 @@ from ..rtl.design import Design
 from ..rtl.toolchain import compile_cpp, compile_unit, run_tool, runtime_parts, verilate
 from ..rtl.tools import find_compiler, require_tools
 from ..rtl.translation import texts_of, translate
+from .hls_source import Hlslib, HlsSource
 
 CPP = Path(__file__).with_name("cpp")
+HLS = CPP / "hls"
 PACE = Path(__file__).parents[1] / "rtl" / "pace.h"
 # Names of one library are nobody else's: all of them are loaded into one process.
 LIBRARY_FLAGS = ("-fPIC", "-fvisibility=hidden", "-fno-gnu-unique")
@@ -82,6 +84,27 @@ class Compiler:
             return library
 
         return self._once("node", [sources, defines, texts], compile_node)
+
+    def source(self, source: HlsSource, hlslib: Hlslib, *, name: str) -> Path:
+        """The program that runs FINN's own C++ of a layer in HLS.
+
+        Raises:
+            VerificationError: if the compiler fails (names the node, shows why).
+        """
+        files = [CPP / "node.h", *sorted(HLS.glob("*.h"))]
+        texts = [*source.texts(), source.main(), *hlslib.texts(), *(f.read_text() for f in files)]
+
+        def compile_source(folder: Path) -> Path:
+            (folder / "main.cpp").write_text(source.main())
+            program = folder / "source"
+            # Ours stand before the open headers, which they include.
+            includes = (HLS, CPP, source.folder, hlslib.folder, hlslib.types)
+            flags = ["-std=c++17", "-O1", "-w", *(f"-I{include}" for include in includes)]
+            failure = f"the C++ compiler cannot build FINN's C++ of {name}"
+            run_tool([self._compiler, *flags, "main.cpp", "-o", str(program)], folder, failure)
+            return program
+
+        return self._once("source", texts, compile_source)
 
     def _runtime(self, parts: list[str], include: Path) -> Path:
         """Verilator's runtime, which the nodes' libraries share in the cache."""

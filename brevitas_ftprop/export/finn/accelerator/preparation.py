@@ -25,6 +25,7 @@ from ..rtl.node_values import execute
 from ..rtl.partition import check_batch, inputs_of, load_partition
 from .bench import Bench
 from .compilation import Compiler, default_cache
+from .hls_source import find_hlslib
 from .network import IN, OUT
 from .stitching import build_network
 
@@ -40,6 +41,7 @@ def prepared(
     batch: NDArray | Tensor,
     *,
     cache: str | os.PathLike[str] | None,
+    hlslib: str | os.PathLike[str] | None,
     fpga_part: str,
     clock_ns: float,
 ) -> Iterator[Bench]:
@@ -49,19 +51,22 @@ def prepared(
         partition: as ``simulate_accelerator`` takes it.
         batch: (N, …) in the layout of the partition's input.
         cache: folder of what is compiled; ``default_cache()`` without one.
+        hlslib: folder of finn-hlslib; FINN's own without one, if it is there.
         fpga_part, clock_ns: for the RTL.
     """
     check_device(fpga_part, clock_ns)
     with finn_environment(), tempfile.TemporaryDirectory(prefix="accelerator-") as name:
-        folder = Path(name)
+        folder, library = Path(name), find_hlslib(hlslib)
         with silence():
             model = _loaded(partition)
         images = check_batch(batch, model)
         with silence():
-            network = build_network(model, folder, DeviceTarget(fpga_part, clock_ns))
+            network = build_network(
+                model, folder, DeviceTarget(fpga_part, clock_ns), with_sources=library is not None
+            )
         compiler = Compiler(default_cache() if cache is None else Path(cache))
         tensors = [*inputs_of(model), *(name for node in model.graph.node for name in node.output)]
-        yield Bench(network, execute(model, images, tensors), compiler, folder)
+        yield Bench(network, execute(model, images, tensors), compiler, folder, library)
 
 
 def _loaded(partition: Given) -> ModelWrapper:

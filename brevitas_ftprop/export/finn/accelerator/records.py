@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from ..rtl.design import Design
 from ..rtl.streams import unpack
-from .accelerator_report import MODEL, RTL, AcceleratorReport, FifoUse, NodeUse
+from .accelerator_report import COMPARED, MODEL, RTL, AcceleratorReport, FifoUse, NodeUse
 from .bench import Bench
 from .diagnosis import deadlock, faults
-from .network import Network
+from .network import Network, Unit
 from .run_record import Record
 
 
@@ -39,7 +39,7 @@ def report_of(
             NodeUse(
                 unit.name,
                 unit.op_type,
-                RTL if isinstance(unit.part, Design) else MODEL,
+                _runs_as(unit, bench),
                 unit.estimated_cycles,
                 *(count / max(1, record.cycles) for count in shares),
                 unstable=spent.unstable,
@@ -51,6 +51,7 @@ def report_of(
                 fifo.name, fifo.producer, fifo.consumer, fifo.bits, depths[fifo.name], seen.largest
             )
         )
+    report.uncompared = bench.sources.left_out
     report.faults = faults(bench, record)
     if record.status == "deadlock":
         report.deadlock = deadlock(bench, record, depths)
@@ -61,6 +62,12 @@ def report_of(
     report.outputs = values[: whole * each].reshape(whole, *bench.output_shape)
     report.compiled, report.timeline = bench.compiled, record.timeline
     return report
+
+
+def _runs_as(unit: Unit, bench: Bench) -> str:
+    if isinstance(unit.part, Design):
+        return RTL
+    return COMPARED if unit.name in bench.sources.compared else MODEL
 
 
 def _critical_path(network: Network) -> int:

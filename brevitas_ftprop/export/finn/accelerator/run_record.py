@@ -55,6 +55,19 @@ class UnitRecord:
 
 
 @dataclass(frozen=True)
+class SourceRecord:
+    """What FINN's own C++ of layers in HLS gave for the values that the FIFOs are to carry.
+
+    Attributes:
+        compared: of each node, what it gave for each FIFO behind it, by name.
+        left_out: nodes that could not be compared, and why.
+    """
+
+    compared: dict[str, dict[str, End]]
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Timeline:
     """What happened when, in pieces of equal length.
 
