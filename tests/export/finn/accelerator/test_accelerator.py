@@ -114,8 +114,8 @@ def test_sized_depths_are_those_that_finns_builder_reads(size, simulate, exporte
 def test_a_wrong_threshold_in_a_memory_file_is_found_at_its_node(simulate, block, monkeypatch):
     build_network = preparation.build_network
 
-    def tampered(model, folder, target):
-        network = build_network(model, folder, target)
+    def tampered(model, folder, target, **options):
+        network = build_network(model, folder, target, **options)
         (unit,) = (unit for unit in network.units if unit.name == "act")
         file = unit.part.folder / "dut_threshs_0_1.dat"
         first, *rest = file.read_text().split()

@@ -14,4 +14,19 @@ class vector : public std::array<Value, Count> {
     vector(const Value& value) { this->fill(value); }
 };
 
+// Value by value.
+#define HLS_VECTOR_OPERATOR(sign)                                              \
+    template <class Value, size_t Count>                                       \
+    vector<Value, Count> operator sign(const vector<Value, Count>& left,       \
+                                       const vector<Value, Count>& right) {    \
+        vector<Value, Count> made;                                             \
+        for (size_t i = 0; i < Count; ++i) made[i] = left[i] sign right[i];    \
+        return made;                                                           \
+    }
+HLS_VECTOR_OPERATOR(+)
+HLS_VECTOR_OPERATOR(-)
+HLS_VECTOR_OPERATOR(*)
+HLS_VECTOR_OPERATOR(/)
+#undef HLS_VECTOR_OPERATOR
+
 }  // namespace hls
