@@ -35,6 +35,7 @@ class NodeUse:
         busy, starved, blocked: share of the cycles. RTL that works on what it has taken counts as
             starved where it has no further input.
         unstable: cycles in which an offered output was changed or withdrawn, which AXI forbids.
+        effort: share of the simulation's own processor time that went into the node.
     """
 
     name: str
@@ -45,6 +46,7 @@ class NodeUse:
     starved: float
     blocked: float
     unstable: int = 0
+    effort: float = 0.0
 
 
 @dataclass(frozen=True)

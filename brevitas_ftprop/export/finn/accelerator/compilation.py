@@ -111,7 +111,7 @@ class Compiler:
         files = [include / f"{part}.cpp" for part in parts]
 
         def compile_runtime(folder: Path) -> Path:
-            flags = ["-O0", *LIBRARY_FLAGS]
+            flags = ["-O1", *LIBRARY_FLAGS]
             return compile_unit(folder / "runtime", files, flags, include, "every node")
 
         return self._once("runtime", [parts, str(include)], compile_runtime)

@@ -123,6 +123,7 @@ def size_fifos(
     trials: int = TRIALS,
     cache: str | os.PathLike[str] | None = None,
     hlslib: str | os.PathLike[str] | None = None,
+    progress: bool = True,
     fpga_part: str = "xczu7ev-ffvc1156-2-e",
     clock_ns: float = 5.0,
 ) -> FifoSizing:
@@ -133,8 +134,8 @@ def size_fifos(
     as ``trials`` says with shallower ones, which are kept if frames come no later.
 
     Args:
-        partition, batch, cache, hlslib, fpga_part, clock_ns: as ``simulate_accelerator`` takes
-            them.
+        partition, batch, cache, hlslib, progress, fpga_part, clock_ns: as ``simulate_accelerator``
+            takes them.
         frames, pauses: of the simulation with the depths that were found.
         cycles: to simulate at most, each time.
         trials: runs that may be spent on making FIFOs shallower.
@@ -152,7 +153,8 @@ def size_fifos(
     """
     check_counts(frames=frames, cycles=cycles)
     device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
-    with prepared(partition, batch, cache=cache, hlslib=hlslib, **device) as bench:
+    tools = {"cache": cache, "hlslib": hlslib, "progress": progress}
+    with prepared(partition, batch, **tools, **device) as bench:
         depths = search(bench, cycles=cycles, trials=trials)
         report = reported(
             bench, depths, frames=frames, pauses=pauses, cycles=cycles, clock_ns=clock_ns

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ def compare_sources(
     compiler: Compiler,
     hlslib: Hlslib,
     pool: Executor,
+    show: Callable[[str, Sequence[Future[Any]]], None],
 ) -> SourceRecord:
     """Each layer's own C++ beside what its outputs are to carry, word by word.
 
@@ -40,6 +42,7 @@ def compare_sources(
         compiler: keeps the programs.
         hlslib: to compile with.
         pool: of threads that wait for compilers and programs.
+        show: waits for them, and shows how far they are.
     """
 
     def run(unit: Unit) -> dict[str, End] | str:
@@ -57,7 +60,9 @@ def compare_sources(
         }
 
     units = [unit for unit in network.units if unit.source is not None]
-    found = dict(zip((unit.name for unit in units), pool.map(run, units), strict=True))
+    jobs = {unit.name: pool.submit(run, unit) for unit in units}
+    show("comparing with finn-hlslib", list(jobs.values()))
+    found = {name: job.result() for name, job in jobs.items()}
     return SourceRecord(
         compared={name: ends for name, ends in found.items() if not isinstance(ends, str)},
         left_out={name: why for name, why in found.items() if isinstance(why, str)},

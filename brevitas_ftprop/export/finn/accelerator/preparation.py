@@ -20,6 +20,7 @@ from ...errors import DamagedFileError
 from ...quiet import silence
 from ..device import check_device
 from ..environment import finn_environment
+from ..progress_bar import progress_bar
 from ..rtl.design import DeviceTarget
 from ..rtl.node_values import execute
 from ..rtl.partition import check_batch, inputs_of, load_partition
@@ -42,6 +43,7 @@ def prepared(
     *,
     cache: str | os.PathLike[str] | None,
     hlslib: str | os.PathLike[str] | None,
+    progress: bool,
     fpga_part: str,
     clock_ns: float,
 ) -> Iterator[Bench]:
@@ -52,6 +54,7 @@ def prepared(
         batch: (N, …) in the layout of the partition's input.
         cache: folder of what is compiled; ``default_cache()`` without one.
         hlslib: folder of finn-hlslib; FINN's own without one, if it is there.
+        progress: show what is done on the terminal.
         fpga_part, clock_ns: for the RTL.
     """
     check_device(fpga_part, clock_ns)
@@ -66,7 +69,9 @@ def prepared(
             )
         compiler = Compiler(default_cache() if cache is None else Path(cache))
         tensors = [*inputs_of(model), *(name for node in model.graph.node for name in node.output)]
-        yield Bench(network, execute(model, images, tensors), compiler, folder, library)
+        values = execute(model, images, tensors)
+        with progress_bar(show=progress) as bar:
+            yield Bench(network, values, compiler, folder, bar, library)
 
 
 def _loaded(partition: Given) -> ModelWrapper:

@@ -33,6 +33,7 @@ def report_of(
     report.between_frames = [after - before for before, after in pairwise(ends)]
     report.estimated_between_frames = max(unit.estimated_cycles for unit in network.units)
     report.estimated_latency = _critical_path(network)
+    samples = record.other_samples + sum(spent.samples for spent in record.units)
     for unit, spent in zip(network.units, record.units, strict=True):
         shares = (spent.busy, spent.starved, spent.blocked)
         report.nodes.append(
@@ -43,6 +44,7 @@ def report_of(
                 unit.estimated_cycles,
                 *(count / max(1, record.cycles) for count in shares),
                 unstable=spent.unstable,
+                effort=spent.samples / max(1, samples),
             )
         )
     for fifo, seen in zip(network.fifos, record.fifos, strict=True):

@@ -44,6 +44,7 @@ class UnitRecord:
         unstable: cycles in which an offered output was changed or withdrawn.
         lacks: inputs that it waits for at the end.
         offers: outputs that nobody takes at the end.
+        samples: how often the simulation was found at work on it.
     """
 
     busy: int
@@ -52,6 +53,7 @@ class UnitRecord:
     unstable: int
     lacks: tuple[int, ...]
     offers: tuple[int, ...]
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Record:
         cycles: that it ran.
         first_input: cycle in which the first transaction was taken.
         ends: cycle of each image's last output.
+        other_samples: how often the simulation was found at work on no node.
         fifos, units: in the network's order.
         timeline: of the same.
     """
@@ -99,6 +102,7 @@ class Record:
     cycles: int
     first_input: int
     ends: tuple[int, ...]
+    other_samples: int
     fifos: tuple[FifoRecord, ...]
     units: tuple[UnitRecord, ...]
     timeline: Timeline

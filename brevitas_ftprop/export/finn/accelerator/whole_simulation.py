@@ -33,6 +33,7 @@ def simulate_accelerator(
     cycles: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     hlslib: str | os.PathLike[str] | None = None,
+    progress: bool = True,
     fpga_part: str = "xczu7ev-ffvc1156-2-e",
     clock_ns: float = 5.0,
 ) -> AcceleratorReport:
@@ -60,6 +61,7 @@ def simulate_accelerator(
         hlslib: folder of finn-hlslib; FINN's own is found where FINN has fetched it. With one, the
             C++ that FINN writes for layers in HLS is compiled, given the same values and compared,
             with the open arbitrary-precision headers of the extra ``hls4ml``.
+        progress: show compilation and simulation on the terminal.
         fpga_part: decides which DSP slice matrix-vector nodes are written for.
         clock_ns: clock period in nanoseconds.
 
@@ -80,7 +82,8 @@ def simulate_accelerator(
     check_depths(fifo_depths)
     check_counts(frames=frames, cycles=cycles)
     device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
-    with prepared(partition, batch, cache=cache, hlslib=hlslib, **device) as bench:
+    tools = {"cache": cache, "hlslib": hlslib, "progress": progress}
+    with prepared(partition, batch, **tools, **device) as bench:
         frames = bench.images if frames is None else frames
         if isinstance(fifo_depths, Mapping):
             depths = depths_of(bench.network, fifo_depths)

@@ -43,7 +43,7 @@ def cache(tmp_path_factory) -> Path:
 def simulate(cache) -> Callable[..., Any]:
     from brevitas_ftprop.export.finn.accelerator import simulate_accelerator
 
-    fixed = {"cache": cache, "hlslib": HLSLIB}
+    fixed = {"cache": cache, "hlslib": HLSLIB, "progress": False}
     return lambda *given, **options: simulate_accelerator(*given, **{**fixed, **options})
 
 
@@ -51,7 +51,8 @@ def simulate(cache) -> Callable[..., Any]:
 def size(cache) -> Callable[..., Any]:
     from brevitas_ftprop.export.finn.accelerator import size_fifos
 
-    return lambda *given, **options: size_fifos(*given, cache=cache, **options)
+    fixed = {"cache": cache, "progress": False}
+    return lambda *given, **options: size_fifos(*given, **{**fixed, **options})
 
 
 class Graph:
