@@ -18,7 +18,7 @@ from .hls_source import Hlslib, HlsSource
 
 CPP = Path(__file__).with_name("cpp")
 HLS = CPP / "hls"
-PACE = Path(__file__).parents[1] / "rtl" / "pace.h"
+RTL = Path(__file__).parents[1] / "rtl"
 # Names of one library are nobody else's: all of them are loaded into one process.
 LIBRARY_FLAGS = ("-fPIC", "-fvisibility=hidden", "-fno-gnu-unique")
 
@@ -58,7 +58,7 @@ class Compiler:
 
     def simulation(self) -> Path:
         """The program that runs an accelerator."""
-        files = [PACE, *sorted(CPP.rglob("*.h")), CPP / "accelerator.cpp"]
+        files = [RTL / "pace.h", *sorted(CPP.rglob("*.h")), CPP / "accelerator.cpp"]
         texts = [file.read_text() for file in files]
         return self._once("simulation", texts, self._compile_simulation)
 
@@ -69,14 +69,15 @@ class Compiler:
             VerificationError: if Verilator or the compiler fails (names the node, shows why).
         """
         sources, defines = texts_of(design)
-        texts = [(CPP / file).read_text() for file in ("node.h", "verilated_node.cpp")]
+        own = (RTL / "clocks.h", CPP / "node.h", CPP / "verilated_node.cpp")
+        texts = [file.read_text() for file in own]
 
         def compile_node(folder: Path) -> Path:
             generated, include = translate(sources, folder, name=name)
             parts = runtime_parts(generated)
             runtime = self._runtime(parts, include)
             files = [*sorted(generated.glob("*.cpp")), CPP / "verilated_node.cpp"]
-            flags = [*LIBRARY_FLAGS, *defines, f"-I{generated}", f"-I{CPP}"]
+            flags = [*LIBRARY_FLAGS, *defines, f"-I{generated}", f"-I{RTL}", f"-I{CPP}"]
             unit = compile_unit(folder / "node", files, flags, include, name)
             library = folder / "node.so"
             arguments = ["-shared", "-Wl,-Bsymbolic", str(unit), str(runtime), "-pthread"]
@@ -118,7 +119,7 @@ class Compiler:
 
     def _compile_simulation(self, folder: Path) -> Path:
         program = folder / "simulation"
-        flags = ["-std=c++17", "-O2", f"-I{PACE.parent}"]
+        flags = ["-std=c++17", "-O2", f"-I{RTL}"]
         arguments = [str(CPP / "accelerator.cpp"), "-ldl", "-o", str(program)]
         failure = "the C++ compiler cannot build the simulation"
         run_tool([self._compiler, *flags, *arguments], folder, failure)
