@@ -78,7 +78,8 @@ class AcceleratorReport:
         clock_ns: clock period.
         status: ``"done"`` or ``"deadlock"``.
         cycles: simulated.
-        latency: cycles from the first input to the first image's last output, both included.
+        latency: cycles from the first input to the first image's last output, both included;
+            without the pipelines of nodes in HLS, whose depth Vitis alone decides.
         between_frames: cycles from one image's last output to the next one's.
         estimated_between_frames, estimated_latency: FINN's estimates: the slowest node's cycles,
             and the sum of those on the longest way.
@@ -191,7 +192,8 @@ class AcceleratorReport:
         if self.modelled:
             lines.append(
                 f"these rest on FINN's estimates of {len(self.modelled)} of {len(self.nodes)} nodes"
-                " (C++ models of its HLS layers)"
+                " (C++ models of its HLS layers), which do not know how deep Vitis makes their"
+                " pipelines: the first frame comes some cycles later for each of them"
             )
         lines += [f"not compared with finn-hlslib: {why}" for why in self.uncompared.values()]
         found = "every value is the executor's" if not self.faults else f"{len(self.faults)} faults"
