@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import Progress
@@ -12,5 +12,7 @@ from rich.progress import Progress
 @contextmanager
 def progress_bar(*, show: bool) -> Iterator[Progress]:
     """A bar on stderr, which whoever uses it refreshes: FINN's steps silence the terminal."""
-    with Progress(console=Console(stderr=True), auto_refresh=False, disable=not show) as bar:
+    bar = Progress(console=Console(stderr=True), auto_refresh=False, disable=not show)
+    # A hidden one would end a line that it never began.
+    with bar if show else nullcontext():
         yield bar

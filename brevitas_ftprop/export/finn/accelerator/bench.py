@@ -124,7 +124,7 @@ class Bench:
         lines += [self._described(unit) for unit in self.network.units]
         (self.folder / "network.txt").write_text("\n".join(lines) + "\n")
         wanted = frames * len(self.expected[-1]) // self.images
-        self._bar.reset(self._task, total=wanted)
+        self._bar.reset(self._task, total=wanted, description="simulating")
 
         def tell(line: str) -> None:
             if line.startswith(PROGRESS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -33,6 +34,18 @@ def test_a_network_gives_pytorchs_logits_in_every_frame(simulate, exported):
     np.testing.assert_allclose(spent, shares, atol=report.timeline.stride / report.cycles)
     assert report.frames_per_second == pytest.approx(1e9 / (5 * report.steady))
     assert set(report.modelled) == {n.name for n in report.nodes if n.op_type.endswith("_hls")}
+
+
+def test_compilation_and_simulation_are_shown_as_they_go_on(simulate, exported, capfd):
+    folder, images, _ = exported
+    simulate(folder, images)
+    assert capfd.readouterr() == ("", "")
+    report = simulate(folder, images, progress=True)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert re.search(r"simulating.*100%", shown.err)
+    effort = sum(node.effort for node in report.nodes)
+    assert 0 <= effort <= 1
 
 
 def branch_of(report, producer: str = "fork") -> str:
