@@ -62,16 +62,15 @@ class HlsSource:
 
     def texts(self) -> list[str]:
         """What it is made of."""
-        return [file.read_text() for file in self._files()]
+        files = [file for end in ("cpp", "h", "hpp") for file in self.folder.glob(f"*.{end}")]
+        return [file.read_text() for file in sorted(files)]
 
     def main(self) -> str:
         """A program that calls it."""
-        files = [f'"{file.name}"' for file in self._files() if file.suffix == ".cpp"]
-        included = "".join(f"#include {file}\n" for file in [*files, '"layer_top.h"'])
-        return f"{included}int main(int, char** words) {{ return run_layer({TOP}, words + 1); }}\n"
-
-    def _files(self) -> list[Path]:
-        return sorted(file for end in ("cpp", "h", "hpp") for file in self.folder.glob(f"*.{end}"))
+        return (
+            f'#include "top_{TOP}.cpp"\n#include "layer_top.h"\n'
+            f"int main(int, char** words) {{ return run_layer({TOP}, words + 1); }}\n"
+        )
 
 
 def find_hlslib(given: str | os.PathLike[str] | None) -> Hlslib | None:
