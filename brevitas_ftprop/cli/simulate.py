@@ -60,6 +60,10 @@ def simulate(
     figure: Annotated[
         Path | None, typer.Option(help="PNG of nodes and FIFOs over time, with --whole.")
     ] = None,
+    hlslib: Annotated[
+        Path | None,
+        typer.Option(help="Folder of finn-hlslib, to compare layers in HLS with, with --whole."),
+    ] = None,
     fpga_part: options.FpgaPart = "xczu7ev-ffvc1156-2-e",
     clock_ns: options.ClockNs = 5.0,
     as_json: options.Json = False,
@@ -83,6 +87,7 @@ def simulate(
                 "--pauses": pauses,
                 "--cycles": cycles,
                 "--figure": figure,
+                "--hlslib": hlslib,
             },
         )
         if whole:
@@ -92,7 +97,13 @@ def simulate(
         device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
         if whole:
             note(f"building and simulating the accelerator on {len(given)} images")
-            run = {"frames": frames or FRAMES, "pauses": pauses, "cycles": cycles, **device}
+            run = {
+                "frames": frames or FRAMES,
+                "pauses": pauses,
+                "cycles": cycles,
+                "hlslib": hlslib,
+                **device,
+            }
             report = _whole(partition, given, run, sized=sized, figure=figure)
         else:
             from ..export import simulate_rtl

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 from qonnx.core.modelwrapper import ModelWrapper
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn import Module
 
@@ -30,6 +28,7 @@ from .finn_report import FinnReport, StepReport
 from .flow_steps import STEPS, software_nodes
 from .oracle import Oracle
 from .passes import OUTPUT_SCALE
+from .progress_bar import progress_bar
 
 # Steps in which thresholds still are on PyTorch's pre-activations.
 ON_PRE_ACTIVATIONS = ("forms", "finn")
@@ -179,8 +178,7 @@ def _require_hardware(graph: ModelWrapper, step: StepReport) -> None:
 @contextmanager
 def _progress(total: int, *, show: bool) -> Iterator[Callable[[str], None]]:
     """A function that names the step that begins, on a progress bar."""
-    # Refreshed by hand: FINN's steps run with the terminal silenced.
-    with Progress(console=Console(stderr=True), auto_refresh=False, disable=not show) as bar:
+    with progress_bar(show=show) as bar:
         task = bar.add_task("", total=total)
         begun = 0
 

@@ -14,12 +14,12 @@ from .diagnosis import Fault
 from .run_record import Timeline
 
 NODE_COLUMNS = {
-    "node": 4, "runs as": 11, "estimate": 9, "busy %": 7, "starved %": 9, "blocked %": 9,
+    "node": 4, "runs as": 17, "estimate": 9, "busy %": 7, "starved %": 9, "blocked %": 9,
 }  # fmt: skip
 FIFO_COLUMNS = {"FIFO": 4, "bits": 5, "depth": 6, "largest fill": 12}
 # Too much for a dictionary of plain values.
 HELD = ("outputs", "timeline")
-RTL, MODEL = "FINN's RTL", "C++ model"
+RTL, MODEL, COMPARED = "FINN's RTL", "C++ model", "C++ = finn-hlslib"
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class NodeUse:
 
     Attributes:
         name, op_type: in the partition.
-        runs_as: ``"FINN's RTL"``, or ``"C++ model"`` where a layer of ours stands for one in HLS,
-            with FINN's estimate as the cycles of an image.
+        runs_as: ``"FINN's RTL"``; ``"C++ model"`` where a layer of ours stands for one in HLS,
+            with FINN's estimate as the cycles of an image; ``"C++ = finn-hlslib"`` where the
+            C++ that FINN writes for the layer was compiled and compared beside it.
         estimated_cycles: FINN's estimate for one image.
         busy, starved, blocked: share of the cycles. RTL that works on what it has taken counts as
             starved where it has no further input.
         unstable: cycles in which an offered output was changed or withdrawn, which AXI forbids.
+        effort: share of the simulation's own processor time that went into the node.
     """
 
     name: str
@@ -44,6 +46,7 @@ class NodeUse:
     starved: float
     blocked: float
     unstable: int = 0
+    effort: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,13 @@ class AcceleratorReport:
         clock_ns: clock period.
         status: ``"done"`` or ``"deadlock"``.
         cycles: simulated.
-        latency: cycles from the first input to the first image's last output, both included.
+        latency: cycles from the first input to the first image's last output, both included;
+            without the pipelines of nodes in HLS, whose depth Vitis alone decides.
         between_frames: cycles from one image's last output to the next one's.
         estimated_between_frames, estimated_latency: FINN's estimates: the slowest node's cycles,
             and the sum of those on the longest way.
         nodes, fifos: in graph order.
+        uncompared: nodes whose C++ could not be compared though finn-hlslib was there, and why.
         faults: nodes and FIFOs that make wrong values of right ones.
         deadlock: which FIFO is full and which node waits for what; None without one.
         outputs: what came out, (frames, …) in the shape of the partition's output.
@@ -103,6 +108,7 @@ class AcceleratorReport:
     estimated_latency: int = 0
     nodes: list[NodeUse] = field(default_factory=list)
     fifos: list[FifoUse] = field(default_factory=list)
+    uncompared: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     deadlock: str | None = None
     outputs: NDArray = field(default_factory=lambda: np.zeros(0), repr=False)
@@ -134,7 +140,7 @@ class AcceleratorReport:
     @property
     def modelled(self) -> list[str]:
         """Nodes whose timing is FINN's estimate; latency and cycles between frames rest on it."""
-        return [node.name for node in self.nodes if node.runs_as == MODEL]
+        return [node.name for node in self.nodes if node.runs_as != RTL]
 
     def as_dict(self) -> dict[str, Any]:
         """The report in lists, strings and numbers, ready for ``json.dumps``."""
@@ -186,8 +192,10 @@ class AcceleratorReport:
         if self.modelled:
             lines.append(
                 f"these rest on FINN's estimates of {len(self.modelled)} of {len(self.nodes)} nodes"
-                " (C++ models of its HLS layers)"
+                " (C++ models of its HLS layers), which do not know how deep Vitis makes their"
+                " pipelines: the first frame comes some cycles later for each of them"
             )
+        lines += [f"not compared with finn-hlslib: {why}" for why in self.uncompared.values()]
         found = "every value is the executor's" if not self.faults else f"{len(self.faults)} faults"
         lines.append(f"{self.frames} frames, {self.cycles} cycles, {self.status}: {found}")
         return "\n".join(lines)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 from ...errors import VerificationError
 from ..rtl.design import Design, Port
 from ..rtl.streams import pack
-from ..rtl.toolchain import run_tool
+from ..rtl.toolchain import follow_tool
 from .compilation import Compiler
+from .hls_comparison import compare_sources
+from .hls_source import Hlslib
 from .network import Fifo, Network, Unit
-from .run_record import End, FifoRecord, Record, Timeline, UnitRecord
+from .run_record import End, FifoRecord, Record, SourceRecord, Timeline, UnitRecord
 
 UNBOUNDED = 0
+# How the simulation begins a line that tells transactions that came out, and the cycle.
+PROGRESS = "progress: "
 # Pauses end, and results leave a node, within so many cycles.
 SPARE_CYCLES = 256
 PATIENCE = 4
@@ -32,6 +38,8 @@ class Bench:
         values: of each tensor, (images, …).
         compiler: keeps what it compiles.
         folder: for the files of the runs.
+        bar: shows what is done.
+        hlslib: with which layers in HLS are compiled as FINN writes them, and compared.
 
     Raises:
         VerificationError: if a node cannot be compiled, or a stream's two ends have other orders.
@@ -43,8 +51,11 @@ class Bench:
         values: Mapping[str, NDArray],
         compiler: Compiler,
         folder: Path,
+        bar: Progress,
+        hlslib: Hlslib | None = None,
     ) -> None:
         self.network, self.folder = network, folder
+        self._bar, self._task = bar, bar.add_task("compiling", total=None)
         self.expected = [_expected(fifo, network, values) for fifo in network.fifos]
         self.images = len(values[network.fifos[0].tensor])
         self.output_shape = values[network.fifos[-1].tensor].shape[1:]
@@ -63,9 +74,15 @@ class Bench:
                 for index, unit in enumerate(network.units)
                 if isinstance(unit.part, Design)
             }
+            self._show("compiling", [program, *libraries.values()])
             self._program = program.result()
             for index, library in libraries.items():
                 (folder / f"node_{index}.so").symlink_to(library.result())
+            self.sources = SourceRecord({}, {})
+            if hlslib is not None:
+                self.sources = compare_sources(
+                    network, self.expected, self.images, folder, compiler, hlslib, pool, self._show
+                )
         self.compiled = len(compiler)
 
     def limit(self, frames: int) -> int:
@@ -106,8 +123,24 @@ class Bench:
         lines.append(str(len(self.network.units)))
         lines += [self._described(unit) for unit in self.network.units]
         (self.folder / "network.txt").write_text("\n".join(lines) + "\n")
-        run_tool([str(self._program)], self.folder, "the simulation stopped", seconds=None)
+        wanted = frames * len(self.expected[-1]) // self.images
+        self._bar.reset(self._task, total=wanted, description="simulating")
+
+        def tell(line: str) -> None:
+            if line.startswith(PROGRESS):
+                seen, cycle = map(int, line.split()[1:])
+                text = f"simulating, cycle {cycle}"
+                self._bar.update(self._task, completed=seen, description=text, refresh=True)
+
+        follow_tool([str(self._program)], self.folder, "the simulation stopped", tell)
+        self._bar.update(self._task, completed=wanted, refresh=True)
         return self._read_record()
+
+    def _show(self, text: str, jobs: Sequence[Future[Any]]) -> None:
+        """Wait for jobs, on the bar."""
+        self._bar.reset(self._task, total=len(jobs), description=text)
+        for _ in as_completed(jobs):
+            self._bar.update(self._task, advance=1, refresh=True)
 
     def _described(self, unit: Unit) -> str:
         into = {(fifo.consumer, fifo.input): i for i, fifo in enumerate(self.network.fifos)}
@@ -134,8 +167,9 @@ class Bench:
             cycles=int(cycles),
             first_input=int(first_input),
             ends=tuple(map(int, ends)),
+            other_samples=int(rest[-1]),
             fifos=tuple(self._read_fifo(i, line) for i, line in enumerate(rest[:count])),
-            units=tuple(_read_unit(line) for line in rest[count:]),
+            units=tuple(_read_unit(line) for line in rest[count:-1]),
             timeline=self._read_timeline(int(stride)),
         )
 
@@ -158,8 +192,8 @@ class Bench:
 
 
 def _read_unit(line: str) -> UnitRecord:
-    busy, starved, blocked, unstable, lacks, offers = map(int, line.split())
-    return UnitRecord(busy, starved, blocked, unstable, _bits(lacks), _bits(offers))
+    busy, starved, blocked, unstable, lacks, offers, samples = map(int, line.split())
+    return UnitRecord(busy, starved, blocked, unstable, _bits(lacks), _bits(offers), samples)
 
 
 def _bits(mask: int) -> tuple[int, ...]:

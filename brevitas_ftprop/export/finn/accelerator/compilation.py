@@ -14,9 +14,11 @@ from ..rtl.design import Design
 from ..rtl.toolchain import compile_cpp, compile_unit, run_tool, runtime_parts, verilate
 from ..rtl.tools import find_compiler, require_tools
 from ..rtl.translation import texts_of, translate
+from .hls_source import Hlslib, HlsSource
 
 CPP = Path(__file__).with_name("cpp")
-PACE = Path(__file__).parents[1] / "rtl" / "pace.h"
+HLS = CPP / "hls"
+RTL = Path(__file__).parents[1] / "rtl"
 # Names of one library are nobody else's: all of them are loaded into one process.
 LIBRARY_FLAGS = ("-fPIC", "-fvisibility=hidden", "-fno-gnu-unique")
 
@@ -56,7 +58,7 @@ class Compiler:
 
     def simulation(self) -> Path:
         """The program that runs an accelerator."""
-        files = [PACE, *sorted(CPP.rglob("*.h")), CPP / "accelerator.cpp"]
+        files = [RTL / "pace.h", *sorted(CPP.rglob("*.h")), CPP / "accelerator.cpp"]
         texts = [file.read_text() for file in files]
         return self._once("simulation", texts, self._compile_simulation)
 
@@ -67,14 +69,15 @@ class Compiler:
             VerificationError: if Verilator or the compiler fails (names the node, shows why).
         """
         sources, defines = texts_of(design)
-        texts = [(CPP / file).read_text() for file in ("node.h", "verilated_node.cpp")]
+        own = (RTL / "clocks.h", CPP / "node.h", CPP / "verilated_node.cpp")
+        texts = [file.read_text() for file in own]
 
         def compile_node(folder: Path) -> Path:
             generated, include = translate(sources, folder, name=name)
             parts = runtime_parts(generated)
             runtime = self._runtime(parts, include)
             files = [*sorted(generated.glob("*.cpp")), CPP / "verilated_node.cpp"]
-            flags = [*LIBRARY_FLAGS, *defines, f"-I{generated}", f"-I{CPP}"]
+            flags = [*LIBRARY_FLAGS, *defines, f"-I{generated}", f"-I{RTL}", f"-I{CPP}"]
             unit = compile_unit(folder / "node", files, flags, include, name)
             library = folder / "node.so"
             arguments = ["-shared", "-Wl,-Bsymbolic", str(unit), str(runtime), "-pthread"]
@@ -83,19 +86,40 @@ class Compiler:
 
         return self._once("node", [sources, defines, texts], compile_node)
 
+    def source(self, source: HlsSource, hlslib: Hlslib, *, name: str) -> Path:
+        """The program that runs FINN's own C++ of a layer in HLS.
+
+        Raises:
+            VerificationError: if the compiler fails (names the node, shows why).
+        """
+        files = [CPP / "node.h", *sorted(HLS.glob("*.h"))]
+        texts = [*source.texts(), source.main(), *hlslib.texts(), *(f.read_text() for f in files)]
+
+        def compile_source(folder: Path) -> Path:
+            (folder / "main.cpp").write_text(source.main())
+            program = folder / "source"
+            # Ours stand before the open headers, which they include.
+            includes = (HLS, CPP, source.folder, hlslib.folder, hlslib.types)
+            flags = ["-std=c++17", "-O1", "-w", *(f"-I{include}" for include in includes)]
+            failure = f"the C++ compiler cannot build FINN's C++ of {name}"
+            run_tool([self._compiler, *flags, "main.cpp", "-o", str(program)], folder, failure)
+            return program
+
+        return self._once("source", texts, compile_source)
+
     def _runtime(self, parts: list[str], include: Path) -> Path:
         """Verilator's runtime, which the nodes' libraries share in the cache."""
         files = [include / f"{part}.cpp" for part in parts]
 
         def compile_runtime(folder: Path) -> Path:
-            flags = ["-O0", *LIBRARY_FLAGS]
+            flags = ["-O1", *LIBRARY_FLAGS]
             return compile_unit(folder / "runtime", files, flags, include, "every node")
 
         return self._once("runtime", [parts, str(include)], compile_runtime)
 
     def _compile_simulation(self, folder: Path) -> Path:
         program = folder / "simulation"
-        flags = ["-std=c++17", "-O2", f"-I{PACE.parent}"]
+        flags = ["-std=c++17", "-O2", f"-I{RTL}"]
         arguments = [str(CPP / "accelerator.cpp"), "-ldl", "-o", str(program)]
         failure = "the C++ compiler cannot build the simulation"
         run_tool([self._compiler, *flags, *arguments], folder, failure)

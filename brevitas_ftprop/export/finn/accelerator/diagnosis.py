@@ -16,7 +16,7 @@ class Fault:
     """A node or FIFO that makes wrong values of right ones.
 
     Attributes:
-        name: of the node or FIFO.
+        name: of the node or FIFO, or whose own C++ it is.
         stream: the FIFO where they are seen.
         wrong: transactions that differ.
         frame: of the first of them.
@@ -43,7 +43,10 @@ class Fault:
 
 
 def faults(bench: Bench, record: Record) -> list[Fault]:
-    """Where wrong values come from: what they make wrong behind it is not told."""
+    """Where wrong values come from: what they make wrong behind it is not told.
+
+    FINN's own C++ is given the right values.
+    """
     network = bench.network
     kept = dict(zip((fifo.name for fifo in network.fifos), record.fifos, strict=True))
     found = []
@@ -59,6 +62,9 @@ def faults(bench: Bench, record: Record) -> list[Fault]:
         ends = kept[fifo.name]
         if ends.taken.wrong and not ends.put.wrong:
             found.append(_fault(fifo.name, fifo, ends.taken, bench))
+        for name, compared in bench.sources.compared.items():
+            if fifo.name in compared and compared[fifo.name].wrong:
+                found.append(_fault(f"FINN's C++ of {name}", fifo, compared[fifo.name], bench))
     return found
 
 

@@ -122,6 +122,8 @@ def size_fifos(
     cycles: int | None = None,
     trials: int = TRIALS,
     cache: str | os.PathLike[str] | None = None,
+    hlslib: str | os.PathLike[str] | None = None,
+    progress: bool = True,
     fpga_part: str = "xczu7ev-ffvc1156-2-e",
     clock_ns: float = 5.0,
 ) -> FifoSizing:
@@ -132,7 +134,8 @@ def size_fifos(
     as ``trials`` says with shallower ones, which are kept if frames come no later.
 
     Args:
-        partition, batch, cache, fpga_part, clock_ns: as ``simulate_accelerator`` takes them.
+        partition, batch, cache, hlslib, progress, fpga_part, clock_ns: as ``simulate_accelerator``
+            takes them.
         frames, pauses: of the simulation with the depths that were found.
         cycles: to simulate at most, each time.
         trials: runs that may be spent on making FIFOs shallower.
@@ -149,7 +152,9 @@ def size_fifos(
         FINN's ``step_set_fifo_depths`` (finn-plus 1.6.1), which needs Vivado.
     """
     check_counts(frames=frames, cycles=cycles)
-    with prepared(partition, batch, cache=cache, fpga_part=fpga_part, clock_ns=clock_ns) as bench:
+    device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
+    tools = {"cache": cache, "hlslib": hlslib, "progress": progress}
+    with prepared(partition, batch, **tools, **device) as bench:
         depths = search(bench, cycles=cycles, trials=trials)
         report = reported(
             bench, depths, frames=frames, pauses=pauses, cycles=cycles, clock_ns=clock_ns

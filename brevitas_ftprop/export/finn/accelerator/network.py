@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from ..rtl.design import Design, Port
+from .hls_source import HlsSource
 from .layer_models import LayerModel
 
 SHALLOWEST = 2
@@ -20,6 +21,7 @@ class Unit:
     Attributes:
         name, op_type: in the partition; data-width converters have names of our own.
         part: its RTL, or the C++ layer that stands for it.
+        source: FINN's own C++ of a layer in HLS, or why there is none; None if nobody asked.
         sources, sinks: its streams.
         taken, given: names of the tensors that they carry.
         places: which of the node's inputs the taken ones are.
@@ -30,6 +32,7 @@ class Unit:
     name: str
     op_type: str
     part: Design | LayerModel
+    source: HlsSource | str | None
     sources: tuple[Port, ...]
     sinks: tuple[Port, ...]
     taken: tuple[str, ...]

@@ -20,11 +20,13 @@ from ...errors import DamagedFileError
 from ...quiet import silence
 from ..device import check_device
 from ..environment import finn_environment
+from ..progress_bar import progress_bar
 from ..rtl.design import DeviceTarget
 from ..rtl.node_values import execute
 from ..rtl.partition import check_batch, inputs_of, load_partition
 from .bench import Bench
 from .compilation import Compiler, default_cache
+from .hls_source import find_hlslib
 from .network import IN, OUT
 from .stitching import build_network
 
@@ -40,6 +42,8 @@ def prepared(
     batch: NDArray | Tensor,
     *,
     cache: str | os.PathLike[str] | None,
+    hlslib: str | os.PathLike[str] | None,
+    progress: bool,
     fpga_part: str,
     clock_ns: float,
 ) -> Iterator[Bench]:
@@ -49,19 +53,25 @@ def prepared(
         partition: as ``simulate_accelerator`` takes it.
         batch: (N, …) in the layout of the partition's input.
         cache: folder of what is compiled; ``default_cache()`` without one.
+        hlslib: folder of finn-hlslib; FINN's own without one, if it is there.
+        progress: show what is done on the terminal.
         fpga_part, clock_ns: for the RTL.
     """
     check_device(fpga_part, clock_ns)
     with finn_environment(), tempfile.TemporaryDirectory(prefix="accelerator-") as name:
-        folder = Path(name)
+        folder, library = Path(name), find_hlslib(hlslib)
         with silence():
             model = _loaded(partition)
         images = check_batch(batch, model)
         with silence():
-            network = build_network(model, folder, DeviceTarget(fpga_part, clock_ns))
+            network = build_network(
+                model, folder, DeviceTarget(fpga_part, clock_ns), with_sources=library is not None
+            )
         compiler = Compiler(default_cache() if cache is None else Path(cache))
         tensors = [*inputs_of(model), *(name for node in model.graph.node for name in node.output)]
-        yield Bench(network, execute(model, images, tensors), compiler, folder)
+        values = execute(model, images, tensors)
+        with progress_bar(show=progress) as bar:
+            yield Bench(network, values, compiler, folder, bar, library)
 
 
 def _loaded(partition: Given) -> ModelWrapper:

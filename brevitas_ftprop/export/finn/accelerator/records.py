@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from ..rtl.design import Design
 from ..rtl.streams import unpack
-from .accelerator_report import MODEL, RTL, AcceleratorReport, FifoUse, NodeUse
+from .accelerator_report import COMPARED, MODEL, RTL, AcceleratorReport, FifoUse, NodeUse
 from .bench import Bench
 from .diagnosis import deadlock, faults
-from .network import Network
+from .network import Network, Unit
 from .run_record import Record
 
 
@@ -33,16 +33,18 @@ def report_of(
     report.between_frames = [after - before for before, after in pairwise(ends)]
     report.estimated_between_frames = max(unit.estimated_cycles for unit in network.units)
     report.estimated_latency = _critical_path(network)
+    samples = record.other_samples + sum(spent.samples for spent in record.units)
     for unit, spent in zip(network.units, record.units, strict=True):
         shares = (spent.busy, spent.starved, spent.blocked)
         report.nodes.append(
             NodeUse(
                 unit.name,
                 unit.op_type,
-                RTL if isinstance(unit.part, Design) else MODEL,
+                _runs_as(unit, bench),
                 unit.estimated_cycles,
                 *(count / max(1, record.cycles) for count in shares),
                 unstable=spent.unstable,
+                effort=spent.samples / max(1, samples),
             )
         )
     for fifo, seen in zip(network.fifos, record.fifos, strict=True):
@@ -51,6 +53,7 @@ def report_of(
                 fifo.name, fifo.producer, fifo.consumer, fifo.bits, depths[fifo.name], seen.largest
             )
         )
+    report.uncompared = bench.sources.left_out
     report.faults = faults(bench, record)
     if record.status == "deadlock":
         report.deadlock = deadlock(bench, record, depths)
@@ -61,6 +64,12 @@ def report_of(
     report.outputs = values[: whole * each].reshape(whole, *bench.output_shape)
     report.compiled, report.timeline = bench.compiled, record.timeline
     return report
+
+
+def _runs_as(unit: Unit, bench: Bench) -> str:
+    if isinstance(unit.part, Design):
+        return RTL
+    return COMPARED if unit.name in bench.sources.compared else MODEL
 
 
 def _critical_path(network: Network) -> int:

@@ -44,6 +44,7 @@ class UnitRecord:
         unstable: cycles in which an offered output was changed or withdrawn.
         lacks: inputs that it waits for at the end.
         offers: outputs that nobody takes at the end.
+        samples: how often the simulation was found at work on it.
     """
 
     busy: int
@@ -52,6 +53,20 @@ class UnitRecord:
     unstable: int
     lacks: tuple[int, ...]
     offers: tuple[int, ...]
+    samples: int
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """What FINN's own C++ of layers in HLS gave for the values that the FIFOs are to carry.
+
+    Attributes:
+        compared: of each node, what it gave for each FIFO behind it, by name.
+        left_out: nodes that could not be compared, and why.
+    """
+
+    compared: dict[str, dict[str, End]]
+    left_out: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,7 @@ class Record:
         cycles: that it ran.
         first_input: cycle in which the first transaction was taken.
         ends: cycle of each image's last output.
+        other_samples: how often the simulation was found at work on no node.
         fifos, units: in the network's order.
         timeline: of the same.
     """
@@ -86,6 +102,7 @@ class Record:
     cycles: int
     first_input: int
     ends: tuple[int, ...]
+    other_samples: int
     fifos: tuple[FifoRecord, ...]
     units: tuple[UnitRecord, ...]
     timeline: Timeline

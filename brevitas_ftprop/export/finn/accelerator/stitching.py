@@ -15,6 +15,7 @@ from ..execution import HARDWARE
 from ..rtl.adapters import adapter_of
 from ..rtl.design import DeviceTarget, Port, attribute
 from ..rtl.partition import inputs_of
+from .hls_source import HlsSource, write_source
 from .layer_models import CONVERTER, layer_model, ports, stream_inputs
 from .network import IN, OUT, Fifo, Network, Unit
 
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 
 
-def build_network(model: ModelWrapper, folder: Path, target: DeviceTarget) -> Network:
+def build_network(
+    model: ModelWrapper, folder: Path, target: DeviceTarget, *, with_sources: bool = False
+) -> Network:
     """Insert data-width converters and FIFOs as FINN does, and write the RTL of the RTL nodes.
 
     Args:
         model: the partition; is not changed.
         folder: gets a folder ``node_<i>`` for the files of each unit with RTL.
         target: of the RTL.
+        with_sources: let FINN write the C++ of layers in HLS, too.
 
     Raises:
         VerificationError: for software nodes, nodes without a model (all of them are named), a
@@ -46,7 +50,7 @@ def build_network(model: ModelWrapper, folder: Path, target: DeviceTarget) -> Ne
         if node.name not in before or not node.name:
             node.name = f"{CONVERTER}_{len(same_values) - 1}"
         op = cast("HWCustomOp", getCustomOp(node))
-        units.append(_unit(op, wide, folder / f"node_{index}", target))
+        units.append(_unit(op, wide, folder / f"node_{index}", target, with_sources))
     return Network(units, _fifos(wide, units), same_values)
 
 
@@ -82,9 +86,11 @@ def _has_rtl(op: HWCustomOp) -> bool:
     return adapter is not None and adapter.obstacle(op) is None
 
 
-def _unit(op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarget) -> Unit:
+def _unit(
+    op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarget, with_source: bool
+) -> Unit:
     node, adapter = op.onnx_node, adapter_of(op.onnx_node)
-    streams = stream_inputs(op, model)
+    streams, source = stream_inputs(op, model), None
     if adapter is not None and _has_rtl(op):
         folder.mkdir()
         part = adapter.design(op, model, folder, target)
@@ -94,12 +100,15 @@ def _unit(op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarge
         part = layer_model(op, model)
         assert not isinstance(part, str)
         sources, sinks = ports(op, model)
+        if with_source and node.op_type.endswith("_hls"):
+            source = _source(op, model, folder, target)
     cycles = int(op.get_exp_cycles())
     pixels = prod(op.get_folded_output_shape()[:-2])
     return Unit(
         name=node.name,
         op_type=node.op_type,
         part=part,
+        source=source,
         sources=sources,
         sinks=sinks,
         taken=tuple(node.input[i] for i in streams),
@@ -108,6 +117,15 @@ def _unit(op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarge
         estimated_cycles=cycles,
         silence=ceil(cycles / pixels),
     )
+
+
+def _source(
+    op: HWCustomOp, model: ModelWrapper, folder: Path, target: DeviceTarget
+) -> HlsSource | str:
+    try:
+        return write_source(op, model, folder, target)
+    except VerificationError as error:
+        return str(error)
 
 
 def _fifos(model: ModelWrapper, units: list[Unit]) -> list[Fifo]:

@@ -32,6 +32,8 @@ def simulate_accelerator(
     pauses: bool = False,
     cycles: int | None = None,
     cache: str | os.PathLike[str] | None = None,
+    hlslib: str | os.PathLike[str] | None = None,
+    progress: bool = True,
     fpga_part: str = "xczu7ev-ffvc1156-2-e",
     clock_ns: float = 5.0,
 ) -> AcceleratorReport:
@@ -56,6 +58,10 @@ def simulate_accelerator(
         cycles: to simulate at most; by default what FINN's estimates of all nodes add up to,
             several times.
         cache: folder for what is compiled; below ``~/.cache`` by default.
+        hlslib: folder of finn-hlslib; FINN's own is found where FINN has fetched it. With one, the
+            C++ that FINN writes for layers in HLS is compiled, given the same values and compared,
+            with the open arbitrary-precision headers of the extra ``hls4ml``.
+        progress: show compilation and simulation on the terminal.
         fpga_part: decides which DSP slice matrix-vector nodes are written for.
         clock_ns: clock period in nanoseconds.
 
@@ -63,9 +69,9 @@ def simulate_accelerator(
         The report; ``report.ok`` if all frames came out right. A deadlock is told in it.
 
     Raises:
-        ImportError: where FINN is missing.
+        ImportError: where FINN is missing, or the headers for ``hlslib``.
         TypeError, ValueError: for a batch that does not fit, unknown FIFOs, or a depth below 2.
-        FileNotFoundError: if there is no file.
+        FileNotFoundError: if there is no file, or no finn-hlslib in ``hlslib``.
         VerificationError: if the file is damaged or no partition; for software nodes, nodes without
             a model (named), neighbours whose streams differ; if a tool is missing (says the
             install line) or fails; if the simulation is not over after ``cycles``.
@@ -75,7 +81,9 @@ def simulate_accelerator(
     """
     check_depths(fifo_depths)
     check_counts(frames=frames, cycles=cycles)
-    with prepared(partition, batch, cache=cache, fpga_part=fpga_part, clock_ns=clock_ns) as bench:
+    device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
+    tools = {"cache": cache, "hlslib": hlslib, "progress": progress}
+    with prepared(partition, batch, **tools, **device) as bench:
         frames = bench.images if frames is None else frames
         if isinstance(fifo_depths, Mapping):
             depths = depths_of(bench.network, fifo_depths)

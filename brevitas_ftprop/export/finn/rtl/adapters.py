@@ -7,13 +7,12 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
 from ..execution import HARDWARE
 from .design import Adapter, Design, DeviceTarget, attribute, stream_design, stream_obstacle
+from .streams import memory_words
 
 if TYPE_CHECKING:
     from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
@@ -64,15 +63,8 @@ def _matrix_design(
 ) -> Design:
     """Of a matrix-vector unit, its weights streamed in as its memory would."""
     design = stream_design(op, model, folder, target)
-    weights = _weight_words((folder / WEIGHT_FILE).read_text(), op.get_instream_width(1))
+    weights = memory_words((folder / WEIGHT_FILE).read_text(), op.get_instream_width(1))
     return replace(design, weights=weights, doubled_clock=True)
-
-
-def _weight_words(text: str, bits: int) -> NDArray[np.uint32]:
-    """The lines of a memory file, hexadecimal numbers of ``bits`` bits, as words (T, W)."""
-    size = 4 * -(-bits // 32)
-    words = b"".join(int(line, 16).to_bytes(size, "little") for line in text.split())
-    return np.frombuffer(words, dtype="<u4").reshape(-1, size // 4)
 
 
 def _padding_design(*given: Any) -> Design:

@@ -77,3 +77,14 @@ def unpack(words: NDArray[np.uint32], element: Element, count: int) -> NDArray:
     if element.encoding == "signed":
         return codes - ((codes >> (element.bits - 1)) << element.bits)
     return codes
+
+
+def memory_words(text: str, bits: int) -> NDArray[np.uint32]:
+    """The lines of a memory file, hexadecimal numbers of ``bits`` bits, as words (T, W).
+
+    >>> memory_words("2f1\\n00a", 12).tolist() == [[0x2F1], [0xA]]
+    True
+    """
+    size = 4 * -(-bits // WORD)
+    words = b"".join(int(line, 16).to_bytes(size, "little") for line in text.split())
+    return np.frombuffer(words, dtype="<u4").reshape(-1, size // 4)

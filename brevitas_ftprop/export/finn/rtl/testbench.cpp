@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "clocks.h"
 #include "pace.h"
 
 namespace {
 
-constexpr int kResetCycles = 32;
 constexpr int kDrainCycles = 256;
 
 [[noreturn]] void fail(const std::string& why) {
@@ -97,36 +97,7 @@ int main(int argc, char** argv) {
 #endif
     Pace sink{seed * 5};
 
-    // The inputs change just after a rising edge; the doubled clock rises with the clock and
-    // halfway between two of its edges.
-    const auto settle = [&] {
-        dut.eval();
-#ifdef CLOCK2X
-        dut.ap_clk2x = 0;
-        dut.eval();
-        dut.ap_clk2x = 1;
-#endif
-        dut.ap_clk = 0;
-        dut.eval();
-#ifdef CLOCK2X
-        dut.ap_clk2x = 0;
-        dut.eval();
-#endif
-    };
-    const auto rise = [&] {
-        dut.ap_clk = 1;
-#ifdef CLOCK2X
-        dut.ap_clk2x = 1;
-#endif
-        dut.eval();
-    };
-
-    dut.ap_rst_n = 0;
-    for (int i = 0; i < kResetCycles; ++i) {
-        settle();
-        rise();
-    }
-    dut.ap_rst_n = 1;
+    reset(dut);
 
     std::vector<uint32_t> answers;
     std::vector<uint64_t> taken_at;
@@ -140,7 +111,7 @@ int main(int argc, char** argv) {
         in1.offer(dut.in1_V_TDATA, dut.in1_V_TVALID);
 #endif
         dut.out0_V_TREADY = sink.go();
-        settle();
+        settle(dut);
         if (stalled && (!dut.out0_V_TVALID ||
                         std::memcmp(&held, &dut.out0_V_TDATA, sizeof(Out)) != 0))
             ++unstable;
@@ -157,7 +128,7 @@ int main(int argc, char** argv) {
             taken_at.push_back(cycle);
         }
         if (taken_at.size() >= wanted) ++drain;
-        rise();
+        rise(dut);
     }
     dut.final();
     if (context.gotFinish()) fail("the RTL ended the simulation itself: see its message above");

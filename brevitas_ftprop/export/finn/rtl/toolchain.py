@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import VerificationError
@@ -95,8 +97,36 @@ def run_tool(
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise VerificationError(f"{failure}: no result after {seconds} s") from error
-    if run.returncode != 0:
-        lines = (run.stdout + run.stderr).strip().splitlines()
+    _check(run.returncode, run.stdout + run.stderr, failure)
+    return run.stdout
+
+
+def follow_tool(
+    command: list[str], folder: Path, failure: str, tell: Callable[[str], None]
+) -> None:
+    """Run a program, however long, and hand on each line that it prints.
+
+    Raises:
+        VerificationError: if it fails (``failure`` and its last errors).
+    """
+    lines: deque[str] = deque(maxlen=10 * SHOWN_LINES)
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        errors="replace",
+    ) as run:  # fmt: skip
+        try:
+            assert run.stdout is not None
+            for line in run.stdout:
+                lines.append(line)
+                tell(line)
+        except BaseException:
+            run.kill()
+            raise
+    _check(run.returncode, "".join(lines), failure)
+
+
+def _check(code: int, text: str, failure: str) -> None:
+    if code != 0:
+        lines = text.strip().splitlines()
         errors = [line for line in lines if "%Error" in line or "error:" in line] or lines
         raise VerificationError("\n".join([f"{failure}:", *errors[-SHOWN_LINES:]]))
-    return run.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from brevitas_ftprop.export.finn.rtl.tools import find_compiler, find_verilator
 
 HARDWARE = "finn.custom_op.fpgadataflow"
 PART = "xczu7ev-ffvc1156-2-e"
+# With it, all tests of layers compare FINN's own C++ too.
+HLSLIB = os.environ.get("BREVITAS_FTPROP_HLSLIB")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,14 +43,16 @@ def cache(tmp_path_factory) -> Path:
 def simulate(cache) -> Callable[..., Any]:
     from brevitas_ftprop.export.finn.accelerator import simulate_accelerator
 
-    return lambda *given, **options: simulate_accelerator(*given, cache=cache, **options)
+    fixed = {"cache": cache, "hlslib": HLSLIB, "progress": False}
+    return lambda *given, **options: simulate_accelerator(*given, **{**fixed, **options})
 
 
 @pytest.fixture
 def size(cache) -> Callable[..., Any]:
     from brevitas_ftprop.export.finn.accelerator import size_fifos
 
-    return lambda *given, **options: size_fifos(*given, cache=cache, **options)
+    fixed = {"cache": cache, "progress": False}
+    return lambda *given, **options: size_fifos(*given, **{**fixed, **options})
 
 
 class Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -33,6 +34,18 @@ def test_a_network_gives_pytorchs_logits_in_every_frame(simulate, exported):
     np.testing.assert_allclose(spent, shares, atol=report.timeline.stride / report.cycles)
     assert report.frames_per_second == pytest.approx(1e9 / (5 * report.steady))
     assert set(report.modelled) == {n.name for n in report.nodes if n.op_type.endswith("_hls")}
+
+
+def test_compilation_and_simulation_are_shown_as_they_go_on(simulate, exported, capfd):
+    folder, images, _ = exported
+    simulate(folder, images)
+    assert capfd.readouterr() == ("", "")
+    report = simulate(folder, images, progress=True)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert re.search(r"simulating.*100%", shown.err)
+    effort = sum(node.effort for node in report.nodes)
+    assert 0 <= effort <= 1
 
 
 def branch_of(report, producer: str = "fork") -> str:
@@ -114,8 +127,8 @@ def test_sized_depths_are_those_that_finns_builder_reads(size, simulate, exporte
 def test_a_wrong_threshold_in_a_memory_file_is_found_at_its_node(simulate, block, monkeypatch):
     build_network = preparation.build_network
 
-    def tampered(model, folder, target):
-        network = build_network(model, folder, target)
+    def tampered(model, folder, target, **options):
+        network = build_network(model, folder, target, **options)
         (unit,) = (unit for unit in network.units if unit.name == "act")
         file = unit.part.folder / "dut_threshs_0_1.dat"
         first, *rest = file.read_text().split()

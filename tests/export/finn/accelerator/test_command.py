@@ -71,6 +71,9 @@ def test_wrong_use_and_missing_tools_have_their_exit_codes(run, exported, tmp_pa
     result = run(folder, "--whole", "--figure", tmp_path / "nowhere" / "figure.png")
     assert result.exit_code == 2
     assert "nowhere" in result.stderr
+    result = run(folder, "--whole", "--hlslib", tmp_path)
+    assert result.exit_code == 2
+    assert "has no bnn-library.h: give the folder of finn-hlslib" in result.stderr
     result = run(folder, "--whole", "--cycles", 5)
     assert result.exit_code == 1
     assert "0 of 3 frames came out in 5 cycles: give more cycles" in result.stderr

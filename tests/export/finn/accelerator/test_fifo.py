@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from brevitas_ftprop.export.finn.accelerator.compilation import CPP
-from brevitas_ftprop.export.finn.rtl.toolchain import compile_cpp, compile_unit, runtime_parts
+from brevitas_ftprop.export.finn.rtl.toolchain import (
+    compile_cpp,
+    compile_unit,
+    runtime_parts,
+    verilate,
+)
 from brevitas_ftprop.export.finn.rtl.translation import translate
 
 WRAPPER = """
@@ -55,6 +60,8 @@ int main() {
 def test_an_unbounded_fifo_is_finns_gauge_in_every_cycle(tmp_path):
     import finn
 
+    if " 5.006 " in verilate(["--version"], tmp_path, "Verilator has no version"):
+        pytest.skip("Verilator 5.006 cannot read 'ODat <= Q.pop_front()' of FINN's gauge")
     gauge = Path(finn.__file__).parent / "finn-rtllib" / "fifo" / "hdl" / "fifo_gauge.sv"
     sources = [(gauge.name, gauge.read_text()), ("dut.sv", WRAPPER)]
     generated, include = translate(sources, tmp_path, name="the gauge")

@@ -175,9 +175,9 @@ def tamper(monkeypatch):
         def reread(made, path):
             if made.weights is None or path.suffix != ".dat":
                 return made.weights
-            from brevitas_ftprop.export.finn.rtl.adapters import _weight_words
+            from brevitas_ftprop.export.finn.rtl.streams import memory_words
 
-            return _weight_words(path.read_text(), 32 * made.weights.shape[1])
+            return memory_words(path.read_text(), 32 * made.weights.shape[1])
 
         monkeypatch.setitem(adapters.ADAPTERS, op_type, Adapter(honest.obstacle, design))
 

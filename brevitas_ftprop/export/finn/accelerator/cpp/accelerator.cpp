@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 
+#include <chrono>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -27,6 +28,7 @@
 #include "layers/width_converter.h"
 #include "pace.h"
 #include "placed.h"
+#include "sampler.h"
 #include "stream.h"
 #include "timeline.h"
 
@@ -47,6 +49,12 @@ const std::map<std::string, Maker> kLayers = {
     {"thresholding", make<Thresholding>},          {"upsampling", make<Upsampling>},
     {"vector_vector", make<VectorVector>},         {"width_converter", make<WidthConverter>},
 };
+
+using Clock = std::chrono::steady_clock;
+
+// How often it is told how far the simulation is, and in which cycles the time is looked at.
+constexpr auto kTold = std::chrono::milliseconds(200);
+constexpr uint64_t kLooked = 256;
 
 struct Options {
     uint64_t frames, limit, quiet, seed, interval;
@@ -81,7 +89,15 @@ class Accelerator {
         const auto goes_on = [&] {
             return cycle_ < options_.limit && sink.out.seen() < wanted && quiet < options_.quiet;
         };
+        Sampler sampler(nodes_.size() + 1);
+        auto told = Clock::now();
         for (; goes_on(); ++cycle_) {
+            if (cycle_ % kLooked == 0 && Clock::now() - told > kTold) {
+                told = Clock::now();
+                std::printf("progress: %llu %llu\n", static_cast<unsigned long long>(sink.out.seen()),
+                            static_cast<unsigned long long>(cycle_));
+                std::fflush(stdout);
+            }
             const uint64_t next = source.in.seen();
             // Images that come at an interval come evenly.
             const bool is_due = next < given && cycle_ * each_in >= next * options_.interval;
@@ -89,7 +105,11 @@ class Accelerator {
             if (is_due && !offered) offered = pace_in.go();
             const bool puts = offered && !source.fifo.full();
             const bool takes = pace_out.go() && !sink.fifo.empty();
-            for (Placed& each : nodes_) each.settle();
+            for (size_t i = 0; i < nodes_.size(); ++i) {
+                sampler.enter(i);
+                nodes_[i].settle();
+            }
+            sampler.enter(nodes_.size());
             bool moved = puts || takes || waits;
             // All reads, then all writes: what a FIFO holds at most is counted between cycles.
             for (Placed& each : nodes_) moved |= each.take();
@@ -105,7 +125,11 @@ class Accelerator {
                 source.push(&source.expected[next * source.fifo.words() % source.expected.size()]);
                 offered = false;
             }
-            for (Placed& each : nodes_) each.node->rise();
+            for (size_t i = 0; i < nodes_.size(); ++i) {
+                sampler.enter(i);
+                nodes_[i].node->rise();
+            }
+            sampler.enter(nodes_.size());
             quiet = moved ? 0 : quiet + 1;
             if (timeline.is_due(cycle_)) timeline.add(counters());
         }
@@ -133,10 +157,13 @@ class Accelerator {
             words.insert(words.end(), each.out.found().begin(), each.out.found().end());
             write_file("wrong_" + std::to_string(i) + ".bin", words);
         }
-        for (const Placed& each : nodes_) {
+        for (size_t i = 0; i < nodes_.size(); ++i) {
+            const Placed& each = nodes_[i];
             for (uint64_t cycles : each.spent) record << cycles << ' ';
-            record << each.unstable << ' ' << each.lacking() << ' ' << each.blocked() << '\n';
+            record << each.unstable << ' ' << each.lacking() << ' ' << each.blocked() << ' '
+                   << Sampler::counts()[i] << '\n';
         }
+        record << Sampler::counts().back() << '\n';
         write_file("outputs.bin", outputs_);
         if (!record.flush()) fail("record.txt cannot be written");
     }

@@ -1,4 +1,5 @@
-// A layer that FINN writes in HLS: a loop that starts an iteration in every cycle, if it can.
+// A layer that FINN writes in HLS: a loop that starts an iteration in every cycle, if it can. Its
+// result leaves in the next one; how many cycles later it does in hardware is for Vitis to decide.
 
 #pragma once
 

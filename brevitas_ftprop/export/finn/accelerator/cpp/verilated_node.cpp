@@ -7,11 +7,10 @@
 #include <cstring>
 #include <type_traits>
 
+#include "clocks.h"
 #include "node.h"
 
 namespace {
-
-constexpr int kResetCycles = 32;
 
 template <class Data>
 constexpr size_t words_of() {
@@ -30,12 +29,7 @@ class VerilatedNode final : public Node {
         if (weights_.empty() || weights_.size() % words_of<decltype(dut_.in1_V_TDATA)>() != 0)
             fail("in1.bin does not hold whole transactions of the port's width");
 #endif
-        dut_.ap_rst_n = 0;
-        for (int i = 0; i < kResetCycles; ++i) {
-            settle();
-            rise();
-        }
-        dut_.ap_rst_n = 1;
+        reset(dut_);
     }
     ~VerilatedNode() override { dut_.final(); }
 
@@ -47,18 +41,7 @@ class VerilatedNode final : public Node {
         copy(dut_.in1_V_TDATA, &weights_[next_weight_]);
         dut_.in1_V_TVALID = 1;
 #endif
-        // The doubled clock rises with the clock and halfway between two of its edges.
-#ifdef CLOCK2X
-        dut_.ap_clk2x = 0;
-        dut_.eval();
-        dut_.ap_clk2x = 1;
-#endif
-        dut_.ap_clk = 0;
-        dut_.eval();
-#ifdef CLOCK2X
-        dut_.ap_clk2x = 0;
-        dut_.eval();
-#endif
+        ::settle(dut_);
         inputs[0].ready = dut_.in0_V_TREADY;
         outputs[0].valid = dut_.out0_V_TVALID;
         if (outputs[0].valid)
@@ -67,16 +50,12 @@ class VerilatedNode final : public Node {
 
     void rise() override {
 #ifdef WEIGHTS
-        if (dut_.in1_V_TREADY && dut_.ap_rst_n) {
+        if (dut_.in1_V_TREADY) {
             next_weight_ += words_of<decltype(dut_.in1_V_TDATA)>();
             if (next_weight_ == weights_.size()) next_weight_ = 0;
         }
 #endif
-        dut_.ap_clk = 1;
-#ifdef CLOCK2X
-        dut_.ap_clk2x = 1;
-#endif
-        dut_.eval();
+        ::rise(dut_);
         if (context_.gotFinish())
             fail("the RTL ended the simulation itself: see its message above");
     }
