@@ -14,7 +14,10 @@ from brevitas.proxy import (
     DecoupledWeightQuantProxyFromInjector,
     WeightQuantProxyFromInjector,
 )
-from brevitas.proxy.runtime_quant import _TensorQuantDisabledIdentity
+from brevitas.proxy.runtime_quant import (
+    DynamicActQuantProxyFromInjector,
+    _TensorQuantDisabledIdentity,
+)
 from torch import Tensor
 
 from .core import ROUNDINGS, is_integer_quantizer, rule_holder, step_of
@@ -185,6 +188,8 @@ def level_function(proxy: Any) -> LevelFunction:
             "decoupled weight quantizers (weight normalization, A2Q) round in other steps than "
             "those of their result, and have no integer levels of their own"
         )
+    if isinstance(proxy, DynamicActQuantProxyFromInjector):
+        raise TypeError("dynamic quantizers take their scale from each input, and have no levels")
     quant = tensor_quant_of(proxy)
     if quant is None or not proxy.is_quant_enabled:
         raise ValueError(f"{type(proxy).__name__} does not quantize (it is disabled)")
@@ -235,7 +240,10 @@ def _metadata(proxy: Any, quant: Any) -> tuple[Tensor, Tensor, Tensor]:
         weight = proxy.tracked_module_list[0].weight.detach().clone()
         _, scale, zero_point, bit_width = quant(weight)
     else:
-        scale, zero_point, bit_width = proxy.scale(), proxy.zero_point(), proxy.bit_width()
+        # What its methods of these names look up, each with a pass of its own.
+        found = proxy._cached_act
+        found = proxy.internal_forward(force_eval=True) if found is None else found
+        scale, zero_point, bit_width = found.scale, found.zero_point, found.bit_width
     return scale.detach(), zero_point.detach(), bit_width.detach()
 
 

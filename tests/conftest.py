@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import logging
 import os
 import random
 import tarfile
@@ -70,7 +71,9 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
+    """Exports make many objects and few cycles: to look for those took a sixth of their time."""
     gc.freeze()
+    gc.set_threshold(100_000)
     gc.enable()
 
 
@@ -109,11 +112,23 @@ def one_torch_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_trace_of_the_compiler():
+    """torch writes down each graph it compiles as long as anyone listens, and pytest would.
+
+    It hands its own listener to every logger that does not propagate.
+    """
+    logging.getLogger("torch.__trace").propagate = True
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds():
+    """As ``torch.manual_seed``, which keeps a stack trace a call for each device missing."""
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(0)
 
 
 @pytest.fixture(scope="session")

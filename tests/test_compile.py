@@ -169,7 +169,9 @@ def test_a_model_evaluates_compiled_as_uncompiled(name):
     assert assert_compiles(build(), random_images(size, steps=1), training=False) == 1
 
 
-@pytest.mark.parametrize("weights", [True, False], ids=["weights", "activations"])
+@pytest.mark.parametrize(
+    "weights", [pytest.param(True, marks=pytest.mark.slow), False], ids=["weights", "activations"]
+)
 @pytest.mark.parametrize(
     "name",
     [
@@ -327,7 +329,7 @@ def test_a_quantizer_with_numbers_compiles_for_any_shape(quantizer):
         torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_inductor_trains_a_quantizer_as_uncompiled():
     act = QuantIdentity(act_quant=quant.TargetPropSignedBinaryActPerTensorFloat, max_val=0.7)
     model = nn.Sequential(nn.Conv2d(3, 2, 3), act)

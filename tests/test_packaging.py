@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import importlib.resources
 import json
@@ -91,8 +92,13 @@ def layer_of(source: Path) -> str:
     return source.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_modules(source: Path) -> Iterator[str]:
+@functools.cache
+def imported_modules(source: Path) -> tuple[str, ...]:
     """Absolute names of all that a file imports, inside functions too."""
+    return tuple(_imported_modules(source))
+
+
+def _imported_modules(source: Path) -> Iterator[str]:
     inside = ("brevitas_ftprop", *source.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):

@@ -58,7 +58,10 @@ def test_help_of_every_command_imports_neither_torch_nor_brevitas_nor_onnx():
     "command",
     [
         ("-m", "brevitas_ftprop", "rules", "ste"),
-        ("-c", "import brevitas_ftprop; brevitas_ftprop.handlers"),
+        # The trainer imports them too.
+        pytest.param(
+            ("-c", "import brevitas_ftprop; brevitas_ftprop.handlers"), marks=pytest.mark.slow
+        ),
         ("examples/train.py", "--help"),
         pytest.param(("examples/targets.py", "--help"), marks=pytest.mark.slow),
     ],

@@ -128,6 +128,7 @@ def test_a_truncation_of_a_users_own_is_refused_by_name(format, injected, reason
     ids=["type", "module"],
 )
 @pytest.mark.parametrize(("format", "mode"), product(EXPORTS, MODES))
+@pytest.mark.cover(1)
 def test_every_rounding_of_a_bias_is_exact(format, mode, rounded, tmp_path):
     model = prepared(
         qnn.QuantIdentity(Int8ActPerTensorFixedPoint, return_quant_tensor=True),

@@ -16,6 +16,8 @@ from brevitas_ftprop.ops import binary_sign, int_quantize
 from tests.kernels.on_triton import needs_kernels
 from tests.kernels.steps_under_test import CASES, inputs
 
+pytestmark = pytest.mark.heavy
+
 RULE_CLASSES = list(RULES.values())
 CODABLE = [rule for rule in RULE_CLASSES if codable(rule())]
 ONE, ZERO, THREE = torch.tensor(1.0), torch.tensor(0.0), torch.tensor(3.0)

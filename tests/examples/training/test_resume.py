@@ -89,6 +89,7 @@ def command(recipe: Recipe, out: Path, *more: str) -> list[str]:
     return [sys.executable, script, "--config", str(path), "--out", str(out), *options, *more]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(tiny, run, tmp_path):
     recipe = tiny.with_overrides(epochs=8, test="end", data__validation_images=0)
     out = tmp_path / "killed"

@@ -32,6 +32,8 @@ from tests.export.deployable.small_models import (
     signed,
 )
 
+pytestmark = pytest.mark.heavy
+
 IMAGE, SIGNAL = (3, 6, 6), (2, 16)
 WEIGHTS = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 4, "bias": False}
 INT8, CLASS = {"images": "int8"}, {"result": "class"}

@@ -43,6 +43,8 @@ from tests.export.deployable.small_models import (
     truncated,
 )
 
+pytestmark = pytest.mark.heavy
+
 POINT = partial(conv, kernel=1, padding=0)
 FLOAT, OWN_SCALE = Int8WeightPerChannelFloat, Int8BiasPerTensorFloatInternalScaling
 

@@ -16,7 +16,7 @@ from brevitas_ftprop.export.hls4ml.hardware_graph import hardware_graph
 from tests.export.deployable.architectures import build, draw, example
 from tests.quantize.float_networks import NARROW, narrow
 
-QUICK = (2, 3, 8, 20)
+QUICK = (2, 8)
 SEEDS = range(60)
 ALL = [
     pytest.param(seed, marks=() if seed in QUICK else pytest.mark.slow, id=str(seed))

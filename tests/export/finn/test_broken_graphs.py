@@ -111,9 +111,8 @@ def move(quantizer: str, by: float):
     return change
 
 
-@pytest.mark.parametrize(
-    ("act", "bits"), [pytest.param("staircase", 2, marks=pytest.mark.slow), ("sign", 1)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("act", "bits"), [("staircase", 2), ("sign", 1)])
 def test_the_unbroken_network_goes_through(act, bits, tmp_path):
     report = export_finn(
         network(act, bits), torch.randn(1, *SHAPE), tmp_path / act, dynamo=False, progress=False

@@ -95,6 +95,7 @@ class View(nn.Module):
         (nn.MaxPool2d(2), qnn.QuantIdentity(quant.TargetPropSignedBinaryActPerTensorConst)),
     ],
 )
+@pytest.mark.cover(2)
 def test_graphs_of_either_exporter_compute_what_pytorch_does_on_ties(
     pool, activation, flatten, dynamo
 ):
