@@ -18,8 +18,6 @@ from brevitas_ftprop import restore_quantizers, swap_quantizers
 from brevitas_ftprop.levels import tensor_quant_of
 from brevitas_ftprop.proxy import TargetPropActQuantProxy, TargetPropWeightQuantProxy
 
-pytestmark = pytest.mark.heavy
-
 TARGET_PROP = (TargetPropActQuantProxy, TargetPropWeightQuantProxy)
 STEPS = 20
 

@@ -23,8 +23,6 @@ from tests.quant.twins import (
     with_widths,
 )
 
-pytestmark = pytest.mark.heavy
-
 
 @pytest.mark.parametrize(("name", "bits"), with_widths(WITH_STOCK))
 def test_activation_trains_bit_equal_to_stock(name, bits):

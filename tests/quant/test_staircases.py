@@ -9,8 +9,6 @@ from brevitas.nn import QuantIdentity
 from brevitas_ftprop import quant
 from tests.quant.twins import STAIRCASES, value_of
 
-pytestmark = pytest.mark.heavy
-
 
 @pytest.mark.parametrize("name", STAIRCASES)
 def test_staircase_equals_its_formula(name):

@@ -17,8 +17,6 @@ from tests.quant.twins import (
     with_widths,
 )
 
-pytestmark = pytest.mark.heavy
-
 
 @pytest.mark.parametrize(("name", "bits"), with_widths(WEIGHTS))
 def test_weight_trains_bit_equal_to_stock(name, bits):
