@@ -187,8 +187,7 @@ def trace_view(
         seen = seen.transform(HeightOne())
     if target == "finn":
         # FINN's flow asks this room.
-        from ..finn.passes import PLAINER
+        from ..finn.passes import plain
 
-        for each in PLAINER:
-            seen = seen.transform(each())
+        seen = plain(seen)
     return GraphView(model, graph, seen, quantizer_proxies(model), io, example[:1])

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from numbers import Real
 
+from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 from torch.nn import Module
 
@@ -21,6 +22,7 @@ from .compared_images import images_to_compare
 from .device import check_device
 from .environment import finn_environment
 from .finn_report import FinnReport
+from .passes import plain
 
 
 def export_finn(
@@ -110,7 +112,7 @@ def export_finn(
         from .checked_steps import CheckedSteps
 
         graph = require_deployable(model, example_input, "finn", dynamo=dynamo, io=io)
-        io = with_thresholds(io, model, example_input, graph)
+        io = with_thresholds(io, model, example_input, plain(ModelWrapper(graph)).model)
         with output_folder(target, overwrite=overwrite) as folder:
             try:
                 steps = CheckedSteps(model, seen, given, folder, io, report)

@@ -3,6 +3,8 @@
 Each stands alone and can be applied to graphs of other exporters too. None needs FINN.
 """
 
+from qonnx.core.modelwrapper import ModelWrapper
+
 from ...height_one import HeightOne
 from .absorbed_summand import AbsorbSummandIntoThresholds
 from .average_pool import AveragePoolToGlobal
@@ -34,6 +36,14 @@ PLAINER = (
     QuantizeBeforeFlattening,
 )
 
+
+def plain(model: ModelWrapper) -> ModelWrapper:
+    """The graph behind all of ``PLAINER``."""
+    for each in PLAINER:
+        model = model.transform(each())
+    return model
+
+
 __all__ = [
     "OUTPUT_SCALE",
     "PLAINER",
@@ -61,4 +71,5 @@ __all__ = [
     "UnsignedPaddedPool",
     "UnsignedPaddedWindows",
     "UnsignedZeroFactors",
+    "plain",
 ]

@@ -30,7 +30,8 @@ class IntegerInput(Transformation):
 
     Args:
         datatype: FINN's name of the integers.
-        thresholds: of the first quantizer on them, (channels or 1, steps); None without one.
+        thresholds: of the first quantizer on them, (channels or 1, steps), or (features, steps)
+            where PyTorch flattens first; None without one.
         factor: what the model sees them multiplied with.
 
     Raises:
@@ -47,10 +48,14 @@ class IntegerInput(Transformation):
         entry = model.graph.input[0].name
         if self.thresholds is not None and first is not None and first.op_type == "MultiThreshold":
             _drop(model, [node for node in path[:-1] if node.op_type != "MaxPool"])
-            known = read_constant(model, first.input[1])
+            known, thresholds = read_constant(model, first.input[1]), self.thresholds
+            channels = shape_of(model, first.input[0])[1]
+            if len(thresholds) not in (1, channels):
+                # What moves in front of a flattening does not tell a channel's positions apart.
+                thresholds = thresholds.reshape(channels, -1, thresholds.shape[1])[:, 0]
             # A sign of two bits has its one threshold twice.
-            again = known.shape[1] // self.thresholds.shape[1]
-            model.set_initializer(first.input[1], self.thresholds.repeat(again, axis=1))
+            again = known.shape[1] // thresholds.shape[1]
+            model.set_initializer(first.input[1], thresholds.repeat(again, axis=1))
         elif self.thresholds is None and first is not None and self.factor is not None:
             _drop(model, [node for node in path[:-1] if node.op_type in RESHAPES])
             if self.factor != 1:
