@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +99,7 @@ class Bench:
             interval: least cycles from one image to the next at the input.
 
         Raises:
-            VerificationError: if the RTL stops with an error of its own.
+            VerificationError: if the RTL stops with an error of its own (names the node).
         """
         quiet = 2 * max(unit.silence for unit in self.network.units) + SPARE_CYCLES
         lines = [f"{frames} {limit} {quiet} {seed} {interval}", str(self.images)]
@@ -106,8 +108,16 @@ class Bench:
         lines.append(str(len(self.network.units)))
         lines += [self._described(unit) for unit in self.network.units]
         (self.folder / "network.txt").write_text("\n".join(lines) + "\n")
-        run_tool([str(self._program)], self.folder, "the simulation stopped", seconds=None)
+        try:
+            run_tool([str(self._program)], self.folder, "the simulation stopped", seconds=None)
+        except VerificationError as error:
+            raise VerificationError(self._named(str(error))) from error
         return self._read_record()
+
+    def _named(self, message: str) -> str:
+        """A message of the RTL, with the nodes' names for those of their folders."""
+        units = self.network.units
+        return re.sub(r"\bnode_(\d+)\b", lambda found: units[int(found[1])].name, message)
 
     def _described(self, unit: Unit) -> str:
         into = {(fifo.consumer, fifo.input): i for i, fifo in enumerate(self.network.fifos)}
@@ -171,10 +181,10 @@ def _expected(fifo: Fifo, network: Network, values: Mapping[str, NDArray]) -> ND
     tensor = fifo.tensor
     while tensor in network.same_values:
         tensor = network.same_values[tensor]
-    given = _streamed(fifo.port, values[tensor])
+    given = _streamed(fifo.producer or fifo.consumer, fifo.port, tensor, values)
     consumer = next((unit for unit in network.units if unit.name == fifo.consumer), None)
     if consumer is not None:
-        taken = _streamed(consumer.sources[fifo.input], values[tensor])
+        taken = _streamed(consumer.name, consumer.sources[fifo.input], tensor, values)
         if not np.array_equal(given, taken):
             raise VerificationError(
                 f"{fifo.producer} gives the values of {fifo.tensor} in another order than"
@@ -183,7 +193,13 @@ def _expected(fifo: Fifo, network: Network, values: Mapping[str, NDArray]) -> ND
     return given
 
 
-def _streamed(port: Port, images: NDArray) -> NDArray:
+def _streamed(name: str | None, port: Port, tensor: str, values: Mapping[str, NDArray]) -> NDArray:
+    images = values[tensor]
+    if prod(port.shape) != images[0].size:
+        raise VerificationError(
+            f"{name} streams {prod(port.shape)} values an image, but {tensor} has"
+            f" {images[0].size}: its attributes do not fit the graph's shapes"
+        )
     return np.concatenate([port.transactions(image) for image in images])
 
 
