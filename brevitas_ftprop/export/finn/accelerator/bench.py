@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +116,7 @@ class Bench:
             interval: least cycles from one image to the next at the input.
 
         Raises:
-            VerificationError: if the RTL stops with an error of its own.
+            VerificationError: if the RTL stops with an error of its own (names the node).
         """
         quiet = 2 * max(unit.silence for unit in self.network.units) + SPARE_CYCLES
         lines = [f"{frames} {limit} {quiet} {seed} {interval}", str(self.images)]
@@ -132,9 +134,17 @@ class Bench:
                 text = f"simulating, cycle {cycle}"
                 self._bar.update(self._task, completed=seen, description=text, refresh=True)
 
-        follow_tool([str(self._program)], self.folder, "the simulation stopped", tell)
+        try:
+            follow_tool([str(self._program)], self.folder, "the simulation stopped", tell)
+        except VerificationError as error:
+            raise VerificationError(self._named(str(error))) from error
         self._bar.update(self._task, completed=wanted, refresh=True)
         return self._read_record()
+
+    def _named(self, message: str) -> str:
+        """A message of the RTL, with the nodes' names for those of their folders."""
+        units = self.network.units
+        return re.sub(r"\bnode_(\d+)\b", lambda found: units[int(found[1])].name, message)
 
     def _show(self, text: str, jobs: Sequence[Future[Any]]) -> None:
         """Wait for jobs, on the bar."""
@@ -205,10 +215,10 @@ def _expected(fifo: Fifo, network: Network, values: Mapping[str, NDArray]) -> ND
     tensor = fifo.tensor
     while tensor in network.same_values:
         tensor = network.same_values[tensor]
-    given = _streamed(fifo.port, values[tensor])
+    given = _streamed(fifo.producer or fifo.consumer, fifo.port, tensor, values)
     consumer = next((unit for unit in network.units if unit.name == fifo.consumer), None)
     if consumer is not None:
-        taken = _streamed(consumer.sources[fifo.input], values[tensor])
+        taken = _streamed(consumer.name, consumer.sources[fifo.input], tensor, values)
         if not np.array_equal(given, taken):
             raise VerificationError(
                 f"{fifo.producer} gives the values of {fifo.tensor} in another order than"
@@ -217,7 +227,13 @@ def _expected(fifo: Fifo, network: Network, values: Mapping[str, NDArray]) -> ND
     return given
 
 
-def _streamed(port: Port, images: NDArray) -> NDArray:
+def _streamed(name: str | None, port: Port, tensor: str, values: Mapping[str, NDArray]) -> NDArray:
+    images = values[tensor]
+    if prod(port.shape) != images[0].size:
+        raise VerificationError(
+            f"{name} streams {prod(port.shape)} values an image, but {tensor} has"
+            f" {images[0].size}: its attributes do not fit the graph's shapes"
+        )
     return np.concatenate([port.transactions(image) for image in images])
 
 

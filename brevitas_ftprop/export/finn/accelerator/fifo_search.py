@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...errors import VerificationError
 from .bench import UNBOUNDED, Bench
 from .diagnosis import deadlock, faults
-from .network import SHALLOWEST
+from .network import SHALLOWEST, Fifo, Network
 from .run_record import Record
 
 # The second difference between their ends is that of the steady state.
@@ -26,7 +25,8 @@ class _Target:
 
     def is_reached(self, depths: dict[str, int]) -> bool:
         record = self.bench.run(depths, frames=FRAMES, limit=self.limit)
-        return record.status == "done" and _steady(record) <= self.steady
+        is_right = record.status == "done" and not faults(self.bench, record)
+        return is_right and _steady(record) <= self.steady
 
 
 def search(bench: Bench, *, cycles: int | None = None, trials: int = TRIALS) -> dict[str, int]:
@@ -34,8 +34,9 @@ def search(bench: Bench, *, cycles: int | None = None, trials: int = TRIALS) -> 
 
     Images come at the interval that unbounded FIFOs allow, and each FIFO is given what was in it at
     most: since no node then ever waits for room, nothing deadlocks, whenever images come (the nodes
-    wait for their streams only, so that what each gives does not depend on when). Then the deepest
-    are made as shallow as the interval allows, one by one.
+    wait for their streams only, so that what each gives does not depend on when). Then as many are
+    made as shallow as the interval allows: all at once, and where that fails half of them, and so
+    on down to single ones.
 
     Args:
         bench: the accelerator.
@@ -83,37 +84,35 @@ def _steady(record: Record) -> int:
 
 
 def _shrunk(target: _Target, depths: dict[str, int], trials: int) -> dict[str, int]:
-    left = iter(range(trials))
-    for names in _groups(target.bench, depths):
-        if all(depths[name] == SHALLOWEST for name in names):
-            continue
-        if next(left, None) is None:
-            break
-        shallow = depths | dict.fromkeys(names, SHALLOWEST)
+    """First all FIFOs at once, as FINN inserts them; then parts, those that hold most first."""
+    deep = [fifo for fifo in target.bench.network.fifos if depths[fifo.name] > SHALLOWEST]
+    parts = [deep] if deep else []
+    while parts and trials > 0:
+        part = max(parts, key=lambda part: sum(depths[fifo.name] * fifo.bits for fifo in part))
+        parts.remove(part)
+        shallow = depths | {fifo.name: SHALLOWEST for fifo in part}
+        trials -= 1
         if target.is_reached(shallow):
             depths = shallow
-            continue
-        if len(names) > 1:
-            continue
-        (name,) = names
-        low, high = SHALLOWEST, depths[name]
-        while high - low > 1 and next(left, None) is not None:
-            middle = (low + high) // 2
-            if target.is_reached(depths | {name: middle}):
-                high = middle
-            else:
-                low = middle
-        depths = depths | {name: high}
+        elif len(part) > 1:
+            parts += _halves(part, target.bench.network)
+        else:
+            name, low = part[0].name, SHALLOWEST
+            while depths[name] - low > 1 and trials > 0:
+                middle = (low + depths[name]) // 2
+                trials -= 1
+                if target.is_reached(depths | {name: middle}):
+                    depths = depths | {name: middle}
+                else:
+                    low = middle
     return depths
 
 
-def _groups(bench: Bench, depths: dict[str, int]) -> Iterator[list[str]]:
-    """First all FIFOs that do not end where streams join; then each one, the largest first."""
-    network = bench.network
+def _halves(part: list[Fifo], network: Network) -> list[list[Fifo]]:
+    """Two parts: before joins of streams, where FIFOs have to hold a branch, and elsewhere."""
     joins = {unit.name for unit in network.units if len(unit.sources) > 1}
-    deep = [fifo for fifo in network.fifos if depths[fifo.name] > SHALLOWEST]
-    plain = [fifo.name for fifo in deep if fifo.consumer not in joins]
-    if len(plain) > 1:
-        yield plain
-    for fifo in sorted(deep, key=lambda fifo: -fifo.bits * depths[fifo.name]):
-        yield [fifo.name]
+    before = [fifo for fifo in part if fifo.consumer in joins]
+    if 0 < len(before) < len(part):
+        return [before, [fifo for fifo in part if fifo not in before]]
+    half = len(part) // 2
+    return [part[:half], part[half:]]

@@ -131,7 +131,8 @@ def size_fifos(
 
     The accelerator runs with unbounded FIFOs, which tells the least interval between frames; again
     with images that come at that interval, which tells how much each FIFO holds; and then as often
-    as ``trials`` says with shallower ones, which are kept if frames come no later.
+    as ``trials`` says with shallower ones, which are kept if frames come no later: first with all
+    of them at 2, as FINN inserts them, then with one half, and so on down to single ones.
 
     Args:
         partition, batch, cache, hlslib, progress, fpga_part, clock_ns: as ``simulate_accelerator``

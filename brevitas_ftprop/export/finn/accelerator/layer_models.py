@@ -73,7 +73,7 @@ def ports(op: HWCustomOp, model: ModelWrapper) -> tuple[tuple[Port, ...], tuple[
         _port(op.get_output_datatype(i), op.get_folded_output_shape(i))
         for i in range(len(op.onnx_node.output))
     )
-    if op.onnx_node.op_type.startswith(("Pool", "VVAU")):
+    if op.onnx_node.op_type.startswith(("Pool", "VVAU")) and not _takes_pixels(op):
         sources = (_window_port(op, sources[0]),)
     return sources, sinks
 
@@ -91,6 +91,11 @@ def _window_port(op: HWCustomOp, port: Port) -> Port:
     before = len(pixels)
     shape = (*pixels, window, attribute(op, "Channels") // pe, pe)
     return Port(port.element, shape, (*range(before), before + 1, before, before + 2))
+
+
+def _takes_pixels(op: HWCustomOp) -> bool:
+    """Whether a vector-vector unit takes several pixels of all channels together."""
+    return (attribute(op, "SIMD") or 1) > 1
 
 
 def _datatypes(op: HWCustomOp, model: ModelWrapper) -> list[BaseDataType]:
@@ -153,9 +158,12 @@ def _matrix_vector(op: HWCustomOp, model: ModelWrapper) -> LayerModel | str:
 
 
 def _vector_vector(op: HWCustomOp, model: ModelWrapper) -> LayerModel | str:
-    if attribute(op, "SIMD") > 1 or not attribute(op, "noActivation"):
+    if not attribute(op, "noActivation"):
+        return "vector-vector units with thresholds of their own are not supported"
+    if _takes_pixels(op) and attribute(op, "PE") < attribute(op, "Channels"):
         return (
-            "vector-vector units with SIMD > 1, or with thresholds of their own, are not supported"
+            "vector-vector units with SIMD > 1 and PE < channels, which FINN's windows do not feed,"
+            " are not supported"
         )
     kinds = {op.get_input_datatype(0).name, op.get_input_datatype(1).name}
     weights = np.asarray(model.get_initializer(op.onnx_node.input[1]), np.float64)

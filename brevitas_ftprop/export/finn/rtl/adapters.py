@@ -23,15 +23,16 @@ WEIGHT_FILE = "memblock.dat"
 
 
 def _window_obstacle(op: HWCustomOp) -> str | None:
-    if attribute(op, "depthwise") and attribute(op, "parallel_window"):
-        return "depthwise windows streamed whole (parallel_window) are not supported"
+    is_whole = attribute(op, "depthwise") and attribute(op, "parallel_window")
+    if is_whole and attribute(op, "SIMD") < attribute(op, "IFMChannels"):
+        return "whole depthwise windows (parallel_window) of some channels each are not supported"
     return stream_obstacle(op)
 
 
 def _window_design(op: HWCustomOp, *given: Any) -> Design:
     """Of a sliding window, which streams depthwise windows channel by channel."""
     design = stream_design(op, *given)
-    if not attribute(op, "depthwise"):
+    if not attribute(op, "depthwise") or attribute(op, "parallel_window"):
         return design
     simd = attribute(op, "SIMD")
     folds = attribute(op, "IFMChannels") // simd

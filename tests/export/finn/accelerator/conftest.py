@@ -19,6 +19,7 @@ from brevitas_ftprop import quant
 from brevitas_ftprop.export import export_finn
 from brevitas_ftprop.export.finn.environment import finn_environment
 from brevitas_ftprop.export.finn.rtl.tools import find_compiler, find_verilator
+from brevitas_ftprop.models import QuantResNet18
 
 HARDWARE = "finn.custom_op.fpgadataflow"
 PART = "xczu7ev-ffvc1156-2-e"
@@ -134,24 +135,26 @@ class Graph:
             Padding=[1, 1, 1, 1], NumChannels=channels, SIMD=simd, inputDataType=datatype,
         )  # fmt: skip
 
-    def windows(self, name: str, source: str, kernel: int, *, simd: int = 1) -> Graph:
+    def windows(
+        self, name: str, source: str, kernel: int, *, simd: int = 1, **attributes: Any
+    ) -> Graph:
         (one, high, wide, channels), datatype = self._infos[source]
         out = [high - kernel + 1, wide - kernel + 1]
         return self.add(
             "ConvolutionInputGenerator_rtl", name, [source],
             {name: ((one, *out, kernel * kernel * channels), datatype)},
             ConvKernelDim=[kernel, kernel], Stride=[1, 1], Dilation=[1, 1], IFMChannels=channels,
-            IFMDim=[high, wide], OFMDim=out, SIMD=simd, depthwise=0,
-            inputDataType=datatype, outputDataType=datatype,
+            IFMDim=[high, wide], OFMDim=out, SIMD=simd,
+            inputDataType=datatype, outputDataType=datatype, **{"depthwise": 0, **attributes},
         )  # fmt: skip
 
     def multiply(
         self, name: str, source: str, weights: NDArray, narrow: str, wide: str, *, pe: int = 1,
-        simd: int = 1, **attributes: Any,
+        simd: int = 1, form: str = "hls", **attributes: Any,
     ) -> Graph:  # fmt: skip
         shape = self.shape(source)
         return self.add(
-            "MVAU_hls", name, [source], {name: ((*shape[:-1], weights.shape[1]), wide)},
+            f"MVAU_{form}", name, [source], {name: ((*shape[:-1], weights.shape[1]), wide)},
             constants={f"{name}_w": (weights, narrow)}, MW=weights.shape[0], MH=weights.shape[1],
             PE=pe, SIMD=simd, inputDataType=self.datatype(source), weightDataType=narrow,
             outputDataType=wide, accDataType=wide, numInputVectors=list(shape[:-1]),
@@ -251,3 +254,17 @@ def exported(tmp_path_factory):
     export_finn(model.eval(), images[:1], folder, progress=False)
     with torch.no_grad():
         return folder, images.permute(0, 2, 3, 1).numpy(), model(images).numpy()
+
+
+@pytest.fixture(scope="session")
+def resnet(tmp_path_factory) -> tuple[Path, NDArray, NDArray]:
+    """The partition of a very narrow ResNet-18, two images for it, and PyTorch's classes."""
+    torch.manual_seed(0)
+    model = QuantResNet18(4, "cifar", base=2, act="staircase3", form="hardware")
+    images = torch.randn(2, 3, 16, 16)
+    model(images)
+    folder = tmp_path_factory.mktemp("export") / "resnet"
+    export_finn(model.eval(), images[:1], folder, result="class", batch=images, progress=False)
+    with torch.no_grad():
+        classes = model(images).argmax(1).numpy()
+    return folder / "7_folded.onnx", images.permute(0, 2, 3, 1).numpy(), classes

@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import pytest
 
-from brevitas_ftprop.export import VerificationError
 from brevitas_ftprop.export.finn.accelerator import bench, compilation, preparation
 
 
@@ -187,63 +186,3 @@ def test_a_fifo_that_drops_a_word_is_found_by_its_name(
     named = {fifo.name for fifo in report.fifos if fifo.consumer == "sum"}
     assert {fault.name for fault in report.faults} == named
     assert all((fault.frame, fault.transaction) >= (0, 4) for fault in report.faults)
-
-
-def test_what_is_compiled_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-
-    def killed(*arguments):
-        raise KeyboardInterrupt
-
-    (tmp_path / "accelerator.cpp").write_text("int main() { return 0; }")
-    monkeypatch.setattr(compilation, "CPP", tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(compilation.os, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
-            compilation.Compiler(cache).simulation()
-    assert list(cache.iterdir()) == []
-    program = compilation.Compiler(cache).simulation()
-    assert program.stat().st_size > 0
-    before = program.stat().st_mtime_ns
-    assert compilation.Compiler(cache).simulation() == program
-    assert program.stat().st_mtime_ns == before
-
-
-def test_what_cannot_be_simulated_is_refused_by_name(simulate, random_values, graph):
-    from onnx import helper
-
-    images = random_values("INT4", (1, 2, 2, 4), np.random.default_rng(0))
-
-    def layer():
-        made = graph("INT4", (1, 2, 2, 4))
-        return made.threshold("act", "image", np.zeros((4, 1)), "INT4", "BINARY", form="hls")
-
-    model = layer().build()
-    with pytest.raises(ValueError, match=r"between the input and act has depth 1: .* hold 2"):
-        simulate(model, images, fifo_depths={"StreamingFIFO_rtl_0": 1})
-    with pytest.raises(ValueError, match="no FIFO 'other'; it has StreamingFIFO_rtl_0"):
-        simulate(model, images, fifo_depths={"other": 4})
-    with pytest.raises(ValueError, match='must be "folding", "auto" or a dict'):
-        simulate(model, images, fifo_depths="deep")
-    with pytest.raises(TypeError, match="not int"):
-        simulate(model, images, fifo_depths=4)
-    with pytest.raises(ValueError, match="frames must be a positive integer, not 0"):
-        simulate(model, images, frames=0)
-    with pytest.raises(VerificationError, match="0 of 1 frames came out in 3 cycles"):
-        simulate(model, images, cycles=3)
-    unknown = layer().add(
-        "Lookup_hls", "table", ["act"], {"table": ((1, 2, 2, 4), "INT4")},
-        NumEmbeddings=2, EmbeddingDim=4, EmbeddingType="INT4", InputType="BINARY", InputShape=[1],
-    )  # fmt: skip
-    with pytest.raises(VerificationError, match="table: there is no model of Lookup_hls"):
-        simulate(unknown.build(), images)
-    software = layer().build()
-    software.graph.node.append(helper.make_node("Relu", ["act"], ["out"], name="relu"))
-    with pytest.raises(VerificationError, match=r"has software nodes, .*: relu"):
-        simulate(software, images)
-    narrow = layer().threshold("next", "act", np.ones((4, 1)), "INT4", "BINARY", form="hls").build()
-    for attribute in narrow.graph.node[1].attribute:
-        if attribute.name == "inputDataType":
-            attribute.s = b"INT4"
-    with pytest.raises(VerificationError, match=r"act gives .* 1 bits, but next takes .* 4 bits"):
-        simulate(narrow, images)

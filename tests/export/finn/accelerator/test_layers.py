@@ -109,16 +109,17 @@ def test_matrix_vector_units(simulate, random_values, embedded, taken, weights, 
 
 
 @pytest.mark.parametrize(("taken", "weights"), [("INT2", "INT3"), ("BIPOLAR", "BIPOLAR")])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_vector_vector_units(simulate, random_values, taken, weights, channels):
+@pytest.mark.parametrize(("channels", "simd"), [(1, 1), (3, 1), (3, 2)])
+def test_vector_vector_units(simulate, random_values, taken, weights, channels, simd):
     rng = np.random.default_rng(channels)
     made = Graph(taken, (1, 2, 3, 4 * channels)).add(
         "VVAU_hls", "unit", ["image"], {"unit": ((1, 2, 3, channels), "INT7")},
         constants={"unit_w": (random_values(weights, (channels, 1, 2, 2), rng), weights)},
-        PE=channels, SIMD=1, Dim=[2, 3], Channels=channels, Kernel=[2, 2], inputDataType=taken,
+        PE=channels, SIMD=simd, Dim=[2, 3], Channels=channels, Kernel=[2, 2], inputDataType=taken,
         weightDataType=weights, outputDataType="INT7", accDataType="INT7", noActivation=1,
     )  # fmt: skip
-    check(simulate, made, random_values(taken, (2, 2, 3, 4 * channels), rng), cycles=2 * 3 * 4)
+    images = random_values(taken, (2, 2, 3, 4 * channels), rng)
+    check(simulate, made, images, cycles=2 * 3 * 4 // simd)
 
 
 @pytest.mark.parametrize(("narrow", "bias"), [("UINT2", 0), ("INT3", -2), ("BIPOLAR", 0)])
@@ -203,3 +204,21 @@ def test_neighbours_of_other_widths_get_a_converter(simulate, random_values, wid
     ]  # fmt: skip
     slowest = 4 * channels // min(wide, narrow)
     assert report.between_frames == [slowest] * 3
+
+
+@pytest.mark.parametrize("simd", [1, 3, 9])
+def test_depthwise_units_take_whole_windows_from_finns_rtl(simulate, random_values, simd):
+    rng = np.random.default_rng(simd)
+    made = Graph("INT2", (1, 4, 5, 2))
+    made.windows("windows", "image", 3, simd=2, depthwise=1, parallel_window=1)
+    made.add(
+        "VVAU_hls", "unit", ["windows"], {"unit": ((1, 2, 3, 2), "INT7")},
+        constants={"unit_w": (random_values("INT3", (2, 1, 3, 3), rng), "INT3")},
+        PE=2, SIMD=simd, Dim=[2, 3], Channels=2, Kernel=[3, 3], inputDataType="INT2",
+        weightDataType="INT3", outputDataType="INT7", accDataType="INT7", noActivation=1,
+    )  # fmt: skip
+    images = random_values("INT2", (2, 4, 5, 2), rng)
+    for pauses in (False, True):
+        report = simulate(made.build(), images, frames=4, pauses=pauses)
+        assert report.ok, str(report)
+        assert report.nodes[0].runs_as == "FINN's RTL"

@@ -19,7 +19,7 @@ constexpr size_t words_of() {
 
 class VerilatedNode final : public Node {
   public:
-    VerilatedNode() : dut_(&context_) {
+    explicit VerilatedNode(const char* name) : dut_(&context_, name) {
         inputs.resize(1);
         outputs.resize(1);
         inputs[0].words.resize(words_of<decltype(dut_.in0_V_TDATA)>());
@@ -76,12 +76,13 @@ class VerilatedNode final : public Node {
 
 }  // namespace
 
-// The node whose parameter files lie in a folder, which its RTL names relative to it.
+// The node whose parameter files lie in a folder, which its RTL names relative to it, and which its
+// own messages name.
 extern "C" __attribute__((visibility("default"))) Node* make_node(const char* folder) {
     char before[4096];
     if (getcwd(before, sizeof before) == nullptr || chdir(folder) != 0)
         fail(std::string(folder) + " cannot be entered");
-    Node* node = new VerilatedNode;
+    Node* node = new VerilatedNode(folder);
     if (chdir(before) != 0) fail("the folder before cannot be entered");
     return node;
 }

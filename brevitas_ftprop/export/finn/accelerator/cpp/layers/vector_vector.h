@@ -1,4 +1,4 @@
-// VVAU: each channel's product with a window of its own, PE channels a cycle.
+// VVAU: each channel's product with a window of its own, PE channels and SIMD pixels a cycle.
 
 #pragma once
 
@@ -12,24 +12,27 @@ class VectorVector final : public Layer {
         : Layer(given),
           counts_equal_(given.numbers[0]),
           window_(given.numbers[1]),
+          simd_(given.inputs[0].count / given.outputs[0].count),
           weights_(given.arrays[0]) {}
 
   private:
     uint64_t reads() const override { return 1; }
-    uint64_t writes() const override { return step_ + 1 == window_; }
+    uint64_t writes() const override { return step_ + simd_ == window_; }
     void iterate() override {
-        for (size_t pe = 0; pe < given[0].size(); ++pe) {
-            const double value = taken[0][pe], weight = weights_[(channel_ + pe) * window_ + step_];
-            const double product = counts_equal_ ? value == weight : value * weight;
-            given[0][pe] = step_ == 0 ? product : given[0][pe] + product;
+        if (step_ == 0) given[0].assign(given[0].size(), 0);
+        for (size_t i = 0; i < taken[0].size(); ++i) {
+            const size_t pe = i % given[0].size(), pixel = step_ + i / given[0].size();
+            const double value = taken[0][i], weight = weights_[(channel_ + pe) * window_ + pixel];
+            given[0][pe] += counts_equal_ ? value == weight : value * weight;
         }
-        if (++step_ < window_) return;
+        step_ += simd_;
+        if (step_ < window_) return;
         step_ = 0;
         channel_ += given[0].size();
         if (channel_ * window_ == weights_.size()) channel_ = 0;
     }
     int64_t counts_equal_;
-    size_t window_;
+    size_t window_, simd_;
     Values weights_;
     size_t step_ = 0, channel_ = 0;
 };
