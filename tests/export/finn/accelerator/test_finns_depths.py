@@ -81,7 +81,8 @@ def finns_depths(bench: Bench, model: ModelWrapper, monkeypatch, folder: Path):
 
 def compared(path, images, size, cache, monkeypatch, folder, **options) -> tuple[int, int]:
     """Sums of our depths and of FINN's."""
-    with prepared(path, images, cache=cache, fpga_part=PART, clock_ns=5.0) as bench:
+    device = {"fpga_part": PART, "clock_ns": 5.0}
+    with prepared(path, images, cache=cache, hlslib=None, progress=False, **device) as bench:
         finns, runs = finns_depths(bench, ModelWrapper(str(path)), monkeypatch, folder)
     ours = size(path, images, **options)
     assert ours.ok, str(ours)
