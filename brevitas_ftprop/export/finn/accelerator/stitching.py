@@ -35,8 +35,8 @@ def build_network(
         with_sources: let FINN write the C++ of layers in HLS, too.
 
     Raises:
-        VerificationError: for software nodes, nodes without a model (all of them are named), a
-            tensor with several readers, or neighbours whose streams differ.
+        VerificationError: for several outputs, software nodes, nodes without a model (all of them
+            are named), a tensor with several readers, or neighbours whose streams differ.
     """
     from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
 
@@ -55,6 +55,12 @@ def build_network(
 
 
 def _check_nodes(model: ModelWrapper) -> None:
+    outputs = [value.name for value in model.graph.output]
+    if len(outputs) != 1:
+        raise VerificationError(
+            f"the partition has {len(outputs)} outputs ({', '.join(outputs)}); accelerators with "
+            "one can be simulated as a whole"
+        )
     software = [n.name or n.op_type for n in model.graph.node if not n.domain.startswith(HARDWARE)]
     if software:
         raise VerificationError(
