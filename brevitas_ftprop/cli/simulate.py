@@ -64,6 +64,10 @@ def simulate(
         Path | None,
         typer.Option(help="Folder of finn-hlslib, to compare layers in HLS with, with --whole."),
     ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=0, help="Runs to spend on shallower FIFOs, with --size-fifos."),
+    ] = None,
     fpga_part: options.FpgaPart = "xczu7ev-ffvc1156-2-e",
     clock_ns: options.ClockNs = 5.0,
     as_json: options.Json = False,
@@ -90,6 +94,8 @@ def simulate(
                 "--hlslib": hlslib,
             },
         )
+        if trials is not None and not sized:
+            raise ValueError("--trials can only be used with --size-fifos")
         if whole:
             _check_written(partition if sized else None, figure)
         count = images if not whole else frames or FRAMES
@@ -104,6 +110,8 @@ def simulate(
                 "hlslib": hlslib,
                 **device,
             }
+            if trials is not None:
+                run["trials"] = trials
             report = _whole(partition, given, run, sized=sized, figure=figure)
         else:
             from ..export import simulate_rtl
@@ -125,16 +133,13 @@ def _whole(
 ) -> Any:
     from ..export import simulate_accelerator, size_fifos
 
-    if sized:
-        found = size_fifos(partition, given, **run)
-        report = found.report
-        if partition.is_dir():
-            found.write(partition)
-    else:
-        found = report = simulate_accelerator(partition, given, **run)
+    sizing = size_fifos(partition, given, **run) if sized else None
+    report = simulate_accelerator(partition, given, **run) if sizing is None else sizing.report
     if figure is not None:
         report.save_figure(figure)
-    return found
+    if sizing is not None and partition.is_dir():
+        sizing.write(partition)
+    return report if sizing is None else sizing
 
 
 def _check_together(whole: bool, apart: dict[str, Any], together: dict[str, Any]) -> None:

@@ -76,7 +76,12 @@ class Bench:
                 for index, unit in enumerate(network.units)
                 if isinstance(unit.part, Design)
             }
-            self._show("compiling", [program, *libraries.values()])
+            try:
+                self._show("compiling", [program, *libraries.values()])
+            except BaseException:
+                # Those that have begun are waited for, minutes of others are not.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
             self._program = program.result()
             for index, library in libraries.items():
                 (folder / f"node_{index}.so").symlink_to(library.result())

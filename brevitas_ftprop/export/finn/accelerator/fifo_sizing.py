@@ -14,6 +14,8 @@ from onnx import ModelProto
 from qonnx.core.modelwrapper import ModelWrapper
 from torch import Tensor
 
+from ...checks import check_path
+from ...errors import DamagedFileError
 from ...output_file import output_file
 from .accelerator_report import AcceleratorReport
 from .fifo_search import FRAMES, TRIALS, search
@@ -60,11 +62,9 @@ class FifoSizing:
         sizing.
 
         Raises:
-            FileNotFoundError: if it is no such folder.
+            FileNotFoundError, DamagedFileError: if it is no such folder.
         """
-        place = check_build_files(folder)
-        folding = json.loads((place / FOLDING).read_text())
-        build = yaml.safe_load((place / BUILD).read_text())
+        folding, build = check_build_files(folder)
         for fifo in self.fifos:
             ends = ((fifo.producer, OUT, fifo.output), (fifo.consumer, IN, fifo.place))
             for node, side, index in ends:
@@ -90,7 +90,7 @@ class FifoSizing:
             ),
         }
         for name, text in files.items():
-            with output_file(place / name, overwrite=True) as stream:
+            with output_file(Path(folder, name), overwrite=True) as stream:
                 stream.write(text.encode())
 
     def __str__(self) -> str:
@@ -98,11 +98,13 @@ class FifoSizing:
         return f"{self.report}\n{sized}, the deepest {max(self.depths.values())}"
 
 
-def check_build_files(folder: str | os.PathLike[str]) -> Path:
-    """A folder into which depths can be written.
+def check_build_files(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The folding and the build's settings in a folder into which depths can be written.
 
     Raises:
         FileNotFoundError: if files of ``export_finn`` are missing (names them).
+        DamagedFileError: if one of them holds something else.
+        OSError, ValueError: if the file of depths cannot be written there.
     """
     missing = [name for name in (FOLDING, BUILD) if not Path(folder, name).is_file()]
     if missing:
@@ -110,7 +112,17 @@ def check_build_files(folder: str | os.PathLike[str]) -> Path:
             f"{folder} has no {' and no '.join(missing)}, into which depths are written: pass a "
             "folder of export_finn, or its partition alone"
         )
-    return Path(folder)
+    found = []
+    for name, read in ((FOLDING, json.loads), (BUILD, yaml.safe_load)):
+        try:
+            settings = read(Path(folder, name).read_text())
+        except (ValueError, yaml.YAMLError) as error:
+            raise DamagedFileError(f"{Path(folder, name)} cannot be read: {error}") from error
+        if not isinstance(settings, dict):
+            raise DamagedFileError(f"{Path(folder, name)} holds no settings by name")
+        found.append(settings)
+    check_path(Path(folder, FIFO_DEPTHS), overwrite=True)
+    return found[0], found[1]
 
 
 def size_fifos(
@@ -146,6 +158,7 @@ def size_fifos(
         FINN's builder takes them.
 
     Raises:
+        ValueError: for trials below 0, and as ``simulate_accelerator``.
         VerificationError: as ``simulate_accelerator``, and for an accelerator that deadlocks
             with any FIFOs or gives wrong values.
 
@@ -153,6 +166,8 @@ def size_fifos(
         FINN's ``step_set_fifo_depths`` (finn-plus 1.6.1), which needs Vivado.
     """
     check_counts(frames=frames, cycles=cycles)
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 0:
+        raise ValueError(f"trials must be an integer of 0 or more, not {trials!r}")
     device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
     tools = {"cache": cache, "hlslib": hlslib, "progress": progress}
     with prepared(partition, batch, **tools, **device) as bench:

@@ -35,8 +35,9 @@ def build_network(
         with_sources: let FINN write the C++ of layers in HLS, too.
 
     Raises:
-        VerificationError: for several outputs, software nodes, nodes without a model (all of them
-            are named), a tensor with several readers, or neighbours whose streams differ.
+        VerificationError: for several outputs, nodes without names of their own, software nodes,
+            nodes without a model (all of them are named), a tensor with several readers, or
+            neighbours whose streams differ.
     """
     from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
 
@@ -47,7 +48,7 @@ def build_network(
     for index, node in enumerate(wide.graph.node):
         if node.op_type == CONVERTER:
             same_values[node.output[0]] = node.input[0]
-        if node.name not in before or not node.name:
+        if node.name not in before:
             node.name = f"{CONVERTER}_{len(same_values) - 1}"
         op = cast("HWCustomOp", getCustomOp(node))
         units.append(_unit(op, wide, folder / f"node_{index}", target, with_sources))
@@ -60,6 +61,12 @@ def _check_nodes(model: ModelWrapper) -> None:
         raise VerificationError(
             f"the partition has {len(outputs)} outputs ({', '.join(outputs)}); accelerators with "
             "one can be simulated as a whole"
+        )
+    names = [node.name for node in model.graph.node]
+    if "" in names or len(set(names)) < len(names):
+        raise VerificationError(
+            "nodes of the partition have no name, or one that others have, too: run qonnx's "
+            "GiveUniqueNodeNames first"
         )
     software = [n.name or n.op_type for n in model.graph.node if not n.domain.startswith(HARDWARE)]
     if software:

@@ -70,7 +70,8 @@ def simulate_accelerator(
 
     Raises:
         ImportError: where FINN is missing, or the headers for ``hlslib``.
-        TypeError, ValueError: for a batch that does not fit, unknown FIFOs, or a depth below 2.
+        TypeError, ValueError: for a batch that does not fit, unknown FIFOs, a depth below 2, or a
+            ``folding.json`` that folds otherwise than the partition beside it.
         FileNotFoundError: if there is no file, or no finn-hlslib in ``hlslib``.
         VerificationError: if the file is damaged or no partition; for software nodes, nodes without
             a model (named), neighbours whose streams differ; if a tool is missing (says the
@@ -83,14 +84,13 @@ def simulate_accelerator(
     check_counts(frames=frames, cycles=cycles)
     device = {"fpga_part": fpga_part, "clock_ns": clock_ns}
     tools = {"cache": cache, "hlslib": hlslib, "progress": progress}
-    with prepared(partition, batch, **tools, **device) as bench:
+    changed = fifo_depths if isinstance(fifo_depths, Mapping) else {}
+    with prepared(partition, batch, fifo_depths=changed, **tools, **device) as bench:
         frames = bench.images if frames is None else frames
-        if isinstance(fifo_depths, Mapping):
-            depths = depths_of(bench.network, fifo_depths)
-        elif fifo_depths == AUTO:
+        if fifo_depths == AUTO:
             depths = search(bench, cycles=cycles)
         else:
-            depths = depths_of(bench.network, {})
+            depths = depths_of(bench.network, changed)
         return reported(
             bench, depths, frames=frames, pauses=pauses, cycles=cycles, clock_ns=clock_ns
         )

@@ -130,6 +130,11 @@ def check_names(nodes: str | Sequence[str], model: ModelWrapper) -> set[str]:
 
 
 def _read(path: Path) -> ModelProto:
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"{path} is a folder: give the partition in it, such as 7_folded.onnx, or simulate the "
+            "whole accelerator"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file")
     try:

@@ -54,6 +54,32 @@ def test_a_deadlock_is_exit_code_1_and_says_where(run, block, tmp_path):
     assert "between fork and sum is full at its depth of 2" in result.stdout
 
 
+NODE = "Thresholding_rtl_0"
+CHANGED = {
+    "another PE": ("folding.json", {NODE: {"PE": 99}}, f"gives {NODE} PE 99, but 7_folded.onnx"),
+    "a text": ("folding.json", {NODE: {"inFIFODepths": "32"}}, "'32', which is no list of depths"),
+    "no depths": ("folding.json", {NODE: {"outFIFODepths": []}}, "[], which is no list of depths"),
+    "half a depth": ("folding.json", {NODE: {"inFIFODepths": [2.7]}}, "[2.7], which is no list"),
+    "a list": ("folding.json", [1], "folding.json holds no settings by name"),
+    "no settings": ("build.yaml", None, "build.yaml holds no settings by name"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_changed_folder_is_refused_before_anything_is_compiled(name, run, exported, tmp_path):
+    original, _, _ = exported
+    shutil.copytree(original, tmp_path / "fpga")
+    file, content, message = CHANGED[name]
+    path = tmp_path / "fpga" / file
+    if isinstance(content, dict):
+        folding = json.loads(path.read_text())
+        content = folding | {node: folding[node] | own for node, own in content.items()}
+    path.write_text(json.dumps(content))
+    result = run(tmp_path / "fpga", "--whole", "--size-fifos", "--trials", 0)
+    assert result.exit_code == 2, result.stderr
+    assert message in " ".join(result.stderr.split())
+
+
 def test_wrong_use_and_missing_tools_have_their_exit_codes(run, exported, tmp_path, monkeypatch):
     folder, _, _ = exported
     result = run(folder, "--size-fifos", "--pauses")
@@ -62,6 +88,12 @@ def test_wrong_use_and_missing_tools_have_their_exit_codes(run, exported, tmp_pa
     result = run(folder, "--whole", "--node", "MVAU_rtl_0")
     assert result.exit_code == 2
     assert "--node cannot be used with --whole" in result.stderr
+    result = run(folder, "--whole", "--trials", 3)
+    assert result.exit_code == 2
+    assert "--trials can only be used with --size-fifos" in result.stderr
+    result = run(folder)
+    assert result.exit_code == 2
+    assert "is a folder: give the partition in it" in result.stderr
     bare = tmp_path / "bare"
     bare.mkdir()
     shutil.copy(folder / "7_folded.onnx", bare)

@@ -68,6 +68,10 @@ def test_what_cannot_be_simulated_is_refused_by_name(simulate, random_values, gr
     software.graph.node.append(helper.make_node("Relu", ["act"], ["out"], name="relu"))
     with pytest.raises(VerificationError, match=r"has software nodes, .*: relu"):
         simulate(software, images)
+    nameless = layer().build()
+    nameless.graph.node[0].name = ""
+    with pytest.raises(VerificationError, match="have no name"):
+        simulate(nameless, images)
     two = layer().build()
     two.graph.output.append(helper.make_tensor_value_info("other", 1, [1, 2, 2, 4]))
     with pytest.raises(VerificationError, match=r"has 2 outputs \(act, other\)"):
